@@ -1,0 +1,108 @@
+"""Every knob, its default, its unit and the reason for it.
+
+Primary knobs only: whatever follows from them (patches of an image, vocabulary size,
+total tokens) is computed after all overrides. Another config starts from
+`get_config()` and changes a few lines.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """Returns the defaults: a small Transfusion on pixels."""
+  c = ConfigDict()
+  c.seed = 0  # of initialisation, data order, noise
+
+  c.model = ConfigDict()
+  c.model.depth = 4  # blocks
+  c.model.width = 128  # of the residual stream
+  c.model.heads = 4  # query heads
+  c.model.kv_heads = 4  # key/value heads; fewer is grouped-query attention
+  c.model.head_dim = 32  # width of a head; usually width / heads
+  c.model.mlp_width = 384  # hidden units of SwiGLU; 8/3 of the width is usual
+  c.model.positions = "sequential"  # or shared (one index an image), grid (2-D RoPE)
+  c.model.rope_theta = 10000.0  # longest wavelength of RoPE, in positions / 2 pi
+  c.model.qk_norm = True  # RMS norm on queries and keys: keeps logits bounded
+  c.model.norm_eps = 1e-5  # added to the mean square in norms
+  c.model.tie_embeddings = False  # share the token table between input and output
+  c.model.patch_codec = "linear"  # or unet
+  c.model.unet_width = 64  # channels of the U-Net at full resolution, doubling
+  c.model.unet_blocks = 1  # residual blocks a level
+  c.model.patch_position = "none"  # or learned: a vector for each place in the image
+  c.model.time_injection = "add"  # to patches, or token (before them), or adaln
+  c.model.image_mask = "bidirectional"  # or causal, inside an image
+  c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
+  c.model.remat = "none"  # or full, dots: recompute activations to save memory
+  c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
+
+  c.diffusion = ConfigDict()
+  c.diffusion.path = "rectified_flow"  # or cosine, linear (the DDPM one)
+  c.diffusion.predict = "velocity"  # or x0, epsilon, v
+  c.diffusion.loss_target = "same"  # space of the squared error; same as predict
+  c.diffusion.time_law = "uniform"  # or logit_normal
+  c.diffusion.time_mean = 0.0  # of the logit, for logit_normal
+  c.diffusion.time_std = 1.0  # of the logit, for logit_normal
+  c.diffusion.time_shift = 1.0  # > 1 moves timesteps towards noise
+  c.diffusion.time_max = 1.0  # largest timestep; < 1 where alpha(1) = 0 hurts
+
+  c.data = ConfigDict()
+  c.data.sources = ConfigDict()  # name -> {kind, weight (share of documents), options}
+  c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
+  c.data.codec = "pixels"  # what patches are cut from
+  c.data.image_size = 32  # pixels a side
+  c.data.patch_size = 8  # latents a side of a patch
+  c.data.seq_len = 256  # positions of a packed row
+  c.data.images_per_row = 8  # largest number of images that packing puts in a row
+  c.data.noise_limit = 1.0  # largest timestep of context images; 0 keeps them clean
+  c.data.caption_dropout = 0.1  # share of drawing documents without text, for guidance
+  c.data.window = 512  # documents packed together
+  c.data.threads = 2  # that build rows ahead of the step
+
+  c.optim = ConfigDict()
+  c.optim.name = "adamw"  # or muon, for the kernels of the blocks
+  c.optim.learning_rate = 3e-4  # peak
+  c.optim.adam_learning_rate = 3e-4  # peak, for what Muon does not train
+  c.optim.warmup_steps = 100  # linear from 0
+  c.optim.schedule = "cosine"  # or constant, linear
+  c.optim.final_fraction = 0.05  # of the peak, at the last step
+  c.optim.b1 = 0.9
+  c.optim.b2 = 0.95
+  c.optim.eps = 1e-8
+  c.optim.weight_decay = 0.1  # on matrices only
+  c.optim.clip_norm = 1.0  # of the global gradient
+
+  c.train = ConfigDict()
+  c.train.steps = 1000
+  c.train.batch_size = 16  # packed rows
+  c.train.text_loss_weight = 1.0
+  c.train.image_loss_weight = 5.0  # lambda; 5 in the paper
+  c.train.z_loss = 0.0  # weight of log^2 Z; 1e-5 stabilises large vocabularies
+  c.train.ema_decay = 0.999  # of the weights that are sampled and scored
+  c.train.log_every = 20  # steps
+  c.train.eval_every = 500  # steps between held-out losses
+  c.train.sample_every = 500  # steps between sample grids
+  c.train.checkpoint_every = 500  # steps
+  c.train.keep_checkpoints = 2
+
+  c.sample = ConfigDict()
+  c.sample.sampler = "euler"  # or ddpm, ddim, heun
+  c.sample.steps = 25  # solver steps
+  c.sample.schedule_shift = 1.0  # > 1 spends more steps near noise
+  c.sample.clip_x0 = 1.0  # bound on predicted latents; 0 is none
+  c.sample.guidance = 1.0  # classifier-free guidance scale; 1 is off
+  c.sample.guidance_low = 0.0  # guidance acts on timesteps in [low, high]
+  c.sample.guidance_high = 1.0
+  c.sample.guidance_rescale = 0.0  # 0 to 1: pull the contrast back to unguided
+  c.sample.temperature = 0.0  # of text; 0 is greedy
+  c.sample.top_k = 0  # most likely tokens kept; 0 is all
+  c.sample.top_p = 1.0  # probability mass kept
+  c.sample.min_p = 0.0  # drop tokens below this share of the top probability
+  c.sample.max_text_tokens = 128  # that one call may write
+  c.sample.max_images = 4  # that one call may draw
+
+  c.eval = ConfigDict()
+  c.eval.items = 200  # prompts, captions, questions and edits a split
+  c.eval.batch_size = 50  # rows decoded together
+  c.eval.loss_batches = 8  # batches of held-out losses
+  c.eval.kid_images = 200  # drawings compared by the KID proxy
+  return c

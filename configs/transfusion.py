@@ -1,0 +1,92 @@
+"""Transfusion (Zhou et al. 2024): next-token text, diffusion on patches, one decoder.
+
+  --config=configs/transfusion.py:tiny          trains on a laptop, embedded data
+  --config=configs/transfusion.py:7B            the paper's sizes: 0.16B ... 7B
+  --config=configs/transfusion.py:7B-unet       with U-Net patch codecs
+
+Axes: diffusion in the backbone; linear or U-Net patches; bidirectional images; shared
+parameters; 1-D RoPE; text after an image reads it with noise up to `noise_limit`.
+
+Differences from the paper, at its sizes: pixels stand in for VAE latents (patches of
+16 pixels instead of 2x2 latents of stride 8, hence the same 256 patches of a 256-pixel
+image) until a codec is named; the time embedding is added after the linear layer,
+which is the same map with a free projection; hidden widths follow Llama's rule, which
+the paper does not state but its parameter counts imply.
+
+`tiny` keeps the architecture and changes the recipe to what pixels in few, large
+patches need (BUILD_NOTES.md has the search).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+SIZES = {  # depth, width, heads, SwiGLU hidden width
+  "0.16B": (16, 768, 12, 2048),
+  "0.37B": (24, 1024, 16, 2816),
+  "0.76B": (24, 1536, 24, 4096),
+  "1.4B": (24, 2048, 16, 5632),
+  "7B": (32, 4096, 32, 11008),
+}
+
+
+def get_config(preset: str = "tiny") -> ConfigDict:
+  """Returns the config of a preset: tiny, or a size of the paper, or size-unet."""
+  c = base.get_config()
+  if preset == "tiny":
+    return tiny(c)
+  size, _, codec = preset.partition("-")
+  if size not in SIZES or codec not in ("", "unet"):
+    names = ["tiny", *SIZES, *(f"{s}-unet" for s in SIZES)]
+    raise ValueError(f"unknown preset {preset!r}; known: {', '.join(names)}")
+  return paper(c, size, codec or "linear")
+
+
+def paper(c: ConfigDict, size: str, codec: str) -> ConfigDict:
+  """Sections 3 and 4 of the paper."""
+  m = c.model
+  m.depth, m.width, m.heads, m.mlp_width = SIZES[size]
+  m.kv_heads, m.head_dim = m.heads, m.width // m.heads
+  m.qk_norm = False
+  m.patch_codec, m.unet_width, m.unet_blocks = codec, 128, 2
+  m.dtype, m.remat = "bfloat16", "full"
+  c.diffusion.update(path="cosine", predict="epsilon", time_max=0.999)
+  c.data.update(image_size=256, patch_size=16, seq_len=4096, images_per_row=15)
+  scenes = dict(image_size=256, chat=False, caption_first=0.8)
+  c.data.sources = pairs(scenes=1.0, corpus=1.0, scene_options=scenes)
+  c.optim.update(
+    learning_rate=3e-4, warmup_steps=4000, final_fraction=0.05, weight_decay=0.1
+  )
+  c.train.update(steps=250_000, batch_size=512, image_loss_weight=5.0)
+  c.sample.update(sampler="ddpm", steps=250, guidance=5.0, clip_x0=1.0)
+  return c
+
+
+def pairs(scenes: float, corpus: float, scene_options: dict) -> ConfigDict:
+  """Captioned pictures and text, by share of documents."""
+  return ConfigDict({
+    "scenes": {"kind": "scenes", "weight": scenes, "options": scene_options},
+    "corpus": {"kind": "corpus", "weight": corpus, "options": {}},
+  })
+
+
+def tiny(c: ConfigDict) -> ConfigDict:
+  """One million parameters that draw, describe and answer after minutes on a laptop."""
+  c.model.update(patch_position="learned")
+  c.diffusion.update(predict="x0", time_shift=8.0)
+  c.data.update(noise_limit=0.0, seq_len=192, images_per_row=12)
+  scene_options = dict(
+    max_objects=2, grid=2, questions_per_image=3,
+    tasks=dict(draw=3.0, describe=2.0, ask=2.0, edit=1.0, multi=0.5),
+  )  # fmt: skip
+  c.data.sources = ConfigDict({
+    "scenes": {"kind": "scenes", "weight": 0.85, "options": scene_options},
+    "emoji": {"kind": "emoji", "weight": 0.1, "options": {"limit": 48}},
+    "corpus": {"kind": "corpus", "weight": 0.05, "options": {"max_bytes": 160}},
+  })
+  c.optim.update(
+    name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
+  )
+  c.train.update(steps=4000, batch_size=16)
+  c.sample.update(steps=16, schedule_shift=3.0, guidance=1.5)
+  return c

@@ -1,0 +1,80 @@
+"""Documents: what a source yields, before any tokenizer, patch size or model is known.
+
+A document is a short list of parts in reading order:
+
+  draw      Turn(user) Text("a red circle", loss=False) Turn(assistant) Image
+  describe  Turn(user) Image(context=True) Turn(assistant) Text("a red circle")
+  ask       Turn(user) Image(context=True) Text("how many circles?", loss=False)
+            Turn(assistant) Text("1") Turn(user) Text(...) ...
+  edit      Turn(user) Image(context=True) Text("make it blue", loss=False)
+            Turn(assistant) Image
+  plain     Text("a red circle") Image          (no turns: pretraining pairs)
+
+`unijax.data.rows` turns it into positions; nothing here knows of tokens.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+
+class DataError(ValueError):
+  """Bad input data. The message names the item and says what is wrong with it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """A piece of text; `loss` says whether the model is trained to write it."""
+
+  text: str
+  loss: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+  """A picture, decoded or rendered only when `pixels()` is called.
+
+  `context` pictures are there to be read: their noise is limited by
+  `data.noise_limit`. All others are targets at any noise level.
+  """
+
+  load: Callable[[], np.ndarray]  # -> uint8 [height, width, 3]
+  height: int
+  width: int
+  context: bool = False
+  name: str = "image"  # file, record or index, for messages
+
+  def pixels(self) -> np.ndarray:
+    """Returns uint8 [height, width, 3]; raises DataError if `load` gives another."""
+    pixels = self.load()
+    want = (self.height, self.width, 3)
+    if pixels.dtype != np.uint8 or pixels.shape != want:
+      raise DataError(
+        f"{self.name}: expected uint8 pixels of shape {want}, "
+        f"got {pixels.dtype} {pixels.shape}"
+      )
+    return pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+  """Who speaks from here on: 'user' or 'assistant'."""
+
+  role: str
+
+  def __post_init__(self):
+    if self.role not in ("user", "assistant"):
+      raise DataError(f"turn role must be 'user' or 'assistant', got {self.role!r}")
+
+
+Part = Text | Image | Turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """Parts in reading order. `id` is unique in its source and keys all its noise."""
+
+  parts: tuple[Part, ...]
+  id: int
+  kind: str = "document"  # draw, describe, ask, edit, ...: for display and metrics

@@ -1,0 +1,220 @@
+"""From documents to rows: the one place that decides what a sequence looks like.
+
+  plain   BOS text.. BOI [TIME] patch.. EOI text.. EOS
+  turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
+
+Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
+images. EOI is never predicted (the sampler appends it) and nothing is predicted from
+the input BOI. TIME stands only where `model.time_injection` is 'token'.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from unijax.codecs import CODECS
+from unijax.codecs.pixels import patchify
+from unijax.config import Config
+from unijax.data import hashing
+from unijax.data.document import DataError, Document, Image, Text, Turn
+from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary
+from unijax.types import Batch
+
+
+@dataclasses.dataclass
+class Layout:
+  """One document as positions, before its pixels are read. Lists of equal length."""
+
+  tokens: list[int] = dataclasses.field(default_factory=list)
+  span: list[int] = dataclasses.field(default_factory=list)
+  patch: list[int] = dataclasses.field(default_factory=list)
+  text_weight: list[float] = dataclasses.field(default_factory=list)
+  image_weight: list[float] = dataclasses.field(default_factory=list)
+  noise_limit: list[float] = dataclasses.field(default_factory=list)
+  position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+  images: list[tuple[int, Image]] = dataclasses.field(default_factory=list)
+  next_position: int = 0
+  key: int = 0  # position in the document stream; keys the noise of its images
+
+  def __len__(self):
+    return len(self.tokens)
+
+  def add_tokens(self, ids, weight: float):
+    """Appends discrete tokens, all with one loss weight."""
+    n, start = len(ids), self.next_position
+    self.tokens += ids
+    self.span += [-1] * n
+    self.patch += [-1] * n
+    self.text_weight += [weight] * n
+    self.image_weight += [0.0] * n
+    self.noise_limit += [0.0] * n
+    self.position += [(p, p, p) for p in range(start, start + n)]
+    self.next_position += n
+
+
+class RowBuilder:
+  """Lays documents out as positions and fills rows of the config's length."""
+
+  def __init__(self, config: Config, tokenizer: Tokenizer):
+    self.tokenizer = tokenizer
+    self.vocabulary: Vocabulary = vocabulary(tokenizer)
+    self.seq_len = config.data.seq_len
+    self.images_per_row = config.data.images_per_row
+    self.patch_size = config.data.patch_size
+    self.channels = config.patch_channels
+    self.noise_limit = config.data.noise_limit
+    self.caption_dropout = config.data.caption_dropout
+    self.positions = config.model.positions
+    self.time_token = config.model.time_injection == "token"
+    self.codec = CODECS[config.data.codec]
+    self.image_size = config.data.image_size
+
+  def layout(self, document: Document, key: int = 0, *, open_end=False) -> Layout:
+    """Lays one document out.
+
+    Args:
+      document: what to lay out.
+      key: its place in the document stream; decides caption dropout and noise.
+      open_end: leave the end open (no EOS), for a prompt that the model continues.
+
+    Raises:
+      DataError: an image of another size than `data.image_size`.
+    """
+    special = self.vocabulary.special
+    result = Layout(key=key)
+    result.add_tokens([special.bos], 0.0)
+    role = None
+    parts = self._drop_caption(document.parts, key)
+    for i, part in enumerate(parts):
+      if isinstance(part, Text):
+        weight = float(part.loss and role != "user")
+        result.add_tokens(self.tokenizer.encode(part.text), weight)
+      elif isinstance(part, Image):
+        self._add_image(result, part, float(role != "user" and i > 0))
+      elif isinstance(part, Turn):
+        if role == "assistant":
+          result.add_tokens([special.eos], 1.0)
+        role = part.role
+        result.add_tokens([getattr(special, role)], 0.0)
+    if not open_end:
+      result.add_tokens([special.eos], 1.0)
+    return result
+
+  def row(self, layouts: list[Layout]) -> Batch:
+    """Packs layouts into one row: a Batch of unbatched arrays, pixels read.
+
+    Raises:
+      DataError: the documents do not fit, or an image cannot be read.
+    """
+    total = sum(len(x) for x in layouts)
+    if total > self.seq_len:
+      raise DataError(
+        f"{len(layouts)} document(s) of {total} positions do not fit a row of "
+        f"data.seq_len={self.seq_len}: raise it, or shorten the documents"
+      )
+    batch = empty_row(self.seq_len, self.channels, self.vocabulary.special.pad)
+    start, spans = 0, 0
+    for number, x in enumerate(layouts, start=1):
+      here = slice(start, start + len(x))
+      span = np.asarray(x.span, np.int32)
+      batch.tokens_BT[here] = x.tokens
+      batch.span_BT[here] = np.where(span >= 0, span + spans, -1)
+      batch.patch_BT[here] = x.patch
+      batch.segment_BT[here] = number
+      batch.position_BTA[here] = x.position
+      batch.text_weight_BT[here] = x.text_weight
+      batch.image_weight_BT[here] = x.image_weight
+      batch.noise_limit_BT[here] = x.noise_limit
+      keys = (x.key * 64 + span.astype(np.int64)) % 2**32
+      batch.image_key_BT[here] = np.where(span >= 0, keys, 0)
+      for offset, image in x.images:
+        patches = self.patches(image.pixels())
+        batch.patches_BTC[start + offset : start + offset + len(patches)] = patches
+      start += len(x)
+      spans += len(x.images)
+    if spans > self.images_per_row:
+      raise DataError(
+        f"a row holds {spans} images, more than data.images_per_row="
+        f"{self.images_per_row}: raise it"
+      )
+    return batch
+
+  def patches(self, pixels: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] -> float32 [P, C], the clean patches of an image."""
+    return patchify(self.codec.encode(pixels), self.patch_size)
+
+  def _drop_caption(self, parts, key):
+    """Removes all text before the last target image, for classifier-free guidance."""
+    targets = [
+      i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context
+    ]
+    if not targets or hashing.uniform("caption", key) >= self.caption_dropout:
+      return parts
+    return tuple(
+      p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
+    )
+
+  def _add_image(self, x: Layout, image: Image, boi_weight: float):
+    if (image.height, image.width) != (self.image_size, self.image_size):
+      raise DataError(
+        f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
+        f"{self.image_size}: set the source's image_size to it"
+      )
+    special = self.vocabulary.special
+    side = self.image_size // self.codec.stride // self.patch_size
+    count = side * side
+    x.add_tokens([special.boi], boi_weight)
+    number = len(x.images)
+    if self.time_token:
+      x.add_tokens([special.time], 0.0)
+      x.span[-1] = number
+    limit = self.noise_limit if image.context else 1.0
+    if self.time_token:
+      x.noise_limit[-1] = limit
+    x.images.append((len(x), image))
+    x.tokens += [special.pad] * count
+    x.span += [number] * count
+    x.patch += range(count)
+    x.text_weight += [0.0] * count
+    # A context image without noise leaves nothing to predict.
+    x.image_weight += [float(limit > 0)] * count
+    x.noise_limit += [limit] * count
+    first = x.next_position
+    if self.positions == "sequential":
+      x.position += [(first + i,) * 3 for i in range(count)]
+      x.next_position += count
+    elif self.positions == "shared":
+      x.position += [(first,) * 3] * count
+      x.next_position += 1
+    else:
+      x.position += [
+        (first, first + r, first + c) for r in range(side) for c in range(side)
+      ]
+      x.next_position += side
+    x.add_tokens([special.eoi], 0.0)
+
+
+def empty_row(length: int, channels: int, pad: int) -> Batch:
+  """Returns a row of padding as unbatched numpy arrays."""
+
+  def zeros(dtype, *shape):
+    return np.zeros((length, *shape), dtype)
+
+  return Batch(
+    tokens_BT=np.full(length, pad, np.int32),
+    patches_BTC=zeros(np.float32, channels),
+    span_BT=np.full(length, -1, np.int32),
+    patch_BT=np.full(length, -1, np.int32),
+    segment_BT=zeros(np.int32),
+    position_BTA=zeros(np.int32, 3),
+    text_weight_BT=zeros(np.float32),
+    image_weight_BT=zeros(np.float32),
+    noise_limit_BT=zeros(np.float32),
+    image_key_BT=zeros(np.uint32),
+  )
+
+
+def stack(rows: list[Batch]) -> Batch:
+  """Stacks unbatched rows into a Batch with a leading B axis."""
+  fields = [f.name for f in dataclasses.fields(Batch)]
+  return Batch(**{f: np.stack([getattr(r, f) for r in rows]) for f in fields})

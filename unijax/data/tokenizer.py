@@ -1,0 +1,186 @@
+"""Text tokenizers behind one interface, and the special tokens that stand after them.
+
+A tokenizer knows text only: it never adds a special token, and a special token's name
+written inside a text stays text. The special tokens of the model are ids appended after
+the text vocabulary by `vocabulary`, so any tokenizer can be used unchanged.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterable
+from typing import Protocol
+
+from unijax.data.document import DataError
+
+
+class Tokenizer(Protocol):
+  """Turns text into ids in [0, vocab_size) and back."""
+
+  vocab_size: int  # text ids only
+  signature: str  # short hash of everything that decides the ids
+
+  def encode(self, text: str) -> list[int]:
+    """Returns text ids; no special token is ever added."""
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns text. Ids that are no text are left out; broken UTF-8 becomes U+FFFD."""
+
+
+class ByteTokenizer:
+  """The 256 bytes of UTF-8. No file, no training, no unknown text."""
+
+  vocab_size = 256
+  signature = "bytes"
+
+  def encode(self, text: str) -> list[int]:
+    """Returns UTF-8 bytes; a lone surrogate, which has none, becomes '?'."""
+    return list(text.encode("utf-8", errors="replace"))
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text; other ids are left out, broken UTF-8 becomes U+FFFD."""
+    return bytes(i for i in ids if 0 <= i < 256).decode("utf-8", errors="replace")
+
+
+class _FileTokenizer:
+  """Keeps the file's bytes, so that pickling needs neither the file nor its path."""
+
+  kind = ""
+
+  def __init__(self, content: bytes, name: str):
+    self.content = content
+    self.name = name
+    self.signature = f"{self.kind}-{hashlib.sha256(content).hexdigest()[:16]}"
+    try:
+      self._load()
+    except ModuleNotFoundError:
+      raise
+    except Exception as error:
+      raise DataError(f"tokenizer {name} is no {self.kind} model: {error}") from error
+
+  def _load(self) -> None:
+    raise NotImplementedError
+
+  def __reduce__(self):
+    return type(self), (self.content, self.name)
+
+  def _text_ids(self, ids: Iterable[int]) -> list[int]:
+    return [int(i) for i in ids if 0 <= i < self.vocab_size]
+
+
+class SentencePieceTokenizer(_FileTokenizer):
+  """A SentencePiece `*.model`."""
+
+  kind = "sentencepiece"
+
+  def _load(self) -> None:
+    import sentencepiece
+
+    self.processor = sentencepiece.SentencePieceProcessor()
+    self.processor.LoadFromSerializedProto(self.content)
+    self.vocab_size = self.processor.vocab_size()
+
+  def encode(self, text: str) -> list[int]:
+    """Returns piece ids without begin or end of sentence."""
+    text = text.encode("utf-8", errors="replace").decode("utf-8")
+    return self.processor.encode(text, add_bos=False, add_eos=False)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text; control pieces and ids beyond the vocabulary are left out."""
+    return self.processor.decode(self._text_ids(ids))
+
+
+class HuggingFaceTokenizer(_FileTokenizer):
+  """A `tokenizer.json` as written by the `tokenizers` library."""
+
+  kind = "tokenizer-json"
+
+  def _load(self) -> None:
+    import tokenizers
+
+    self.tokenizer = tokenizers.Tokenizer.from_buffer(self.content)
+    self.tokenizer.no_truncation()
+    self.tokenizer.no_padding()
+    # "<|end|>" inside a document must not end it: special names are read as text.
+    self.tokenizer.encode_special_tokens = True
+    self.vocab_size = 1 + max(self.tokenizer.get_vocab().values())  # ids may have gaps
+
+  def encode(self, text: str) -> list[int]:
+    """Returns ids without the special tokens of the file's post-processor."""
+    text = text.encode("utf-8", errors="replace").decode("utf-8")
+    return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text; special ids and ids beyond the vocabulary are left out."""
+    return self.tokenizer.decode(self._text_ids(ids), skip_special_tokens=True)
+
+
+def make_tokenizer(path: str) -> Tokenizer:
+  """Returns the tokenizer at `path` (`*.model`, `*.json`), or for the word 'bytes'.
+
+  Raises DataError when the file is missing, of another kind, or damaged.
+  """
+  if path == "bytes":
+    return ByteTokenizer()
+  kinds = {".model": SentencePieceTokenizer, ".json": HuggingFaceTokenizer}
+  kind = kinds.get(pathlib.Path(path).suffix.lower())
+  if kind is None:
+    raise DataError(
+      f"tokenizer {path!r}: expected 'bytes', a SentencePiece file (*.model) or a "
+      "tokenizer.json (*.json)"
+    )
+  try:
+    content = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise DataError(
+      f"tokenizer {path!r} cannot be read ({error.strerror}); give the path of a file, "
+      "or 'bytes' for the built-in byte tokenizer"
+    ) from error
+  return kind(content, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialTokens:
+  """Ids of the model's own tokens. The order of the fields is the order of the ids."""
+
+  pad: int  # fills a row
+  bos: int  # a document begins
+  eos: int  # a document, or the assistant's turn, ends
+  boi: int  # an image begins
+  eoi: int  # an image has ended
+  time: int  # carries the timestep before an image, where the model asks for it
+  user: int  # the user speaks from here on
+  assistant: int  # the assistant speaks from here on
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+  """Text ids [0, text_size), then the special tokens, then unused ids up to `size`."""
+
+  text_size: int
+  special: SpecialTokens
+  size: int
+
+  @functools.cached_property
+  def names(self) -> dict[int, str]:
+    """Names of the special tokens by id, such as {259: 'boi'}, for display."""
+    return {i: name for name, i in dataclasses.asdict(self.special).items()}
+
+  def is_text(self, token: int) -> bool:
+    """Says whether the tokenizer can decode this id."""
+    return 0 <= token < self.text_size
+
+
+def vocabulary(tokenizer: Tokenizer, multiple: int = 8) -> Vocabulary:
+  """Returns the model's vocabulary; its size is rounded up to a multiple.
+
+  The multiple keeps the embedding and the logits divisible by the mesh axis that they
+  are sharded over. Raises DataError if it is not positive.
+  """
+  if multiple < 1:
+    raise DataError(f"vocabulary: multiple must be at least 1, got {multiple}")
+  first = tokenizer.vocab_size
+  count = len(dataclasses.fields(SpecialTokens))
+  special = SpecialTokens(*range(first, first + count))
+  return Vocabulary(first, special, -(-(first + count) // multiple) * multiple)

@@ -1,0 +1,1 @@
+"""Diffusion: noise paths, corruption and conversion, samplers, guidance."""

@@ -1,0 +1,1 @@
+"""Evaluation: scores with their intervals, and what they are computed from."""

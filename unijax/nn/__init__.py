@@ -1,0 +1,1 @@
+"""The model: layers, rotary positions, interval masks, attention, patch codecs."""

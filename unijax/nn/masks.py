@@ -1,0 +1,43 @@
+"""One mask for everything: each query sees the interval [start, end] of its row.
+
+  start = first position of its document
+  end   = itself, or inside a bidirectional image the image's last position
+
+Packing, causality and images are all in these two integers a query, so a fast
+kernel never needs a [T, S] mask and the dense reference is one comparison.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Array]:
+  """Returns (start_BT, end_BT), int32, both inclusive.
+
+  Args:
+    span_BT: image number, -1 outside images.
+    segment_BT: document number; 0 is padding, which sees only itself.
+    image_mask: 'bidirectional' or 'causal' inside an image.
+  """
+  index = jnp.broadcast_to(jnp.arange(span_BT.shape[1], dtype=jnp.int32), span_BT.shape)
+
+  def changes(x_BT):  # True where a position differs from the one before it
+    return jnp.pad(x_BT[:, 1:] != x_BT[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+
+  new_document = changes(segment_BT)
+  start = jax.lax.cummax(jnp.where(new_document, index, 0), axis=1)
+  end = index
+  if image_mask == "bidirectional":
+    first = changes(span_BT) | new_document
+    last = jnp.pad(first[:, 1:], ((0, 0), (0, 1)), constant_values=True)
+    far = jnp.where(last, index, span_BT.shape[1])
+    span_end = jax.lax.cummin(far, axis=1, reverse=True)
+    end = jnp.where(span_BT >= 0, span_end, index)
+  padding = segment_BT == 0
+  return jnp.where(padding, index, start), jnp.where(padding, index, end)
+
+
+def allowed(start_BT, end_BT, key_index_BS) -> jax.Array:
+  """The dense form: bool [B, T, S], True where the query sees the key."""
+  key = key_index_BS[:, None, :]
+  return (start_BT[:, :, None] <= key) & (key <= end_BT[:, :, None])

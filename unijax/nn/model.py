@@ -1,0 +1,130 @@
+"""The model on one page.
+
+A row goes in as tokens and noised patches; one decoder mixes them under one
+interval mask; a text head reads next-token logits and an image head the denoising
+prediction, both from the same hidden states:
+
+  x = where(patch, patch_codec.encode(noised patch, t), embedding[token])
+  h = transformer(x)          positions see [start, end] of their row, plus the cache
+  logits = text_head(h)       prediction = patch_codec.decode(h, t)
+
+Training, prefill, text decoding and denoising are four calls of this module; they
+differ only in which positions they pass and whether they pass a cache.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unijax.config import Config, ModelConfig
+from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
+from unijax.nn.patches import PATCH_CODECS
+from unijax.nn.transformer import Transformer
+from unijax.types import Array, Cache, Inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """What the model must know of its data."""
+
+  vocab: int
+  channels: int  # numbers in a patch
+  grid: int  # patches a side
+  patch_size: int  # latents a side of a patch
+  images: int  # largest number of images in one call
+
+
+class Model(nn.Module):
+  """The unified decoder. All methods return float32 heads and new keys and values."""
+
+  config: ModelConfig
+  sizes: Sizes
+
+  def setup(self):
+    c, s = self.config, self.sizes
+    dtype = jnp.dtype(c.dtype)
+    self.embedding = Embedding(s.vocab, c.width, dtype)
+    self.patch_codec = PATCH_CODECS[c.patch_codec](
+      c, s.channels, s.grid, s.patch_size, s.images
+    )
+    self.time_embedding = TimeEmbedding(c.width, dtype)
+    self.transformer = Transformer(c)
+    if c.patch_position == "learned":
+      init = nn.initializers.normal(0.02)
+      self.patch_position = param(
+        self, "patch_position", init, (s.grid**2, c.width), (None, "embed")
+      )
+    if c.time_injection == "adaln":
+      self.modulation = Linear(
+        6 * c.width, ("embed", "mlp"), dtype, bias=True, scale=0.0
+      )
+      self.image_modulation = Linear(
+        2 * c.width, ("embed", "mlp"), dtype, bias=True, scale=0.0
+      )
+    if not c.tie_embeddings:
+      self.text_head = Linear(s.vocab, ("embed", "vocab"), dtype)
+
+  def __call__(self, inputs: Inputs):
+    """Both heads over whole rows: (logits_BTV, prediction_BTC). Used in training."""
+    h_BTD, _, context = self.hidden(inputs)
+    return self.logits(h_BTD), self.prediction(h_BTD, inputs, context)
+
+  def hidden(self, inputs: Inputs, cache: Cache | None = None):
+    """Embeds and mixes.
+
+    Returns:
+      (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`).
+    """
+    x_BTD = self.embedding(inputs.tokens_BT)
+    context, modulation = None, None
+    if inputs.patches_BTC is not None:
+      x_BTD, context, modulation = self._enter_patches(x_BTD, inputs)
+    h_BTD, kv = self.transformer(x_BTD, inputs, cache, modulation)
+    return h_BTD, kv, context
+
+  def logits(self, h_BTD: Array) -> jax.Array:
+    """Next-token logits, float32 [..., V]."""
+    if self.config.tie_embeddings:
+      return self.embedding.attend(h_BTD)
+    return self.text_head(h_BTD).astype(jnp.float32)
+
+  def prediction(self, h_BTD: Array, inputs: Inputs, context) -> jax.Array:
+    """The image head's output in the space of `diffusion.predict`, float32 [B, T, C]."""
+    time_BTD, skips = context
+    if self.config.time_injection == "adaln":
+      shift, scale = jnp.split(self.image_modulation(nn.silu(time_BTD)), 2, axis=-1)
+      h_BTD = h_BTD * (1 + scale) + shift
+    return self.patch_codec.decode(h_BTD, inputs, time_BTD, skips)
+
+  def _enter_patches(self, x_BTD, inputs: Inputs):
+    c = self.config
+    is_patch = inputs.patch_BT >= 0
+    time_BTD = self.time_embedding(inputs.time_BT)
+    patch_BTD, skips = self.patch_codec.encode(inputs, time_BTD)
+    if c.patch_position == "learned":
+      patch_BTD += jnp.take(
+        self.patch_position, jnp.maximum(inputs.patch_BT, 0), axis=0
+      ).astype(patch_BTD.dtype)
+    modulation = None
+    if c.time_injection == "add":
+      patch_BTD += time_BTD
+    elif c.time_injection == "token":  # the one position of a span that is no patch
+      is_time = (inputs.span_BT >= 0) & ~is_patch
+      x_BTD = x_BTD + jnp.where(is_time[..., None], time_BTD, 0)
+    else:
+      shared = self.modulation(nn.silu(time_BTD))
+      shared = shared.reshape(*shared.shape[:2], 6, c.width)
+      modulation = (shared, inputs.span_BT >= 0)
+    x_BTD = jnp.where(is_patch[..., None], patch_BTD, x_BTD)
+    return x_BTD, (time_BTD, skips), modulation
+
+
+def make_model(config: Config, vocab: int) -> Model:
+  """Builds the module for a config and the size of its vocabulary."""
+  sizes = Sizes(
+    vocab, config.patch_channels, config.grid, config.data.patch_size,
+    config.data.images_per_row,
+  )  # fmt: skip
+  return Model(config.model, sizes)

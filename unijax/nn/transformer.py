@@ -1,0 +1,96 @@
+"""The decoder: a scan over identical pre-norm blocks, with a named remat policy."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unijax.config import ModelConfig
+from unijax.nn import masks, rope
+from unijax.nn.attention import Attention
+from unijax.nn.layers import MLP, RMSNorm, param
+from unijax.types import Cache, Inputs
+
+REMAT = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Block(nn.Module):
+  """x + attention(norm(x)), then x + mlp(norm(x)).
+
+  With AdaLN (Peebles & Xie 2023, one shared projection and an offset a layer as in
+  PixArt-alpha) the norms are shifted and scaled and the branches gated at image
+  positions; `modulation_BT6D` is None elsewhere in the design space.
+  """
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, x_BTD, cached, angle_BTK, own_BTT, cache_mask_BTS, modulation):
+    c = self.config
+    out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
+    if cached is not None:
+      cached = (*cached, cache_mask_BTS)
+    if modulation is None:
+      change = gate = [lambda x: x] * 2
+    else:
+      change, gate = self._adaln(*modulation)
+    y = change[0](RMSNorm(c.norm_eps, name="attention_norm")(x_BTD))
+    y, kv = Attention(c, out_scale, name="attention")(y, angle_BTK, own_BTT, cached)
+    x_BTD = x_BTD + gate[0](y)
+    y = change[1](RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD))
+    y = MLP(c.mlp_width, c.width, jnp.dtype(c.dtype), out_scale, name="mlp")(y)
+    return x_BTD + gate[1](y), kv
+
+  def _adaln(self, shared_BT6D, is_image_BT):
+    offset = param(
+      self, "adaln_offset", nn.initializers.zeros_init(),
+      (6, self.config.width), (None, "embed"),
+    )  # fmt: skip
+    m = shared_BT6D + offset.astype(shared_BT6D.dtype)
+    m = jnp.where(is_image_BT[..., None, None], m, 0)
+    shift, scale, gate = [m[:, :, i : i + 2] for i in (0, 2, 4)]
+
+    def changes(i):
+      return lambda x: x * (1 + scale[:, :, i]) + shift[:, :, i]
+
+    def gates(i):
+      return lambda x: x * (1 + gate[:, :, i])
+
+    return [changes(0), changes(1)], [gates(0), gates(1)]
+
+
+class Transformer(nn.Module):
+  """All blocks and the final norm: [B, T, D] -> [B, T, D] and new keys and values."""
+
+  config: ModelConfig
+
+  @nn.compact
+  def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
+    c = self.config
+    angle = rope.angles(inputs.position_BTA, c.head_dim, c.rope_theta, c.positions)
+    own = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
+    cached = cache_mask = None
+    if cache is not None:
+      slots = jnp.arange(cache.keys_NBSGK.shape[2], dtype=jnp.int32)
+      filled = slots < cache.length_B[:, None]
+      # A free slot gets an index that no interval reaches.
+      key_index = jnp.where(filled, slots, jnp.iinfo(jnp.int32).max)
+      cache_mask = masks.allowed(inputs.start_BT, inputs.end_BT, key_index)
+      cached = (cache.keys_NBSGK, cache.values_NBSGK)
+
+    block = Block
+    if c.remat != "none":
+      block = nn.remat(block, policy=REMAT[c.remat], prevent_cse=False)
+    x_BTD, kv = nn.scan(
+      block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+      length=c.depth,
+      unroll=c.scan_unroll,
+      metadata_params={nn.PARTITION_NAME: "layers"},
+    )(c, name="blocks")(x_BTD, cached, angle, own, cache_mask, modulation)
+    return RMSNorm(c.norm_eps, name="final_norm")(x_BTD), kv

@@ -1,0 +1,198 @@
+"""The training loop, in one fixed order:
+
+  hooks on the old state -> save -> next(data) -> step -> metrics of the step before
+
+The device never waits for the host: the metrics of a step are read while the next one
+runs. Interrupting saves the state and says how to resume.
+"""
+
+import dataclasses
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+
+import flax
+import jax
+import numpy as np
+import optax
+from clu import parameter_overview
+
+import unijax
+from unijax.checkpoint import store as store_lib
+from unijax.checkpoint.store import Store
+from unijax.config import Config
+from unijax.data.loader import Loader
+from unijax.train.metrics import MetricWriter, to_scalars
+from unijax.train.progress import Progress, duration
+from unijax.train.step import StepFunctions
+from unijax.types import TrainState
+
+
+class Interrupted(Exception):
+  """Training was stopped by Ctrl-C after saving; the message says how to go on."""
+
+
+@dataclasses.dataclass
+class Run:
+  """What hooks may look at."""
+
+  config: Config
+  workdir: pathlib.Path
+  loader: Loader
+  functions: StepFunctions
+  writer: MetricWriter
+  progress: Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+  """Something done every so many steps, on the state before that step, and at the end."""
+
+  every: int
+  call: Callable[[Run, TrainState, int], None]
+
+
+def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = ()):
+  """Trains, or resumes, the run of a directory to config.train.steps.
+
+  Returns:
+    (final TrainState, Run).
+
+  Raises:
+    CheckpointError: the directory holds a run of another config, or cannot be written.
+    Interrupted: Ctrl-C; the state was saved.
+  """
+  workdir = pathlib.Path(workdir).absolute()
+  store_lib.check_same_run(workdir, config)
+  loader = Loader(config)
+  functions = StepFunctions(config, loader.builder.vocabulary.size)
+  store = Store(workdir, config.train.keep_checkpoints)
+  try:
+    state = _first_state(store, functions)
+    start = int(state.step)
+    store_lib.write_config(workdir, config, {"versions": versions()})
+    run = Run(
+      config, workdir, loader, functions, MetricWriter(workdir, start),
+      Progress(config.train.steps, start),
+    )  # fmt: skip
+    _announce(run, state, start)
+    state = _loop(run, store, state, start, [*hooks, _held_out_loss(config)])
+    run.writer.close()
+    return state, run
+  finally:
+    store.close()
+
+
+def versions() -> dict[str, str]:
+  """Versions that decide the numbers of a run."""
+  return {
+    "unijax": unijax.__version__, "python": platform.python_version(),
+    "jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__,
+    "platform": f"{jax.devices()[0].platform} x{jax.device_count()}",
+  }  # fmt: skip
+
+
+def _first_state(store: Store, functions: StepFunctions) -> TrainState:
+  if store.steps():
+    return store.restore(store_lib.abstract_state(functions.init))
+  return functions.init()
+
+
+def _announce(run: Run, state: TrainState, start: int) -> None:
+  if start:
+    run.progress.say(f"resumed {run.workdir} at step {start}")
+    return
+  overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+  (run.workdir / "parameters.txt").write_text(overview + "\n")
+  count = sum(x.size for x in jax.tree.leaves(state.params))
+  run.progress.say(
+    f"{count:,} parameters; rows of {run.config.data.seq_len} positions, "
+    f"{run.config.train.batch_size} a step; writing to {run.workdir}"
+  )
+
+
+def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
+  config, progress = run.config, run.progress
+  batches = run.loader.iterate(start)
+  previous, step = None, start
+  try:
+    for step in range(start, config.train.steps):
+      _call_hooks(hooks, run, state, step, fresh=step > start)
+      if step % config.train.checkpoint_every == 0 and step > start:
+        store.save(state, step)
+      began = time.monotonic()
+      batch = next(batches)
+      progress.wait(time.monotonic() - began)
+      state, metrics = run.functions.train(state, batch)
+      if previous is not None:
+        _write(run, step - 1, previous)
+      if step == start:
+        jax.block_until_ready(state)
+        progress.say(f"first step after {duration(time.monotonic() - progress.began)}")
+      previous = metrics
+    step = config.train.steps
+    if previous is not None:
+      _write(run, step - 1, previous)
+    if step > start:
+      _call_hooks(hooks, run, state, step, fresh=True, last=True)
+      store.save(state, step)
+    store.wait()
+    return state
+  except KeyboardInterrupt:
+    done = int(state.step)
+    if done not in store.steps():
+      store.save(state, done)
+    store.wait()
+    raise Interrupted(
+      f"stopped at step {done} of {config.train.steps}, saved in {run.workdir}; "
+      "the same command resumes"
+    ) from None
+  finally:
+    if hasattr(batches, "close"):
+      batches.close()
+
+
+def _call_hooks(hooks, run, state, step, *, fresh, last=False):
+  for hook in hooks:
+    if last or (fresh and step % hook.every == 0):
+      hook.call(run, state, step)
+
+
+def _write(run: Run, step: int, metrics) -> None:
+  if step % run.config.train.log_every and step != run.config.train.steps - 1:
+    return
+  scalars = to_scalars(metrics)
+  rates = run.progress.report(step + 1, scalars)
+  run.writer.scalars(step, {**scalars, **rates}, "train")
+  if not np.isfinite(scalars["loss"]):
+    raise FloatingPointError(
+      f"the loss is {scalars['loss']} at step {step}: lower optim.learning_rate or "
+      "raise optim.warmup_steps; the last good checkpoint is kept"
+    )
+
+
+def _held_out_loss(config: Config) -> Hook:
+  """Losses of the averaged weights on documents that training never sees."""
+  loaders: list[Loader] = []
+
+  def call(run: Run, state: TrainState, step: int) -> None:
+    if not loaders:
+      loaders.append(Loader(config, held_out=True))
+    key = jax.random.key(config.seed + 1)  # the same noise each time: curves compare
+    total = None
+    for i in range(config.eval.loss_batches):
+      metrics = run.functions.evaluate(
+        state.ema_params, loaders[0].batch(i), jax.random.fold_in(key, i)
+      )
+      if total is not None:
+        metrics = {name: total[name].merge(metrics[name]) for name in total}
+      total = metrics
+    scalars = to_scalars(total)
+    run.writer.scalars(step, scalars, "held_out")
+    run.progress.say(
+      f"step {step}: held-out text {scalars.get('text_nll', float('nan')):.4f} "
+      f"image {scalars.get('image_mse', float('nan')):.4f}"
+    )
+
+  return Hook(config.train.eval_every, call)

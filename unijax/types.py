@@ -1,0 +1,77 @@
+"""The arrays that travel between data, model, training and sampling.
+
+Shape letters, used as suffixes of array names everywhere:
+
+  B rows            T positions (queries)   S key positions (cache slots)
+  D model width     H heads                 G key/value heads   K head width
+  F feed-forward    V vocabulary            C patch channels    N layers
+  I images of a row P patches of an image   A position axes (time, height, width)
+
+Time runs from t = 0 (clean) to t = 1 (noise).
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+@flax.struct.dataclass
+class Batch:
+  """B packed rows of T positions. What is trained is decided here, nowhere else.
+
+  Positions of one document are contiguous, and so are those of one image. An
+  image's span covers its patches and, where the model uses one, its time token.
+  """
+
+  tokens_BT: Array  # int32: text id or special token; ignored where a patch stands
+  patches_BTC: Array  # float32: clean patch at image positions, zero elsewhere
+  span_BT: Array  # int32: number of the image in its row, -1 outside images
+  patch_BT: Array  # int32: raster index of the patch in its image, -1 elsewhere
+  segment_BT: Array  # int32: number of the document in its row from 1; 0 is padding
+  position_BTA: Array  # int32 [B, T, 3]: rotary position on (time, height, width)
+  text_weight_BT: Array  # float32: weight of predicting this token from before it
+  image_weight_BT: Array  # float32: weight of this patch's denoising loss
+  noise_limit_BT: Array  # float32 in [0, 1]: largest timestep of this image
+  image_key_BT: Array  # uint32: identity of the image; keys its noise and timestep
+
+
+@flax.struct.dataclass
+class Inputs:
+  """What the model reads: a stretch of each row, patches already noised."""
+
+  tokens_BT: Array
+  patches_BTC: Array | None  # None: this call holds text only
+  time_BT: Array | None  # float32: timestep at positions of images
+  span_BT: Array
+  patch_BT: Array
+  position_BTA: Array
+  index_BT: Array  # int32: place in the row, the coordinate of start and end
+  start_BT: Array  # int32: first index this query sees
+  end_BT: Array  # int32: last index this query sees
+
+
+@flax.struct.dataclass
+class Cache:
+  """Keys and values of everything a row has committed so far.
+
+  Slot s of row b holds row index s while s < length_B[b]; other slots are free.
+  """
+
+  keys_NBSGK: Array
+  values_NBSGK: Array
+  length_B: Array  # int32
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything that a resumed run needs besides the config."""
+
+  step: Array  # int32 []: updates done; also the position in the data
+  params: Any
+  ema_params: Any  # exponential moving average, used for sampling and scores
+  opt_state: Any
+  key_data: Array  # uint32 [2]: base of all training randomness
