@@ -95,41 +95,62 @@ def _csv(path, columns):
 
 
 def _parquet(path, columns):
+  table = open_parquet(path, columns)
+  yield from enumerate(_parquet_rows(table, columns), 1)
+
+
+def open_parquet(path: str | pathlib.Path, columns: tuple[str, ...]):
+  """Returns a pyarrow.parquet.ParquetFile that has all the columns, as text.
+
+  Raises DataError if it is no such file.
+  """
   import pyarrow as pa
   import pyarrow.parquet as pq
 
   try:
     table = pq.ParquetFile(path)
-  except pa.ArrowException as error:
-    raise DataError(f"captions {path}: no parquet file ({error})") from error
+  except (pa.ArrowException, OSError) as error:
+    raise DataError(f"{path}: no parquet file ({error})") from error
   _require(path, columns, table.schema_arrow.names)
   for column in columns:
     kind = table.schema_arrow.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
       raise DataError(
-        f"captions {path}: column {column!r} is {kind}, not text; pictures are given "
-        "by the path of their file"
+        f"{path}: column {column!r} is {kind}, not text; set image_column or "
+        "caption_column (a source of kind 'parquet' reads pictures from a column)"
       )
-  number = 0
+  return table
+
+
+def read_column(path: str | pathlib.Path, table, column: str) -> Iterator[Row]:
+  """Yields a Row without a file for every caption of an open parquet file."""
+  name = pathlib.Path(path).name
+  for number, row in enumerate(_parquet_rows(table, (column,)), 1):
+    place, caption = f"{name}:{number}", row[column]
+    if caption is None:
+      problem = BadItem(place, "missing value", f"no {column}", FIX)
+      yield Row(place, problem=problem)
+    else:
+      yield Row(place, caption=caption)
+
+
+def _parquet_rows(table, columns):
+  """Yields {column: text or None}; bytes that are no UTF-8 become lone surrogates."""
+  import pyarrow as pa
+
   for batch in table.iter_batches(columns=list(columns)):
     # As bytes first: one bad value must not spoil its whole batch.
     values = [batch.column(c).cast(pa.large_binary()).to_pylist() for c in columns]
     for row in zip(*values, strict=True):
-      number += 1
-      yield (
-        number,
-        {
-          c: v if v is None else v.decode("utf-8", errors="surrogateescape")
-          for c, v in zip(columns, row, strict=True)
-        },
-      )
+      texts = (v if v is None else v.decode("utf-8", "surrogateescape") for v in row)
+      yield dict(zip(columns, texts, strict=True))
 
 
 def _require(path, columns, names):
   missing = [column for column in columns if column not in names]
   if missing:
     raise DataError(
-      f"captions {path}: no column {' and no column '.join(map(repr, missing))}; "
+      f"{path}: no column {' and no column '.join(map(repr, missing))}; "
       f"it has {', '.join(map(repr, names)) or 'none'}; set image_column or "
       "caption_column"
     )

@@ -39,16 +39,14 @@ class FolderSource(items.ItemSource):
     self.options, self.name = options, name
     self._folder = folder
     table = folder / options.captions
-    self._rows: list[captions.Row] = list(
-      captions.read(table, options.image_column, options.caption_column)
-    )
+    rows = captions.read(table, options.image_column, options.caption_column)
+    self._rows: list[captions.Row] = [_checked(row, folder) for row in rows]
     content = hashlib.sha256(table.read_bytes()).hexdigest()
     self._select(len(self._rows), content, check_captions=True)
 
   def label(self, number: int) -> str:
     """Returns the table's line and the picture's file."""
-    row = self._rows[number]
-    return f"{row.place} {printable(row.file)}".strip()
+    return _label(self._rows[number])
 
   def key(self, number: int) -> str:
     """Returns the picture's file: its captions all go to the same split."""
@@ -59,12 +57,6 @@ class FolderSource(items.ItemSource):
     row = self._rows[number]
     if row.problem:
       raise row.problem
-    if pathlib.PurePath(row.file).suffix.lower() not in images.SUFFIXES:
-      detail = f"known are {', '.join(images.SUFFIXES)}"
-      raise BadItem(self.label(number), "unknown extension", detail, captions.FIX)
-    if not os.path.isfile(self._folder / row.file):
-      detail = printable(str(self._folder / row.file))
-      raise BadItem(self.label(number), "missing file", detail, captions.FIX)
     return row.caption
 
   def read(self, number: int) -> bytes:
@@ -76,6 +68,24 @@ class FolderSource(items.ItemSource):
       raise BadItem(
         self.label(number), "unreadable file", detail, captions.FIX
       ) from error
+
+
+def _label(row: captions.Row) -> str:
+  return f"{row.place} {printable(row.file)}".strip()
+
+
+def _checked(row: captions.Row, folder: pathlib.Path) -> captions.Row:
+  """Returns the row, with a problem if its file cannot be a picture."""
+  if row.problem:
+    return row
+  if pathlib.PurePath(row.file).suffix.lower() not in images.SUFFIXES:
+    reason, detail = "unknown extension", f"known are {', '.join(images.SUFFIXES)}"
+  elif not os.path.isfile(folder / row.file):
+    reason, detail = "missing file", printable(str(folder / row.file))
+  else:
+    return row
+  problem = BadItem(_label(row), reason, detail, captions.FIX)
+  return dataclasses.replace(row, problem=problem)
 
 
 def printable(text: str) -> str:

@@ -101,9 +101,10 @@ def square(picture: Picture.Image, size: int) -> np.ndarray:
   """Returns the centre square, resized with antialiasing, as uint8 [size, size, 3]."""
   width, height = picture.size
   side = min(width, height)
-  left, top = (width - side) / 2, (height - side) / 2
-  box = (left, top, left + side, top + side)
-  return np.asarray(picture.resize((size, size), Picture.Resampling.LANCZOS, box=box))
+  left, top = (width - side) // 2, (height - side) // 2
+  # Cropped first: resizing with a box would mix in pixels from outside of it.
+  picture = picture.crop((left, top, left + side, top + side))
+  return np.asarray(picture.resize((size, size), Picture.Resampling.LANCZOS))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

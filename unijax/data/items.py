@@ -106,11 +106,13 @@ class ItemSource(pairs.PairSource):
       or splits.contains(options.split, options.held_out, self.key(number))
     ]
     if options.on_error == "skip":
-      bad = self._problems(numbers, self._check_item)
+      with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter lock
+        found = list(pool.map(lambda n: self._problem(n, self._check_item), numbers))
     else:
-      bad = self._problems(numbers, self._check_caption) if check_captions else {}
-      if bad:
-        raise DataError(_summary(self.name, list(bad.values()), len(numbers)))
+      found = [self._problem(n, self._check_caption) for n in numbers if check_captions]
+    bad = {n: error for n, error in zip(numbers, found, strict=False) if error}
+    if bad and options.on_error == "fail":
+      raise DataError(_summary(self.name, list(bad.values()), len(numbers)))
     self.numbers = [number for number in numbers if number not in bad]
     self.count = len(self.numbers)
     if not self.numbers:
@@ -152,21 +154,12 @@ class ItemSource(pairs.PairSource):
     self._check_caption(number)
     self._pixels(number)
 
-  def _problems(
-    self, numbers: list[int], check: Callable[[int], object]
-  ) -> dict[int, BadItem]:
-    """Returns the problem of every item that `check` refuses."""
-
-    def problem(number: int) -> BadItem | None:
-      try:
-        check(number)
-      except BadItem as error:
-        return error
-      return None
-
-    with ThreadPoolExecutor() as pool:
-      found = zip(numbers, pool.map(problem, numbers, chunksize=64), strict=True)
-      return {number: error for number, error in found if error}
+  def _problem(self, number: int, check: Callable[[int], object]) -> BadItem | None:
+    try:
+      check(number)
+    except BadItem as error:
+      return error
+    return None
 
 
 def check_caption(name: str, caption: str, max_bytes: int) -> None:

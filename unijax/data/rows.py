@@ -21,6 +21,9 @@ from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary
 from unijax.types import Batch
 
 
+IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
+
+
 @dataclasses.dataclass
 class Layout:
   """One document as positions, before its pixels are read. Lists of equal length."""
@@ -32,7 +35,8 @@ class Layout:
   image_weight: list[float] = dataclasses.field(default_factory=list)
   noise_limit: list[float] = dataclasses.field(default_factory=list)
   position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
-  images: list[tuple[int, Image]] = dataclasses.field(default_factory=list)
+  # (offset of the first patch, picture or its clean patches [P, C])
+  images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
   next_position: int = 0
   key: int = 0  # position in the document stream; keys the noise of its images
 
@@ -51,6 +55,21 @@ class Layout:
     self.position += [(p, p, p) for p in range(start, start + n)]
     self.next_position += n
 
+  def part(self, start: int, stop: int) -> "Layout":
+    """Returns positions [start, stop) as a layout whose images are numbered from 0.
+
+    The cut must not go through an image.
+    """
+    lists = {
+      f.name: getattr(self, f.name)[start:stop]
+      for f in dataclasses.fields(self)
+      if f.name not in ("images", "next_position", "key")
+    }
+    images = [(at - start, x) for at, x in self.images if start <= at < stop]
+    first = min((n for n in lists["span"] if n >= 0), default=0)
+    lists["span"] = [n - first if n >= 0 else -1 for n in lists["span"]]
+    return Layout(**lists, images=images, next_position=self.next_position, key=self.key)
+
 
 class RowBuilder:
   """Lays documents out as positions and fills rows of the config's length."""
@@ -68,14 +87,19 @@ class RowBuilder:
     self.time_token = config.model.time_injection == "token"
     self.codec = CODECS[config.data.codec]
     self.image_size = config.data.image_size
+    self.grid = config.grid
 
-  def layout(self, document: Document, key: int = 0, *, open_end=False) -> Layout:
+  def layout(
+    self, document: Document, key: int = 0, *, open_end=False, without_text=None
+  ) -> Layout:
     """Lays one document out.
 
     Args:
       document: what to lay out.
       key: its place in the document stream; decides caption dropout and noise.
       open_end: leave the end open (no EOS), for a prompt that the model continues.
+      without_text: keep (False) or drop (True) the text; None drops the text before
+        the last target image in a share `data.caption_dropout` of the documents.
 
     Raises:
       DataError: an image of another size than `data.image_size`.
@@ -84,7 +108,11 @@ class RowBuilder:
     result = Layout(key=key)
     result.add_tokens([special.bos], 0.0)
     role = None
-    parts = self._drop_caption(document.parts, key)
+    parts = document.parts
+    if without_text is None:
+      parts = self._drop_caption(parts, key)
+    elif without_text:
+      parts = tuple(p for p in parts if not isinstance(p, Text))
     for i, part in enumerate(parts):
       if isinstance(part, Text):
         weight = float(part.loss and role != "user")
@@ -112,36 +140,49 @@ class RowBuilder:
         f"{len(layouts)} document(s) of {total} positions do not fit a row of "
         f"data.seq_len={self.seq_len}: raise it, or shorten the documents"
       )
-    batch = empty_row(self.seq_len, self.channels, self.vocabulary.special.pad)
-    start, spans = 0, 0
-    for number, x in enumerate(layouts, start=1):
-      here = slice(start, start + len(x))
-      span = np.asarray(x.span, np.int32)
-      batch.tokens_BT[here] = x.tokens
-      batch.span_BT[here] = np.where(span >= 0, span + spans, -1)
-      batch.patch_BT[here] = x.patch
-      batch.segment_BT[here] = number
-      batch.position_BTA[here] = x.position
-      batch.text_weight_BT[here] = x.text_weight
-      batch.image_weight_BT[here] = x.image_weight
-      batch.noise_limit_BT[here] = x.noise_limit
-      keys = (x.key * 64 + span.astype(np.int64)) % 2**32
-      batch.image_key_BT[here] = np.where(span >= 0, keys, 0)
-      for offset, image in x.images:
-        patches = self.patches(image.pixels())
-        batch.patches_BTC[start + offset : start + offset + len(patches)] = patches
-      start += len(x)
-      spans += len(x.images)
-    if spans > self.images_per_row:
+    images = sum(len(x.images) for x in layouts)
+    if images > self.images_per_row:
       raise DataError(
-        f"a row holds {spans} images, more than data.images_per_row="
+        f"a row holds {images} images, more than data.images_per_row="
         f"{self.images_per_row}: raise it"
       )
-    return batch
+    row = empty_row(self.seq_len, self.channels, self.vocabulary.special.pad)
+    start, spans = 0, 0
+    for number, x in enumerate(layouts, start=1):
+      self._place(row, x, start, spans, number)
+      start += len(x)
+      spans += len(x.images)
+    return row
 
-  def patches(self, pixels: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] -> float32 [P, C], the clean patches of an image."""
-    return patchify(self.codec.encode(pixels), self.patch_size)
+  def chunk(self, layout: Layout | None, length: int) -> Batch:
+    """Returns one layout (None: nothing) as a row of another length, for prefill."""
+    row = empty_row(length, self.channels, self.vocabulary.special.pad)
+    if layout is not None:
+      self._place(row, layout, 0, 0, 1)
+    return row
+
+  def _place(self, row: Batch, x: Layout, start: int, spans: int, number: int):
+    here = slice(start, start + len(x))
+    span = np.asarray(x.span, np.int32)
+    row.tokens_BT[here] = x.tokens
+    row.span_BT[here] = np.where(span >= 0, span + spans, -1)
+    row.patch_BT[here] = x.patch
+    row.segment_BT[here] = number
+    row.position_BTA[here] = x.position
+    row.text_weight_BT[here] = x.text_weight
+    row.image_weight_BT[here] = x.image_weight
+    row.noise_limit_BT[here] = x.noise_limit
+    keys = (x.key * IMAGES_OF_A_DOCUMENT + span.astype(np.int64)) % 2**32
+    row.image_key_BT[here] = np.where(span >= 0, keys, 0)
+    for offset, image in x.images:
+      patches = self.patches(image)
+      row.patches_BTC[start + offset : start + offset + len(patches)] = patches
+
+  def patches(self, image: Image | np.ndarray) -> np.ndarray:
+    """Returns float32 [P, C]: the clean patches of a picture, or patches as they are."""
+    if isinstance(image, np.ndarray):
+      return image
+    return patchify(self.codec.encode(image.pixels()), self.patch_size)
 
   def _drop_caption(self, parts, key):
     """Removes all text before the last target image, for classifier-free guidance."""
@@ -160,26 +201,29 @@ class RowBuilder:
         f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
         f"{self.image_size}: set the source's image_size to it"
       )
-    special = self.vocabulary.special
-    side = self.image_size // self.codec.stride // self.patch_size
-    count = side * side
-    x.add_tokens([special.boi], boi_weight)
+    x.add_tokens([self.vocabulary.special.boi], boi_weight)
+    self.add_span(x, image, self.noise_limit if image.context else 1.0)
+
+  def add_span(self, x: Layout, image: Image | np.ndarray, limit: float):
+    """Appends an image after its BOI: time token if any, patches, EOI.
+
+    Args:
+      image: a picture, or its clean patches [P, C].
+      limit: its largest timestep; an image that stays clean is not a target.
+    """
+    special, count = self.vocabulary.special, self.grid**2
     number = len(x.images)
     if self.time_token:
       x.add_tokens([special.time], 0.0)
-      x.span[-1] = number
-    limit = self.noise_limit if image.context else 1.0
-    if self.time_token:
-      x.noise_limit[-1] = limit
+      x.span[-1], x.noise_limit[-1] = number, limit
     x.images.append((len(x), image))
     x.tokens += [special.pad] * count
     x.span += [number] * count
     x.patch += range(count)
     x.text_weight += [0.0] * count
-    # A context image without noise leaves nothing to predict.
     x.image_weight += [float(limit > 0)] * count
     x.noise_limit += [limit] * count
-    first = x.next_position
+    first, side = x.next_position, self.grid
     if self.positions == "sequential":
       x.position += [(first + i,) * 3 for i in range(count)]
       x.next_position += count

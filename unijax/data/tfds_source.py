@@ -46,7 +46,7 @@ class TfdsSource(items.ItemSource):
       if key not in features:
         raise DataError(
           f"{name}: {builder.info.full_name} has no feature {key!r}; it has "
-          f"{', '.join(features)}; set image_key or text_key"
+          f"{', '.join(sorted(features))}; set image_key or text_key"
         )
     if not isinstance(features[options.image_key], tfds.features.Image):
       raise DataError(

@@ -121,10 +121,16 @@ class Model(nn.Module):
     return x_BTD, (time_BTD, skips), modulation
 
 
-def make_model(config: Config, vocab: int) -> Model:
-  """Builds the module for a config and the size of its vocabulary."""
+def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
+  """Builds the module for a config.
+
+  Args:
+    config: of the run.
+    vocab: ids that the token table holds.
+    images: largest number of images in one row; None is that of packed rows.
+  """
   sizes = Sizes(
     vocab, config.patch_channels, config.grid, config.data.patch_size,
-    config.data.images_per_row,
+    images or config.data.images_per_row,
   )  # fmt: skip
   return Model(config.model, sizes)

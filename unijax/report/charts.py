@@ -86,25 +86,20 @@ def line_chart(
     y = _round(y_axis(bar))
     ends = dict(x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
     shapes.append(el("line", class_="bar", **ends))
-  keys, said, smoothed = [], [], 0
+  paths, keys, said = [], [], []
   for i, (name, x, y) in enumerate(lines):
     colour = _colour(i, len(lines), ordered)
-    window = len(y) // 50 if len(y) > 100 else 1
-    smoothed = max(smoothed, window)
-    kinds = [("raw", y), ("mean", _running_mean(y, window))] if window > 1 else []
-    for kind, values in kinds or [("line", y)]:
-      path = _path(x_axis, y_axis, *_thin(x, values))
-      shapes.append(el("path", d=path, class_=kind, style=f"stroke:{colour}"))
     finite = y[np.isfinite(y)]
     last = number(finite[-1]) if len(finite) else "no data"
+    paths += _lines(x_axis, y_axis, x, y, colour)
     swatch = el("i", style=f"background:{colour}")
     keys.append(el("li", swatch, f"{name} ", el("small", last)))
     said.append(f"{name} ends at {last}")
+  view = f"0 0 {_WIDTH} {_HEIGHT}"
   label = f"{title} over {x_label}: " + "; ".join(said)
-  svg = el(
-    "svg", shapes, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label
-  )
-  note = f"Bold: running mean of up to {smoothed} points." if smoothed > 1 else None
+  svg = el("svg", shapes, paths, viewBox=view, role="img", aria_label=label)
+  window = max(_window(y) for _, _, y in lines)
+  note = f"Bold: running mean of up to {window} points." if window > 1 else None
   legend = el("ul", keys, class_="keys")
   return _figure(title, join(svg, legend, el("small", note) if note else None))
 
@@ -116,6 +111,28 @@ def columns(*blocks: Html) -> Html:
 
 def _figure(title: str, body: Html) -> Html:
   return el("figure", el("figcaption", title), body, class_="chart")
+
+
+def _window(y: np.ndarray) -> int:
+  return len(y) // 50 if len(y) > 100 else 1
+
+
+def _lines(x_axis, y_axis, x, y, colour: str) -> list[Html]:
+  """A line as measured; a long one faint, under its running mean."""
+  window = _window(y)
+  if window > 1:
+    kinds = (("raw", y), ("mean", _running_mean(y, window)))
+  else:
+    kinds = (("line", y),)
+  return [
+    el(
+      "path",
+      d=_path(x_axis, y_axis, *_thin(x, values)),
+      class_=kind,
+      style=f"stroke:{colour}",
+    )
+    for kind, values in kinds
+  ]
 
 
 def _usable(series: Series, log_x: bool, log_y: bool) -> tuple[np.ndarray, np.ndarray]:

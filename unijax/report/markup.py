@@ -95,7 +95,7 @@ def picture(pixels: np.ndarray | None, alt: str, size: int = 128) -> Html:
   Args:
     pixels: uint8 [height, width, 3] RGB or [height, width] grey.
     alt: what it shows, for those who cannot see it.
-    size: shown width in CSS pixels; smaller pictures are enlarged unblurred.
+    size: shown width in CSS pixels; multiples of the picture's are unblurred.
 
   Raises:
     ValueError: `pixels` has another type or shape.
@@ -109,9 +109,11 @@ def picture(pixels: np.ndarray | None, alt: str, size: int = 128) -> Html:
       f"report: picture {alt!r} must be uint8 [height, width, 3] or [height, width], "
       f"got {pixels.dtype} {list(pixels.shape)}"
     )
-  crisp = "crisp" if pixels.shape[1] < size else None
+  whole_steps = size > pixels.shape[1] and size % pixels.shape[1] == 0
   uri = _png(pixels.tobytes(), pixels.shape)
-  return el("img", src=uri, alt=alt, width=size, class_=crisp)
+  return el(
+    "img", src=uri, alt=alt, width=size, class_="crisp" if whole_steps else None
+  )
 
 
 @functools.lru_cache(maxsize=512)

@@ -77,7 +77,7 @@ def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = (
       Progress(config.train.steps, start),
     )  # fmt: skip
     _announce(run, state, start)
-    state = _loop(run, store, state, start, [*hooks, _held_out_loss(config)])
+    state = _loop(run, store, state, start, hooks)
     run.writer.close()
     return state, run
   finally:
@@ -170,29 +170,3 @@ def _write(run: Run, step: int, metrics) -> None:
       f"the loss is {scalars['loss']} at step {step}: lower optim.learning_rate or "
       "raise optim.warmup_steps; the last good checkpoint is kept"
     )
-
-
-def _held_out_loss(config: Config) -> Hook:
-  """Losses of the averaged weights on documents that training never sees."""
-  loaders: list[Loader] = []
-
-  def call(run: Run, state: TrainState, step: int) -> None:
-    if not loaders:
-      loaders.append(Loader(config, held_out=True))
-    key = jax.random.key(config.seed + 1)  # the same noise each time: curves compare
-    total = None
-    for i in range(config.eval.loss_batches):
-      metrics = run.functions.evaluate(
-        state.ema_params, loaders[0].batch(i), jax.random.fold_in(key, i)
-      )
-      if total is not None:
-        metrics = {name: total[name].merge(metrics[name]) for name in total}
-      total = metrics
-    scalars = to_scalars(total)
-    run.writer.scalars(step, scalars, "held_out")
-    run.progress.say(
-      f"step {step}: held-out text {scalars.get('text_nll', float('nan')):.4f} "
-      f"image {scalars.get('image_mse', float('nan')):.4f}"
-    )
-
-  return Hook(config.train.eval_every, call)

@@ -71,6 +71,12 @@ def parse_question(text: str) -> tuple[str, tuple[str, ...]] | None:
   return None
 
 
+def select(phrase: str, scene) -> list | None:
+  """Things that a noun phrase fits ("a red circle", "red one"); None if it is none."""
+  chosen = _filter(phrase)
+  return None if chosen is None else chosen.of(world.things_of(scene))
+
+
 def answer(text: str, scene) -> str | None:
   """Answers a question about a scene; None where it has no single answer.
 
@@ -88,10 +94,9 @@ def answer(text: str, scene) -> str | None:
       return None
     field = "colour" if holes[0] == "color" else holes[0]
     return _yes(getattr(things[0], field) == getattr(things[1], field))
-  filters = [_filter(hole) for hole in (holes[::2] if tag == "relation" else holes)]
-  if None in filters:
+  chosen = [select(h, things) for h in (holes[::2] if tag == "relation" else holes)]
+  if None in chosen:
     return None
-  chosen = [f.of(things) for f in filters]
   if tag == "exist":
     return _yes(chosen[0])
   if tag == "count":

@@ -162,7 +162,11 @@ _OPENING_TABLE = _phrase_table(
 _COUNTS = {word: n for n, word in enumerate(NUMBERS)} | {"a": 1, "an": 1}
 _COUNTS |= {str(n): n for n in range(len(NUMBERS))}
 _NOUNS = {noun(shape, n): (shape, n) for shape in world.SHAPES for n in (1, 2)}
-_LONGEST = 4
+_LONGEST = max(
+  len(phrase)
+  for table in (_RELATION_TABLE, _PLACE_TABLE, _SEPARATORS, _OPENING_TABLE)
+  for phrase in table
+)
 
 
 def _take(tokens: list[str], at: int, table) -> tuple[str | None, int]:

@@ -184,11 +184,12 @@ def _same(ask: Asker) -> Question | None:
   one, two = ask.things
   about_colour = ask.rng.random() < 0.5
   same = one.colour == two.colour if about_colour else one.shape == two.shape
-  # Equal colours (1 in 8) and shapes (1 in 4) are rare: ask few of the unequal pairs.
+  # Equal colours (1 in 8) and shapes (2 in 7: the hold-outs thin out unequal ones) are
+  # rare: ask few of the unequal pairs.
   # Two things alike leave few other questions: ask half of them.
   keep = 1.0 if one.kind != two.kind else 0.5
   if not same:
-    keep = 1 / 7 if about_colour else 1 / 3
+    keep = 1 / 7 if about_colour else 2 / 5
   if ask.rng.random() > keep:
     return None
   text = ask.words["same"].format("color" if about_colour else "shape")

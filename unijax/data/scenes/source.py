@@ -36,6 +36,9 @@ class SceneSource:
   def signature(self) -> str:
     """Short hash of everything that decides the documents."""
     fields = {k: getattr(self.options, k) for k in self.options.__dataclass_fields__}
+    # Weights decide, however they were written (1 or 1.0, by caption_first or not).
+    del fields["caption_first"]
+    fields["tasks"] = self.options.weights()
     text = json.dumps([VERSION, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

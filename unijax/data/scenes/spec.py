@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from unijax.data.scenes import world
 
-
 _MAX_NAMINGS = 10_000  # far above the 120 of five things; stops degenerate texts
 
 
@@ -71,7 +70,11 @@ def statements_hold(spec: Spec, scene) -> Verdict:
   """
   things = world.things_of(scene)
   fitting = [
-    [t for t in things if (t.shape, t.colour) == (item.shape, item.colour)]
+    [
+      i
+      for i, t in enumerate(things)
+      if (t.shape, t.colour) == (item.shape, item.colour)
+    ]
     for item in spec.items
   ]
   for item, candidates in zip(spec.items, fitting, strict=True):
@@ -79,7 +82,7 @@ def statements_hold(spec: Spec, scene) -> Verdict:
       return Verdict(False, f"objects: no {item.colour} {item.shape}")
   reason = "objects: fewer of a kind than named"
   for naming in itertools.islice(_namings(fitting, ()), _MAX_NAMINGS):
-    reason = _wrong(spec, naming)
+    reason = _wrong(spec, [things[i] for i in naming])
     if not reason:
       return Verdict(True)
   return Verdict(False, reason)
@@ -89,14 +92,14 @@ def _names(kinds) -> str:
   return ", ".join(f"{colour} {shape}" for shape, colour in kinds) or "nothing"
 
 
-def _namings(fitting, chosen: tuple):
-  """All choices of one thing an item, none of them twice."""
+def _namings(fitting: list[list[int]], chosen: tuple[int, ...]):
+  """All choices of one index an item, none of them twice."""
   if len(chosen) == len(fitting):
     yield chosen
     return
-  for thing in fitting[len(chosen)]:
-    if all(thing is not other for other in chosen):
-      yield from _namings(fitting, (*chosen, thing))
+  for index in fitting[len(chosen)]:
+    if index not in chosen:
+      yield from _namings(fitting, (*chosen, index))
 
 
 def _wrong(spec: Spec, naming) -> str:

@@ -1,0 +1,204 @@
+"""The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
+
+Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
+130 interrupted, after saving.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import traceback
+
+EPILOG = """examples:
+  unijax demo
+  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny
+  unijax train --config=configs/transfusion.py:tiny --workdir=runs/wide \\
+    --config.model.width=256 --config.train.steps=2000
+  unijax sample --workdir=runs/tiny --prompt="a red circle above a blue square"
+  unijax sample --workdir=runs/tiny --image=cat.png --prompt="what is this?"
+  unijax sample --workdir=runs/tiny --interactive
+  unijax eval --workdir=runs/tiny
+  unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs one verb and exits."""
+  parser = make_parser()
+  args, rest = parser.parse_known_args(argv)
+  overrides, unknown = _config_arguments(rest)
+  if unknown:
+    parser.error(f"unexpected argument {unknown[0]!r}; see `unijax {args.verb} --help`")
+  try:
+    result = args.run(args, overrides)
+  except KeyboardInterrupt:
+    sys.exit(130)
+  except Exception as error:
+    sys.exit(_report_error(error))
+  print("RESULT " + json.dumps(result), flush=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+  """The parser of all verbs; `--config...` arguments are left to `config_file`."""
+  parser = argparse.ArgumentParser(
+    "unijax", description="Unified multimodal models in JAX: train, sample, score.",
+    epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )  # fmt: skip
+  verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+  def verb(name, run, text, epilog=""):
+    sub = verbs.add_parser(
+      name, help=text, description=text, allow_abbrev=False, epilog=epilog,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    sub.set_defaults(run=run)
+    return sub
+
+  _add_train(verb)
+  _add_sample(verb)
+  _add_eval(verb)
+  _add_data(verb)
+  _add_demo(verb)
+  return parser
+
+
+def _add_train(verb) -> None:
+  sub = verb(
+    "train", _train, "Train a config, or resume its run.",
+    "example: unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny",
+  )  # fmt: skip
+  sub.add_argument("--workdir", required=True, help="directory of the run")
+
+
+def _add_sample(verb) -> None:
+  sub = verb(
+    "sample", _sample, "Draw, describe, answer and edit with a trained run.",
+    'example: unijax sample --workdir=runs/tiny --prompt="a red circle" --count=4',
+  )  # fmt: skip
+  sub.add_argument("--workdir", required=True, help="directory of a trained run")
+  sub.add_argument("--prompt", help="what the user says")
+  sub.add_argument("--image", action="append", default=[], help="picture file to read")
+  sub.add_argument("--out", default="sample.png", help="where pictures go")
+  sub.add_argument("--count", type=int, default=1, help="answers to the same prompt")
+  sub.add_argument("--seed", type=int, default=0)
+  sub.add_argument("--step", type=int, help="checkpoint; the latest if not given")
+  sub.add_argument(
+    "--begin", choices=("auto", "image", "text"), default="auto",
+    help="let the model choose, or begin with an image, or write only text",
+  )  # fmt: skip
+  sub.add_argument("--interactive", action="store_true", help="keep a conversation")
+  sampling = sub.add_argument_group("sampling (the run's values if not given)")
+  sampling.add_argument("--sampler", choices=("ddpm", "ddim", "euler", "heun"))
+  sampling.add_argument("--steps", type=int, help="solver steps")
+  sampling.add_argument("--guidance", type=float, help="guidance scale; 1 is off")
+  sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
+  sampling.add_argument("--top-k", type=int)
+  sampling.add_argument("--top-p", type=float)
+  sampling.add_argument("--min-p", type=float)
+
+
+def _add_eval(verb) -> None:
+  sub = verb(
+    "eval", _eval, "Score a trained run on everything its data allow.",
+    "example: unijax eval --workdir=runs/tiny --split=iid --items=100",
+  )  # fmt: skip
+  sub.add_argument("--workdir", required=True, help="directory of a trained run")
+  sub.add_argument("--step", type=int, help="checkpoint; the latest if not given")
+  sub.add_argument("--split", action="append", help="of scenes; all if not given")
+  sub.add_argument("--items", type=int, help="prompts a task and split")
+  sub.add_argument("--report", help="write an HTML page there")
+
+
+def _add_data(verb) -> None:
+  from unijax.data import commands
+
+  sub = verb("data", _data, "Prepare data sets, and look at what a model is fed.")
+  commands.add_arguments(sub)
+
+
+def _add_demo(verb) -> None:
+  sub = verb("demo", _demo, "Train on embedded data, score exactly, write a report.")
+  sub.add_argument("--long", action="store_true", help="about an hour, up to 3 objects")
+  sub.add_argument("--workdir", help="default: runs/demo or runs/demo-long")
+
+
+def _train(args, overrides) -> dict:
+  from unijax import config_file
+  from unijax.commands import train
+
+  return train.run(config_file.load(overrides), args.workdir)
+
+
+def _sample(args, overrides) -> dict:
+  from unijax.commands import sample
+
+  _no_config(overrides)
+  return sample.run(args)
+
+
+def _eval(args, overrides) -> dict:
+  from unijax.commands import evaluate
+
+  _no_config(overrides)
+  return evaluate.run(args)
+
+
+def _data(args, overrides) -> dict:
+  from unijax import config_file
+  from unijax.data import commands
+
+  return commands.run(args, config_file.load(overrides) if overrides else None)
+
+
+def _demo(args, overrides) -> dict:
+  from unijax.commands import demo
+
+  _no_config(overrides)
+  return demo.run(args)
+
+
+def _config_arguments(rest: list[str]) -> tuple[list[str], list[str]]:
+  """Separates `--config... [value]` from arguments that nobody knows."""
+  config, unknown = [], []
+  takes_value = False
+  for argument in rest:
+    if argument == "--config" or argument.startswith(("--config.", "--config=")):
+      config.append(argument)
+      takes_value = "=" not in argument
+    elif takes_value:
+      config.append(argument)
+      takes_value = False
+    else:
+      unknown.append(argument)
+  return config, unknown
+
+
+def _no_config(overrides: list[str]) -> None:
+  if overrides:
+    from unijax.config import ConfigError
+
+    raise ConfigError(f"{overrides[0]}: this verb takes the config of the run itself")
+
+
+def _report_error(error: Exception) -> int:
+  """Prints one message for bad input, a traceback for the rest; returns the exit code."""
+  from unijax.checkpoint.store import CheckpointError
+  from unijax.config import ConfigError
+  from unijax.data.document import DataError
+  from unijax.train.loop import Interrupted
+
+  if isinstance(error, Interrupted):
+    print(error, file=sys.stderr)
+    return 130
+  if isinstance(error, ConfigError | DataError | CheckpointError | FloatingPointError):
+    print(f"unijax: {error}", file=sys.stderr)
+    return 2
+  if isinstance(error, OSError):
+    print(f"unijax: {error}", file=sys.stderr)
+    return 1
+  log = pathlib.Path("unijax-error.txt")
+  log.write_text(traceback.format_exc())
+  print(f"unijax: {type(error).__name__}: {error}\n(traceback in {log})", file=sys.stderr)
+  return 1

@@ -1,0 +1,27 @@
+"""`unijax train`."""
+
+import time
+
+from unijax.config import Config
+from unijax.evals import during
+from unijax.train import loop
+from unijax.train.metrics import read_metrics
+
+
+def run(config: Config, workdir: str) -> dict:
+  """Trains or resumes; returns the last losses and scores."""
+  began = time.monotonic()
+  _, finished = loop.train(config, workdir, during.hooks(config))
+  last: dict = {}
+  for line in read_metrics(finished.workdir):
+    last.update(line)
+  wanted = ("train/text_nll", "train/image_mse", "held_out/text_nll",
+            "held_out/image_mse", "quick/draw_exact", "quick/describe_exact",
+            "quick/ask_exact", "quick/edit_exact")  # fmt: skip
+  return {
+    "verb": "train",
+    "workdir": str(finished.workdir),
+    "step": config.train.steps,
+    "seconds": round(time.monotonic() - began, 1),
+    **{name: last[name] for name in wanted if name in last},
+  }

@@ -1,0 +1,50 @@
+"""Reads `--config=FILE[:preset] --config.a.b=value` into a frozen Config."""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from unijax.config import Config, ConfigError, from_config_dict
+
+
+def load(arguments: list[str]) -> Config:
+  """Loads a config file with its overrides.
+
+  Args:
+    arguments: only `--config...` arguments, `--config=x` or `--config x`.
+
+  Raises:
+    ConfigError: no such file or preset, an unknown knob (with the nearest known one),
+      a value of the wrong type, or whatever `from_config_dict` finds.
+  """
+  values = flags.FlagValues()
+  argv = ["unijax", *arguments]
+  try:
+    config_flags.DEFINE_config_file(
+      "config", flag_values=values, lock_config=True, sys_argv=argv
+    )
+    rest = values(argv)[1:]
+    config = values.config
+  except flags.UnrecognizedFlagError as error:
+    raise ConfigError(str(error)) from error
+  except (flags.Error, AttributeError, KeyError, OSError, TypeError) as error:
+    raise ConfigError(_reason(arguments, error)) from error
+  if rest:
+    raise ConfigError(f"unexpected argument {rest[0]!r}: overrides are --config.a.b=value")
+  if config is None:
+    raise ConfigError("give --config=FILE, such as --config=configs/transfusion.py:tiny")
+  return from_config_dict(config)
+
+
+def _reason(arguments: list[str], error: Exception) -> str:
+  """One sentence from ml_collections' errors, some of which hold whole tracebacks."""
+  text = str(error).strip().strip("'").replace("\\'", "'").replace("\\n", " ")
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
+  file = named[0].partition(":")[0] if named else ""
+  if file and not pathlib.Path(file).is_file():
+    return f"no config file {file!r}: see configs/ for those that come with unijax"
+  if isinstance(error, AttributeError | KeyError):
+    return f"unknown knob {' '.join(lines)}"
+  return lines[-1] if "Traceback" in text else " ".join(lines)

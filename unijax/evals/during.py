@@ -1,0 +1,114 @@
+"""What a run shows of itself while it trains: held-out losses, samples, quick scores."""
+
+import json
+import pathlib
+
+import numpy as np
+from PIL import Image as Picture
+
+from unijax.config import Config
+from unijax.data.sources import make_source
+from unijax.evals import held_out
+from unijax.evals.scenes import SceneEvaluator, scene_options
+from unijax.infer import prompts
+from unijax.infer.generate import Generator
+from unijax.train.loop import Hook, Run
+
+SHOWN = 8  # prompts of scenes in a sample grid
+EMOJI = 4  # prompts of emoji in a sample grid
+QUICK_ITEMS = 48  # of the quick scores; their standard error is about 0.06
+
+
+def hooks(config: Config) -> list[Hook]:
+  """The hooks of an ordinary training run."""
+  return [
+    Hook(config.train.eval_every, _losses),
+    Hook(config.train.sample_every, _Samples(config)),
+  ]
+
+
+def _losses(run: Run, state, step: int) -> None:
+  scalars = held_out.losses(
+    run.config, run.functions.evaluate, state.ema_params, run.config.eval.loss_batches
+  )
+  run.writer.scalars(step, scalars, "held_out")
+  run.progress.say(
+    f"step {step}: held-out text {scalars.get('text_nll', float('nan')):.4f} "
+    f"image {scalars.get('image_mse', float('nan')):.4f}"
+  )
+
+
+class _Samples:
+  """Draws the same prompts from the same noise, and scores a few scenes exactly."""
+
+  def __init__(self, config: Config):
+    self.config = config
+    self.generator = None  # one for the whole run: its functions compile once
+    self.prompts = _shown_prompts(config)
+
+  def __call__(self, run: Run, state, step: int) -> None:
+    if self.generator is None:
+      self.generator = Generator(
+        run.config, state.ema_params, run.loader.builder, rows=QUICK_ITEMS
+      )
+    self.generator.params = state.ema_params
+    self._grid(run, step)
+    self._scores(run, step)
+
+  def _grid(self, run: Run, step: int) -> None:
+    if not self.prompts:
+      return
+    made = self.generator.generate([
+      prompts.draw(text, chat, seed)
+      for seed, (text, chat) in enumerate(self.prompts)
+    ])
+    strip = np.concatenate([row.images[0] for row in made], axis=1)
+    save_samples(run.workdir, step, [text for text, _ in self.prompts], strip)
+    run.writer.image(step, "samples", strip)
+
+  def _scores(self, run: Run, step: int) -> None:
+    options = scene_options(self.config)
+    if options is None:
+      return
+    evaluator = SceneEvaluator(options, self.generator, QUICK_ITEMS)
+    scores = {
+      f"{task}_exact": float(np.mean([s.exact for s in evaluate("iid").scores]))
+      for task, evaluate in evaluator.tasks.items()
+    }
+    run.writer.scalars(step, scores, "quick")
+    shown = "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
+    run.progress.say(f"step {step}: {shown}  (of {QUICK_ITEMS} held-out scenes)")
+
+
+def _shown_prompts(config: Config) -> list[tuple[str, bool]]:
+  shown = []
+  for entry in config.data.sources:
+    if entry.kind == "scenes":
+      tasks = {"tasks": {"draw": 1.0}, "caption_first": None}
+      source = make_source(entry, config.data.image_size, held_out=True, **tasks)
+      shown += [(source.caption(i)[0], source.options.chat) for i in range(SHOWN)]
+    elif entry.kind == "emoji":
+      source = make_source(entry, config.data.image_size)
+      shown += [(source.pair(i, i)[0], source.options.chat) for i in range(EMOJI)]
+  return shown
+
+
+def save_samples(workdir: pathlib.Path, step: int, texts: list[str], strip) -> None:
+  """Writes samples/STEP.png, one picture a prompt side by side, and the prompts."""
+  folder = workdir / "samples"
+  folder.mkdir(exist_ok=True)
+  (folder / "prompts.json").write_text(json.dumps(texts, indent=1) + "\n")
+  Picture.fromarray(strip).save(folder / f"{step:07d}.png")
+
+
+def load_samples(workdir: pathlib.Path) -> tuple[list[str], dict[int, list[np.ndarray]]]:
+  """Returns the prompts, and step -> pictures, one a prompt."""
+  folder = workdir / "samples"
+  if not (folder / "prompts.json").exists():
+    return [], {}
+  texts = json.loads((folder / "prompts.json").read_text())
+  steps = {}
+  for path in sorted(folder.glob("*.png")):
+    strip = np.asarray(Picture.open(path).convert("RGB"))
+    steps[int(path.stem)] = np.split(strip, len(texts), axis=1)
+  return texts, steps

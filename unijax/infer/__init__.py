@@ -1,0 +1,1 @@
+"""Sampling: prefill, decode text, denoise images against the cache, commit, go on."""

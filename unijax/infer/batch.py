@@ -1,0 +1,257 @@
+"""The decoder of one group of rows: which row is in which phase, and what is committed.
+
+Each row keeps, beside its arrays on the device, the layout of what it has committed; with
+guidance it keeps a second track, the shadow, that has the images but not the text.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unijax.codecs.pixels import unpatchify
+from unijax.data import rows as rows_lib
+from unijax.data.document import DataError, Document
+from unijax.data.rows import Layout
+from unijax.diffusion import schedules
+from unijax.infer.denoise import make_guidance
+from unijax.infer.functions import chunk_length, make_cache
+from unijax.infer.text_sampling import text_sampling
+
+TEXT, IMAGE, DONE = "text", "image", "done"
+STREAM_TOKENS = 8  # tokens between two calls of on_text
+STREAM_STEPS = 2  # solver steps between two calls of on_image
+IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positions
+
+
+@dataclasses.dataclass
+class Row:
+  """One prompt on its way."""
+
+  tracks: list[Layout]  # what is committed: with text, and for guidance without
+  phase: str
+  seed: int
+  images_left: int
+  tokens_left: int
+  one_image: bool
+  parts: list[str | np.ndarray] = dataclasses.field(default_factory=list)
+  tokens: list[int] = dataclasses.field(default_factory=list)
+  text_ids: list[int] = dataclasses.field(default_factory=list)  # since the last image
+  finished: bool = False
+
+
+class RowBatch:
+  """Runs up to `generator.rows` prompts to their ends. See `run`."""
+
+  def __init__(self, generator, prompts, first: int):
+    self.config, self.builder = generator.config, generator.builder
+    self.params, self.functions = generator.params, generator.functions
+    self.slots, self.first = generator.slots, first
+    self.size = generator.rows
+    self.special = self.builder.vocabulary.special
+    self.chunk = chunk_length(self.config)
+    s = self.config.sample
+    self.times = schedules.solver_times(
+      self.config.diffusion, s.steps, s.schedule_shift
+    )
+    self.branches = 1 if s.guidance == 1.0 else 2
+    self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
+    self.caches = [
+      make_cache(self.config, self.size, self.slots) for _ in range(self.branches)
+    ]
+    self.logits = jnp.zeros((self.size, self.builder.vocabulary.size))
+    seeds = np.zeros(self.size, np.uint32)
+    seeds[: len(self.rows)] = [r.seed for r in self.rows]
+    self.keys_B = jax.vmap(jax.random.key)(seeds)
+
+  def run(self, on_text=None, on_image=None) -> None:
+    """Prefills, then alternates between writing and drawing until all rows are done."""
+    for branch in range(self.branches):
+      self._commit(branch, [row.tracks[branch] for row in self.rows])
+    forced = [row.phase == IMAGE for row in self.rows]
+    self._begin_images(forced, branches=range(self.branches))
+    while any(row.phase != DONE for row in self.rows):
+      self._draw(on_image)
+      self._write(on_text)
+
+  def _row(self, prompt, number: int) -> Row:
+    s = self.config.sample
+    document = Document(tuple(prompt.parts), id=number)
+    tracks = [
+      self.builder.layout(document, open_end=True, without_text=bool(branch))
+      for branch in range(self.branches)
+    ]
+    wanted = self.config.image_positions + 2 if prompt.begin == "image" else 1
+    room = self.slots - len(tracks[0])
+    if room < wanted:
+      raise DataError(
+        f"prompt {number} takes {len(tracks[0])} of {self.slots} positions and leaves "
+        f"{room} where {wanted} are needed: shorten it, or train with a longer "
+        "data.seq_len"
+      )
+    images = s.max_images if prompt.max_images is None else prompt.max_images
+    tokens = prompt.max_text_tokens
+    return Row(
+      tracks,
+      phase=IMAGE if prompt.begin == "image" else TEXT,
+      seed=prompt.seed,
+      images_left=0 if prompt.begin == "text" else images,
+      tokens_left=s.max_text_tokens if tokens is None else tokens,
+      one_image=prompt.stop_after_image,
+    )
+
+  # -- writing text ------------------------------------------------------------------
+
+  def _write(self, on_text) -> None:
+    """Lets every row in its text phase write until it stops or a call's limit ends."""
+    writing = [row.phase == TEXT for row in self.rows]
+    if not any(writing):
+      return
+    allowance = np.zeros(self.size, np.int32)
+    images = np.zeros(self.size, bool)
+    position = np.zeros(self.size, np.int32)
+    for i, row in enumerate(self.rows):
+      position[i] = row.tracks[0].next_position
+      if writing[i]:
+        allowance[i], images[i] = self._allowance(row)
+    longest = self.config.sample.max_text_tokens
+    limit = min(longest, STREAM_TOKENS) if on_text else longest
+    self.caches[0], self.logits, tokens = self.functions.decode_text(
+      self.params, self.caches[0], self.logits, position, self.keys_B, allowance,
+      images, np.int32(limit), text_sampling(self.config.sample),
+    )  # fmt: skip
+    tokens = np.asarray(tokens)
+    for i, row in enumerate(self.rows):
+      if writing[i]:
+        self._take_tokens(row, [int(t) for t in tokens[i] if t >= 0])
+        if on_text and row.parts and isinstance(row.parts[-1], str):
+          on_text(self.first + i, row.parts[-1])
+    began = [w and r.phase == IMAGE for w, r in zip(writing, self.rows, strict=True)]
+    self._begin_images(began, branches=range(1, self.branches))
+
+  def _allowance(self, row: Row) -> tuple[int, bool]:
+    """Tokens a row may write now, and whether it may begin an image."""
+    room = self.slots - len(row.tracks[0])
+    image = self.config.image_positions + 2
+    if row.images_left > 0 and room > image:
+      return min(row.tokens_left, room - image), True
+    return min(row.tokens_left, room), False
+
+  def _take_tokens(self, row: Row, tokens: list[int]) -> None:
+    row.tracks[0].add_tokens(tokens, 0.0)
+    row.tokens += tokens
+    row.tokens_left -= len(tokens)
+    fresh = [t for t in tokens if self.builder.vocabulary.is_text(t)]
+    row.text_ids += fresh
+    if fresh:
+      if len(row.text_ids) > len(fresh):
+        row.parts.pop()
+      row.parts.append(self.builder.tokenizer.decode(row.text_ids))
+    last = tokens[-1] if tokens else None
+    if last == self.special.eos:
+      row.phase, row.finished = DONE, True
+    elif last == self.special.boi:
+      row.phase = IMAGE
+    elif row.tokens_left <= 0 or len(row.tracks[0]) >= self.slots:
+      row.phase = DONE
+
+  # -- drawing images ----------------------------------------------------------------
+
+  def _begin_images(self, which: list[bool], branches) -> None:
+    """Commits BOI to the branches that have not seen it."""
+    if not any(which):
+      return
+    for branch in branches:
+      for row, now in zip(self.rows, which, strict=True):
+        if now:
+          row.tracks[branch].add_tokens([self.special.boi], 0.0)
+      self._commit_tails(branch, which, 1)
+
+  def _draw(self, on_image) -> None:
+    """Denoises and commits one image in every row that has begun one."""
+    drawing = [row.phase == IMAGE for row in self.rows]
+    if not any(drawing):
+      return
+    P, T = self.config.patches, self.config.image_positions
+    blank = np.zeros((P, self.config.patch_channels), np.float32)
+    positions = [np.zeros((self.size, T, 3), np.int32) for _ in range(self.branches)]
+    numbers = np.zeros(self.size, np.uint32)
+    for i, row in enumerate(self.rows):
+      if drawing[i]:
+        numbers[i] = len(row.tracks[0].images)
+        for branch, track in enumerate(row.tracks):
+          self.builder.add_span(track, blank, 0.0)
+          positions[branch][i] = track.position[-T - 1 : -1]
+    x = self._denoise(drawing, numbers, positions, on_image)
+    for i, row in enumerate(self.rows):
+      if drawing[i]:
+        for track in row.tracks:
+          track.images[-1] = (track.images[-1][0], x[i])
+        row.parts.append(self._pixels(x[i]))
+        row.text_ids = []
+        row.images_left -= 1
+        full = len(row.tracks[0]) >= self.slots or row.tokens_left <= 0
+        row.phase = DONE if row.one_image or full else TEXT
+    if any(row.phase == TEXT for row in self.rows):
+      for branch in range(self.branches):
+        self._commit_tails(branch, drawing, T + 1)
+
+  def _denoise(self, drawing, numbers, positions, on_image) -> np.ndarray:
+    steps = self.config.sample.steps
+    keys = jax.vmap(jax.random.fold_in)(self.keys_B, IMAGE_KEYS + numbers)
+    shape = (self.config.patches, self.config.patch_channels)
+    x = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    stride = min(STREAM_STEPS, steps) if on_image else steps
+    for first in range(0, steps, stride):
+      last = min(first + stride, steps)
+      x, x0 = self.functions.denoise_image(
+        self.params, tuple(self.caches), x, tuple(positions), keys, self.times,
+        np.int32(first), np.int32(last), make_guidance(self.config.sample),
+      )  # fmt: skip
+      if on_image:
+        for i, now in enumerate(drawing):
+          if now:
+            on_image(self.first + i, last / steps, self._pixels(np.asarray(x0[i])))
+    return np.asarray(x)
+
+  def _pixels(self, patches: np.ndarray) -> np.ndarray:
+    latents = unpatchify(patches, self.builder.patch_size, self.builder.grid)
+    return self.builder.codec.decode(latents)
+
+  # -- committing to the caches ------------------------------------------------------
+
+  def _commit_tails(self, branch: int, which: list[bool], count: int) -> None:
+    tails = [
+      row.tracks[branch].part(len(row.tracks[branch]) - count, len(row.tracks[branch]))
+      if now
+      else None
+      for row, now in zip(self.rows, which, strict=True)
+    ]
+    self._commit(branch, tails)
+
+  def _commit(self, branch: int, layouts: list[Layout | None]) -> None:
+    """Prefills layouts, in as many chunks as the longest takes."""
+    pieces = [list(chunks(x, self.chunk)) if x else [] for x in layouts]
+    pieces += [[]] * (self.size - len(pieces))
+    for i in range(max(map(len, pieces))):
+      now = [p[i] if i < len(p) else None for p in pieces]
+      chunk = rows_lib.stack([self.builder.chunk(x, self.chunk) for x in now])
+      self.caches[branch], logits = self.functions.prefill(
+        self.params, self.caches[branch], chunk
+      )
+      if branch == 0:
+        here = np.array([x is not None for x in now])[:, None]
+        self.logits = jnp.where(here, logits, self.logits)
+
+
+def chunks(layout: Layout, size: int) -> Iterator[Layout]:
+  """Cuts a layout into parts of at most `size` positions, never through an image."""
+  start = 0
+  while start < len(layout):
+    stop = min(start + size, len(layout))
+    while stop < len(layout) and 0 <= layout.span[stop] == layout.span[stop - 1]:
+      stop -= 1
+    yield layout.part(start, stop)
+    start = stop

@@ -1,0 +1,182 @@
+"""The three compiled functions of sampling: prefill, decode_text, denoise_image.
+
+All of them read a cache of fixed size and fixed chunk sizes, so that no length of a
+prompt, a text or a document compiles anything anew:
+
+  prefill        runs a chunk of each row (text, clean images) and commits it; it also
+                 commits a finished image, so what follows sees the clean picture
+  decode_text    writes tokens until every row has begun an image, ended, or used up
+                 its allowance
+  denoise_image  takes solver steps on one image of each row against the cached prefix,
+                 which it never writes
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from unijax.config import Config
+from unijax.data.tokenizer import Vocabulary
+from unijax.infer import text_sampling
+from unijax.infer.denoise import denoise_image
+from unijax.nn import masks
+from unijax.nn.model import Model, make_model
+from unijax.types import Batch, Cache, Inputs
+
+
+def chunk_length(config: Config) -> int:
+  """Positions of a prefill chunk: one image with BOI and EOI, a multiple of 8."""
+  return -(-(config.image_positions + 2) // 8) * 8
+
+
+class SampleFunctions:
+  """The compiled sampling functions of a config.
+
+  Attributes:
+    prefill: (params, cache, chunk) -> (cache, logits); the old cache is donated.
+    decode_text: (params, cache, logits, ...) -> (cache, logits, tokens); likewise.
+    denoise_image: (params, caches, x, ...) -> (x, x0).
+  """
+
+  def __init__(self, config: Config, vocabulary: Vocabulary):
+    special = vocabulary.special
+    model = make_model(config, vocabulary.size)
+    one_image = make_model(config, vocabulary.size, images=1)
+    written = {*range(vocabulary.text_size), special.eos, special.boi}
+    forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
+    self.prefill = jax.jit(
+      functools.partial(prefill, model, config.model.image_mask), donate_argnums=1
+    )
+    self.decode_text = jax.jit(
+      functools.partial(
+        decode_text, model, (special.eos, special.boi), forbidden, special.boi,
+        config.sample.max_text_tokens,
+      ),
+      donate_argnums=1,
+    )  # fmt: skip
+    self.denoise_image = jax.jit(
+      functools.partial(denoise_image, one_image, config, special.time)
+    )
+
+
+def make_cache(config: Config, rows: int, slots: int) -> Cache:
+  """Returns an empty cache for `rows` rows of at most `slots` positions."""
+  m = config.model
+  shape = (m.depth, rows, slots, m.kv_heads, m.head_dim)
+  dtype = jnp.dtype(m.dtype)
+  return Cache(
+    jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(rows, jnp.int32)
+  )
+
+
+def commit(cache: Cache, kv, count_B) -> Cache:
+  """Appends the first count_B[b] of T new positions to each row of the cache."""
+  keys, values = kv
+  T, slots = keys.shape[2], cache.keys_NBSGK.shape[2]
+  offset = jnp.arange(T, dtype=jnp.int32)
+  slot_BT = cache.length_B[:, None] + offset
+  slot_BT = jnp.where(offset < count_B[:, None], slot_BT, slots)  # dropped
+  row = jnp.arange(keys.shape[1])[:, None]
+  return Cache(
+    cache.keys_NBSGK.at[:, row, slot_BT].set(keys, mode="drop"),
+    cache.values_NBSGK.at[:, row, slot_BT].set(values, mode="drop"),
+    cache.length_B + count_B,
+  )
+
+
+def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):
+  """Runs and commits a chunk of each row; positions with segment 0 are padding.
+
+  Returns:
+    (cache, logits_BV after each row's last position; arbitrary for an empty row).
+  """
+  offset = cache.length_B[:, None]
+  start, end = masks.intervals(chunk.span_BT, chunk.segment_BT, image_mask)
+  index = jnp.arange(chunk.tokens_BT.shape[1], dtype=jnp.int32) + offset
+  inputs = Inputs(
+    tokens_BT=chunk.tokens_BT,
+    patches_BTC=chunk.patches_BTC,
+    time_BT=jnp.zeros_like(chunk.image_weight_BT),  # committed images are clean
+    span_BT=chunk.span_BT,
+    patch_BT=chunk.patch_BT,
+    position_BTA=chunk.position_BTA,
+    index_BT=index,
+    start_BT=jnp.zeros_like(start),
+    end_BT=end + offset,
+  )
+  count_B = (chunk.segment_BT > 0).sum(axis=1).astype(jnp.int32)
+
+  def run(m: Model):
+    h_BTD, kv, _ = m.hidden(inputs, cache)
+    last = jnp.maximum(count_B - 1, 0)[:, None, None]
+    return m.logits(jnp.take_along_axis(h_BTD, last, axis=1)[:, 0]), kv
+
+  logits, kv = model.apply({"params": params}, method=run)
+  return commit(cache, kv, count_B), logits
+
+
+def decode_text(
+  model: Model, stops: tuple[int, ...], forbidden: tuple[int, ...], boi: int,
+  longest: int, params, cache: Cache, logits_BV, position_B, keys_B, allowance_B,
+  images_B, limit, sampling,
+):  # fmt: skip
+  """Writes tokens row by row in lock step.
+
+  Every token is fed and committed, a stop token too. Rows end at a stop token, at
+  their allowance, or together after `limit` tokens.
+
+  Args:
+    position_B: rotary position of the next token.
+    allowance_B: tokens each row may still write; 0 leaves a row out.
+    images_B: bool, rows that may begin an image.
+    limit: int32, tokens of this call, at most `longest`.
+
+  Returns:
+    (cache, logits_BV, tokens [B, longest] with -1 where nothing was written).
+  """
+  B, V = logits_BV.shape
+  banned = jnp.zeros(V, bool).at[jnp.asarray(forbidden)].set(True)
+  no_image = jnp.zeros(V, bool).at[boi].set(True)
+
+  def step(carry):
+    i, cache, logits, tokens, active = carry
+    mask = banned | (no_image & ~images_B[:, None])
+    keys = jax.vmap(jax.random.fold_in)(keys_B, position_B + i)
+    token = text_sampling.sample(
+      jnp.where(mask, text_sampling.MASKED, logits), keys, sampling
+    )
+    tokens = tokens.at[:, i].set(jnp.where(active, token, -1))
+    index = cache.length_B[:, None]
+    inputs = Inputs(
+      tokens_BT=token[:, None],
+      patches_BTC=None,
+      time_BT=None,
+      span_BT=jnp.full((B, 1), -1),
+      patch_BT=jnp.full((B, 1), -1),
+      position_BTA=jnp.broadcast_to((position_B + i)[:, None, None], (B, 1, 3)),
+      index_BT=index,
+      start_BT=jnp.zeros_like(index),
+      end_BT=index,
+    )
+
+    def run(m: Model):
+      h_BTD, kv, _ = m.hidden(inputs, cache)
+      return m.logits(h_BTD[:, 0]), kv
+
+    new_logits, kv = model.apply({"params": params}, method=run)
+    cache = commit(cache, kv, active.astype(jnp.int32))
+    logits = jnp.where(active[:, None], new_logits, logits)
+    active &= ~jnp.isin(token, jnp.asarray(stops)) & (i + 1 < allowance_B)
+    return i + 1, cache, logits, tokens, active
+
+  def go_on(carry):
+    i, _, _, _, active = carry
+    return (i < limit) & active.any()
+
+  tokens = jnp.full((B, longest), -1, jnp.int32)
+  carry = (jnp.int32(0), cache, logits_BV, tokens, allowance_B > 0)
+  _, cache, logits, tokens, _ = jax.lax.while_loop(go_on, step, carry)
+  return cache, logits, tokens
+
+

@@ -1,0 +1,60 @@
+"""A trained run, ready to sample."""
+
+import dataclasses
+import pathlib
+
+from unijax.checkpoint import store as store_lib
+from unijax.checkpoint.store import Store
+from unijax.config import Config, SampleConfig
+from unijax.data.rows import RowBuilder
+from unijax.data.tokenizer import make_tokenizer
+from unijax.infer.generate import Generator
+from unijax.train.step import StepFunctions
+
+
+@dataclasses.dataclass
+class LoadedRun:
+  """Config, averaged weights and row format of a run directory."""
+
+  config: Config
+  params: dict
+  builder: RowBuilder
+  step: int
+
+  @property
+  def chat(self) -> bool:
+    """Whether its documents have turns of user and assistant."""
+    return any(s.options.get("chat", True) for s in self.config.data.sources)
+
+  def generator(self, rows: int = 1, **sample) -> Generator:
+    """Returns a Generator, with knobs of the sample section replaced.
+
+    Args:
+      rows: prompts decoded together.
+      **sample: fields of SampleConfig; None leaves the run's value.
+    """
+    changes = {k: v for k, v in sample.items() if v is not None}
+    new: SampleConfig = dataclasses.replace(self.config.sample, **changes)
+    config = dataclasses.replace(self.config, sample=new)
+    return Generator(config, self.params, self.builder, rows)
+
+
+def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
+  """Reads a run directory.
+
+  Args:
+    workdir: written by training.
+    step: which checkpoint; None is the latest.
+
+  Raises:
+    CheckpointError: no run, no such checkpoint, or one that cannot be read.
+  """
+  config = store_lib.read_config(workdir)
+  builder = RowBuilder(config, make_tokenizer(config.data.tokenizer))
+  functions = StepFunctions(config, builder.vocabulary.size)
+  store = Store(workdir, read_only=True)
+  try:
+    state = store.restore(store_lib.abstract_state(functions.init), step)
+  finally:
+    store.close()
+  return LoadedRun(config, state.ema_params, builder, int(state.step))
