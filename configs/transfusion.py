@@ -72,21 +72,24 @@ def pairs(scenes: float, corpus: float, scene_options: dict) -> ConfigDict:
 
 def tiny(c: ConfigDict) -> ConfigDict:
   """One million parameters that draw, describe and answer after minutes on a laptop."""
-  c.model.update(patch_position="learned")
+  c.model.update(patch_position="learned", scan_unroll=4)
   c.diffusion.update(predict="x0", time_shift=8.0)
-  c.data.update(noise_limit=0.0, seq_len=192, images_per_row=12)
+  c.data.update(
+    tokenizer="configs/tokenizers/embedded.json", noise_limit=0.0, seq_len=128,
+    images_per_row=8,
+  )  # fmt: skip
   scene_options = dict(
     max_objects=2, grid=2, questions_per_image=3,
-    tasks=dict(draw=3.0, describe=2.0, ask=2.0, edit=1.0, multi=0.5),
+    tasks=dict(draw=3.0, describe=1.0, ask=2.0, edit=1.0, multi=0.25),
   )  # fmt: skip
   c.data.sources = ConfigDict({
-    "scenes": {"kind": "scenes", "weight": 0.85, "options": scene_options},
+    "scenes": {"kind": "scenes", "weight": 0.87, "options": scene_options},
     "emoji": {"kind": "emoji", "weight": 0.1, "options": {"limit": 48}},
-    "corpus": {"kind": "corpus", "weight": 0.05, "options": {"max_bytes": 160}},
+    "corpus": {"kind": "corpus", "weight": 0.03, "options": {"max_bytes": 120}},
   })
   c.optim.update(
     name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
   )
-  c.train.update(steps=4000, batch_size=16)
-  c.sample.update(steps=16, schedule_shift=3.0, guidance=1.5)
+  c.train.update(steps=2500, batch_size=32, eval_every=250, sample_every=250)
+  c.sample.update(steps=16, schedule_shift=3.0, guidance=1.5, max_text_tokens=48)
   return c

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 import traceback
@@ -128,6 +129,7 @@ def _train(args, overrides) -> dict:
   from unijax import config_file
   from unijax.commands import train
 
+  _cache_compilations()
   return train.run(config_file.load(overrides), args.workdir)
 
 
@@ -135,6 +137,7 @@ def _sample(args, overrides) -> dict:
   from unijax.commands import sample
 
   _no_config(overrides)
+  _cache_compilations()
   return sample.run(args)
 
 
@@ -142,6 +145,7 @@ def _eval(args, overrides) -> dict:
   from unijax.commands import evaluate
 
   _no_config(overrides)
+  _cache_compilations()
   return evaluate.run(args)
 
 
@@ -156,7 +160,18 @@ def _demo(args, overrides) -> dict:
   from unijax.commands import demo
 
   _no_config(overrides)
+  _cache_compilations()
   return demo.run(args)
+
+
+def _cache_compilations() -> None:
+  """Keeps compiled functions on disk, so that the next start of a verb is quick."""
+  import jax
+
+  default = pathlib.Path.home() / ".cache" / "unijax" / "xla"
+  path = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+  jax.config.update("jax_compilation_cache_dir", path)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _config_arguments(rest: list[str]) -> tuple[list[str], list[str]]:
@@ -187,7 +202,7 @@ def _report_error(error: Exception) -> int:
   from unijax.checkpoint.store import CheckpointError
   from unijax.config import ConfigError
   from unijax.data.document import DataError
-  from unijax.train.loop import Interrupted
+  from unijax.train.interrupt import Interrupted
 
   if isinstance(error, Interrupted):
     print(error, file=sys.stderr)

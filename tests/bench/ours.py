@@ -79,7 +79,8 @@ def train_batch(work: rounds.Workload, config: Config, builder: RowBuilder) -> B
     for _ in range(work.images):
       pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
       parts += [Image(lambda pixels=pixels: pixels, size, size), words(rng, share)]
-    layout = builder.layout(Document(tuple(parts), id=number), without_text=False)
+    document = Document(tuple(parts), id=number)
+    layout = builder.layout(document, key=number, without_text=False)
     assert len(layout) == work.length, (len(layout), work.length)
     rows.append(builder.row([layout]))
   return rows_lib.stack(rows)

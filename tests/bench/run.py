@@ -6,6 +6,9 @@
 Both sides run in their own process on the same cores and wait while the other works.
 A round asks each for the same figure, the first side changing from round to round, so
 each ratio compares neighbours in time. The ratio is above 1 where unijax is faster.
+
+On a busy machine it refuses to start: OpenMP's threads wait for each other, so a core
+that works for others slows the peer down far more than unijax, and ratios are wrong.
 """
 
 import argparse
@@ -15,9 +18,11 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 import rounds
 
+BUSY = 0.1  # share of the cores that others may use
 HERE = pathlib.Path(__file__).parent
 UNITS = {"train": "rows/s", "sample_1": "s", "sample_8": "s", "matmul": "GFLOP/s"}
 FASTER_IS_LESS = {"sample_1", "sample_8"}
@@ -63,6 +68,22 @@ class Side:
       code = self.process.wait()
       raise SystemExit(f"{self.script} ended with code {code}; its error stands above")
     return json.loads(line)
+
+
+def busy_share(seconds: float = 2.0) -> float:
+  """Returns how much of all cores is in use now, 0 to 1; 0 where Linux cannot say."""
+  path = pathlib.Path("/proc/stat")
+  if not path.exists():
+    return 0.0
+
+  def read():
+    user, nice, system, idle, wait, *rest = map(int, path.open().readline().split()[1:])
+    return idle + wait, sum((user, nice, system, idle, wait, *rest[:3]))
+
+  idle, total = read()
+  time.sleep(seconds)
+  idle_after, total_after = read()
+  return 1.0 - (idle_after - idle) / (total_after - total)
 
 
 def alternate(ours: Side, peer: Side, count: int) -> dict[str, list[tuple]]:
@@ -128,9 +149,16 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--peer-python", required=True, help="python with the peer")
   parser.add_argument("--rounds", type=int, default=7, help="pairs of measurements")
+  parser.add_argument("--allow-busy", action="store_true", help="measure anyway")
   rounds.add_arguments(parser)
   options = parser.parse_args()
   work = rounds.parse(options)
+  busy = busy_share()
+  if busy > BUSY and not options.allow_busy:
+    raise SystemExit(
+      f"{busy:.0%} of this machine is in use by others; the ratios would be wrong. "
+      "Stop what runs, or look at them all the same with --allow-busy."
+    )
   if hasattr(os, "sched_setaffinity"):  # Linux; the children inherit it
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < work.threads:
@@ -148,7 +176,10 @@ def main() -> None:
   for about in (ours.about, peer.about):
     print(json.dumps(about))
   print(table(summary))
-  print("RESULT " + json.dumps({"workload": work.arguments(), **summary}))
+  print(
+    "RESULT "
+    + json.dumps({"workload": work.arguments(), "busy_before": busy, **summary})
+  )
 
 
 if __name__ == "__main__":

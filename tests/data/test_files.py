@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import pickle
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -123,6 +124,10 @@ def test_equal_folders_have_equal_signatures(tmp_path):
   assert FolderSource(options(tmp_path, image_size=8)).signature != a.signature
   copy = pickle.loads(pickle.dumps(a))
   assert copy.signature == a.signature and contents(copy) == contents(a)
+  shutil.copytree(tmp_path, tmp_path / "copy")
+  assert FolderSource(options(tmp_path / "copy")).signature == a.signature
+  (tmp_path / "copy" / "p3.png").write_bytes(png(1, size=(50, 50)))
+  assert FolderSource(options(tmp_path / "copy")).signature != a.signature
   write(tmp_path, [*ROWS[:5], ("p5.png", "other words")])
   assert FolderSource(options(tmp_path)).signature != a.signature
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -100,3 +101,12 @@ def test_missing_and_damaged_files_are_named(tmp_path):
   (tmp_path / "b.parquet").unlink()
   with pytest.raises(DataError, match="b.parquet:1: unreadable file"):
     pair(source[0])
+
+
+def test_a_copy_elsewhere_has_the_same_signature(tmp_path):
+  write(tmp_path / "a.parquet", 0, 6)
+  shutil.copytree(tmp_path, tmp_path / "copy", copy_function=shutil.copyfile)
+  a = ParquetSource(options(tmp_path / "*.parquet"))
+  assert (
+    ParquetSource(options(tmp_path / "copy" / "*.parquet")).signature == a.signature
+  )

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import tarfile
 
 import pytest
@@ -174,3 +175,10 @@ def test_a_tar_that_shrinks_later_is_noticed(tmp_path):
     DataError, match="s-001.tar/d/0005: broken tar: it ends too early"
   ):
     image.pixels()
+
+
+def test_a_copy_elsewhere_has_the_same_signature(tmp_path):
+  write_shards(tmp_path)
+  shutil.copytree(tmp_path, tmp_path / "copy", copy_function=shutil.copyfile)
+  a = WebdatasetSource(options(tmp_path))
+  assert WebdatasetSource(options(tmp_path / "copy")).signature == a.signature

@@ -115,8 +115,14 @@ class Store:
 
 
 def write_config(workdir: pathlib.Path, config: Config, extra: dict[str, Any]) -> None:
-  """Writes config.json: the resolved config and versions, enough to run again."""
+  """Writes config.json, enough to run again: the resolved config and versions.
+
+  A tokenizer file is copied beside it, so that the run can be moved.
+  """
   workdir.mkdir(parents=True, exist_ok=True)
+  if config.data.tokenizer != "bytes":
+    file = pathlib.Path(config.data.tokenizer)
+    (workdir / f"tokenizer{file.suffix}").write_bytes(file.read_bytes())
   content = {"config": config_lib.to_dict(config), **extra}
   temporary = workdir / "config.json.tmp"
   temporary.write_text(json.dumps(content, indent=2) + "\n")
@@ -140,6 +146,15 @@ def read_config(workdir: str | pathlib.Path) -> Config:
   except json.JSONDecodeError as error:
     raise CheckpointError(f"{path} is damaged: {error}") from error
   return config_lib.from_config_dict(content["config"])
+
+
+def tokenizer_path(workdir: str | pathlib.Path, config: Config) -> str:
+  """Returns where the run's tokenizer is: its own copy, or 'bytes'."""
+  if config.data.tokenizer == "bytes":
+    return "bytes"
+  return str(
+    pathlib.Path(workdir) / f"tokenizer{pathlib.Path(config.data.tokenizer).suffix}"
+  )
 
 
 def check_same_run(workdir: pathlib.Path, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The verbs `unijax data prepare` and `unijax data inspect`.
+"""The verbs `unijax data prepare`, `unijax data inspect`, `unijax data tokenizer`.
 
 The command line calls `add_arguments` on its `data` parser and `run` on what was
 parsed; `run` returns what goes on the RESULT line.
@@ -18,7 +18,7 @@ from unijax.data.document import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds the sub-verbs prepare and inspect to the parser of `unijax data`."""
+  """Adds the sub-verbs to the parser of `unijax data`."""
   verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="VERB")
   add_prepare_arguments(
     verbs.add_parser(
@@ -36,6 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       description="Builds rows exactly as training does and writes them as a picture: "
       "tokens, patches, images, documents and loss weights.",
     )
+  )
+  add_tokenizer_arguments(
+    verbs.add_parser(
+      "tokenizer",
+      help="learn a byte-level BPE tokenizer from a config's text",
+      description="Reads the first documents of the training stream and writes a "
+      "tokenizer.json, for data.tokenizer.",
+    )
+  )
+
+
+def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of `unijax data tokenizer`; the config comes from the caller."""
+  parser.add_argument("--out", required=True, help="tokenizer.json to write")
+  parser.add_argument(
+    "--size", type=int, default=512, help="ids, 256 bytes included (default: %(default)s)"
+  )
+  parser.add_argument(
+    "--documents", type=int, default=20_000, help="to learn from (default: %(default)s)"
   )
 
 
@@ -87,14 +106,31 @@ def add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config | None = None) -> dict:
   """Runs what `add_arguments` parsed; returns the RESULT.
 
-  `inspect` needs the config whose rows it shows. Raises DataError or ConfigError with
+  `inspect` and `tokenizer` need a config. Raises DataError or ConfigError with
   what is wrong and how to mend it.
   """
   if args.data_verb == "prepare":
     return run_prepare(args)
   if config is None:
-    raise DataError("data inspect: give the config to inspect with --config")
+    raise DataError(f"data {args.data_verb}: give a config with --config=FILE")
+  if args.data_verb == "tokenizer":
+    return run_tokenizer(args, config)
   return run_inspect(args, config)
+
+
+def run_tokenizer(args: argparse.Namespace, config: Config) -> dict:
+  """Learns a tokenizer and says how much text a token holds."""
+  from unijax.data.train_tokenizer import train_tokenizer
+
+  ratios = train_tokenizer(config, args.out, args.size, args.documents)
+  for kind, ratio in ratios.items():
+    print(f"{kind:20s} {ratio:.2f} bytes a token")
+  return {
+    "verb": "data tokenizer",
+    "out": os.path.abspath(args.out),
+    "size": args.size,
+    "bytes_a_token": {kind: round(ratio, 3) for kind, ratio in ratios.items()},
+  }
 
 
 def run_prepare(args: argparse.Namespace) -> dict:

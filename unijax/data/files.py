@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import stat
 
 from unijax.data import captions, images, items
 from unijax.data.document import DataError
@@ -40,8 +41,10 @@ class FolderSource(items.ItemSource):
     self._folder = folder
     table = folder / options.captions
     rows = captions.read(table, options.image_column, options.caption_column)
-    self._rows: list[captions.Row] = [_checked(row, folder) for row in rows]
-    content = hashlib.sha256(table.read_bytes()).hexdigest()
+    checked = [_checked(row, folder) for row in rows]
+    self._rows: list[captions.Row] = [row for row, _ in checked]
+    sizes = [size for _, size in checked]
+    content = [hashlib.sha256(table.read_bytes()).hexdigest(), sizes]
     self._select(len(self._rows), content, check_captions=True)
 
   def label(self, number: int) -> str:
@@ -74,18 +77,22 @@ def _label(row: captions.Row) -> str:
   return f"{row.place} {printable(row.file)}".strip()
 
 
-def _checked(row: captions.Row, folder: pathlib.Path) -> captions.Row:
-  """Returns the row, with a problem if its file cannot be a picture."""
+def _checked(row: captions.Row, folder: pathlib.Path) -> tuple[captions.Row, int]:
+  """Returns the row, with a problem if its file cannot be a picture, and its size."""
   if row.problem:
-    return row
+    return row, 0
+  try:
+    status = os.stat(folder / row.file)
+  except (OSError, ValueError):  # ValueError: a null byte in the name
+    status = None
   if pathlib.PurePath(row.file).suffix.lower() not in images.SUFFIXES:
     reason, detail = "unknown extension", f"known are {', '.join(images.SUFFIXES)}"
-  elif not os.path.isfile(folder / row.file):
+  elif status is None or not stat.S_ISREG(status.st_mode):
     reason, detail = "missing file", printable(str(folder / row.file))
   else:
-    return row
+    return row, status.st_size
   problem = BadItem(_label(row), reason, detail, captions.FIX)
-  return dataclasses.replace(row, problem=problem)
+  return dataclasses.replace(row, problem=problem), 0
 
 
 def printable(text: str) -> str:

@@ -22,6 +22,9 @@ from unijax.data.images import BadItem
 
 _SKIP = "leave such items out with on_error='skip'"
 _NAMED = 5  # bad items named in one message
+# Options that say where the data is or how to read it, and not what it holds: a copy
+# of a data set on another machine has the same signature.
+_NOT_CONTENT = ("path", "dataset", "data_dir", "index", "cached_groups", "on_error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,7 @@ class ItemSource(pairs.PairSource):
 
     Args:
       total: number of items.
-      content: JSON-like value that decides what all the items hold.
+      content: JSON-like value that decides what all the items hold, wherever it is.
       check_captions: look at every caption now, also when on_error is 'fail'.
 
     Raises:
@@ -129,8 +132,10 @@ class ItemSource(pairs.PairSource):
         "%s: left out %d of %d items: %s (%s)",
         self.name, len(names), len(numbers), reason, _some(names),
       )  # fmt: skip
+    chosen = dataclasses.asdict(options)
+    chosen = {key: chosen[key] for key in chosen if key not in _NOT_CONTENT}
     self.signature = hashing.stable_hash(
-      [type(self).__name__, dataclasses.asdict(options), self.skipped, content]
+      [type(self).__name__, chosen, self.skipped, content]
     )
 
   def pair(self, pair: int, index: int) -> tuple[str, Image]:

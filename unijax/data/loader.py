@@ -60,6 +60,7 @@ class RowSource:
   def __init__(self, stream: DocumentStream, builder: RowBuilder, config: Config):
     self.stream, self.builder = stream, builder
     self._lock = threading.Lock()  # planning is shared; building rows is parallel
+    self._measured: dict[int, Layout] = {}  # laid out by the plan, not yet in a row
     data = config.data
     self.plan = Plan(
       self._measure, data.window, data.seq_len, data.images_per_row, config.seed
@@ -71,7 +72,10 @@ class RowSource:
   def __getitem__(self, row: int) -> Batch:
     with self._lock:
       numbers = self.plan.documents(int(row))
-    return self.builder.row([self.layout(n) for n in numbers])
+      measured = [self._measured.pop(n, None) for n in numbers]
+    return self.builder.row([
+      x or self.layout(n) for x, n in zip(measured, numbers, strict=True)
+    ])
 
   def layout(self, number: int) -> Layout:
     """Lays out one document of the stream."""
@@ -92,6 +96,9 @@ class RowSource:
         f"source {name!r}: document {document.id} has {len(layout.images)} images, "
         f"more than data.images_per_row={self.builder.images_per_row}: raise it"
       )
+    if len(self._measured) > 4 * self.plan.window:  # rows were read out of order
+      self._measured.clear()
+    self._measured[number] = layout
     return len(layout), len(layout.images)
 
 

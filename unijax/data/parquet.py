@@ -14,7 +14,7 @@ import threading
 
 import numpy as np
 
-from unijax.data import captions, items
+from unijax.data import captions, hashing, items
 from unijax.data.document import DataError
 from unijax.data.images import BadItem
 
@@ -62,11 +62,11 @@ class ParquetSource(items.ItemSource):
       for group in range(columns.metadata.num_row_groups):
         self._groups.append((number, group))
         starts.append(starts[-1] + columns.metadata.row_group(group).num_rows)
-      stat = os.stat(path)
-      content.append([os.path.basename(path), stat.st_size, stat.st_mtime_ns])
+      content.append([os.path.basename(path), os.path.getsize(path)])
     self._starts = np.array(starts)
     self._lock = threading.Lock()
     self._kept: collections.OrderedDict[int, list] = collections.OrderedDict()
+    content.append(hashing.stable_hash([row.caption for row in self._rows]))
     self._select(len(self._rows), content, check_captions=True)
 
   def label(self, number: int) -> str:

@@ -9,6 +9,7 @@ the input BOI. TIME stands only where `model.time_injection` is 'token'.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -76,6 +77,8 @@ class RowBuilder:
 
   def __init__(self, config: Config, tokenizer: Tokenizer):
     self.tokenizer = tokenizer
+    # Captions and answers come again and again, and encoding is slow next to the rest.
+    self._encode = functools.lru_cache(1 << 16)(lambda text: tuple(tokenizer.encode(text)))
     self.vocabulary: Vocabulary = vocabulary(tokenizer)
     self.seq_len = config.data.seq_len
     self.images_per_row = config.data.images_per_row
@@ -116,7 +119,7 @@ class RowBuilder:
     for i, part in enumerate(parts):
       if isinstance(part, Text):
         weight = float(part.loss and role != "user")
-        result.add_tokens(self.tokenizer.encode(part.text), weight)
+        result.add_tokens(self._encode(part.text), weight)
       elif isinstance(part, Image):
         self._add_image(result, part, float(role != "user" and i > 0))
       elif isinstance(part, Turn):

@@ -44,6 +44,22 @@ KINDS = {
   "corpus": Kind(
     "unijax.data.corpus", "CorpusSource", "CorpusOptions", {"split": "held_out"}
   ),
+  "folder": Kind(
+    "unijax.data.files", "FolderSource", "FolderOptions", {"split": "held_out"}
+  ),
+  "parquet": Kind(
+    "unijax.data.parquet", "ParquetSource", "ParquetOptions", {"split": "held_out"}
+  ),
+  "webdataset": Kind(
+    "unijax.data.webdataset", "WebdatasetSource", "WebdatasetOptions",
+    {"split": "held_out"},
+  ),
+  "tfds": Kind(
+    "unijax.data.tfds_source", "TfdsSource", "TfdsOptions", {"split": "held_out"}
+  ),
+  "records": Kind(
+    "unijax.data.records", "RecordsSource", "RecordsOptions", {"split": "held_out"}
+  ),
 }
 
 

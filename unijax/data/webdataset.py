@@ -57,7 +57,7 @@ class WebdatasetSource(items.ItemSource):
     content = []
     for tar in tars:
       base, index = os.path.basename(tar), _index(tar, options)
-      content.append([base, index["bytes"], index["modified"]])
+      content.append([base, index["bytes"], hashing.stable_hash(index["samples"])])
       for key, sample in index["samples"].items():
         self._samples.append((tar, f"{base}/{key}", sample))
       if index["problem"]:

@@ -50,7 +50,11 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
   """
   config = store_lib.read_config(workdir)
-  builder = RowBuilder(config, make_tokenizer(config.data.tokenizer))
+  # The run's own copy: the file it was trained with may have moved.
+  tokenizer = store_lib.tokenizer_path(workdir, config)
+  data = dataclasses.replace(config.data, tokenizer=tokenizer)
+  config = dataclasses.replace(config, data=data)
+  builder = RowBuilder(config, make_tokenizer(tokenizer))
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)
   try:

@@ -25,24 +25,65 @@ def attend(q_BTHK, keys, values, masks) -> jax.Array:
   """
   B, T, H, K = q_BTHK.shape
   G = keys[0].shape[2]
-  q = (q_BTHK * K**-0.5).reshape(B, T, G, H // G, K)
-  scores = [
-    jnp.where(
-      mask[:, None, None],
-      jnp.einsum("btgrk,bsgk->bgrts", q, key, preferred_element_type=jnp.float32),
-      MASKED,
-    )
-    for key, mask in zip(keys, masks, strict=True)
-  ]
+  q = (q_BTHK * K**-0.5).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
+  if len(keys) == 1:
+    out = _one_group(q, keys[0], values[0], masks[0])
+  else:
+    out = _several_groups(q, keys, values, masks)
+  return out.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
+
+
+def _scores(q_BGRTK, key_BSGK, mask_BTS):
+  scores = jnp.einsum(
+    "bgrtk,bsgk->bgrts", q_BGRTK, key_BSGK, preferred_element_type=jnp.float32
+  )
+  return jnp.where(mask_BTS[:, None, None], scores, MASKED)
+
+
+def _several_groups(q_BGRTK, keys, values, masks):
+  scores = [_scores(q_BGRTK, k, m) for k, m in zip(keys, masks, strict=True)]
   top = jnp.max(jnp.stack([s.max(-1) for s in scores]), axis=0)[..., None]
   weights = [jnp.exp(s - jax.lax.stop_gradient(top)) for s in scores]
-  total = sum(w.sum(-1) for w in weights)
+  total = sum(w.sum(-1, keepdims=True) for w in weights)
   out = sum(
-    jnp.einsum("bgrts,bsgk->btgrk", w.astype(q.dtype), value)
+    jnp.einsum("bgrts,bsgk->bgrtk", w.astype(q_BGRTK.dtype), value)
     for w, value in zip(weights, values, strict=True)
   )
-  out = out / total.transpose(0, 3, 1, 2)[..., None].astype(q.dtype)
-  return out.reshape(B, T, H, K)
+  return out / total.astype(q_BGRTK.dtype)
+
+
+@jax.custom_vjp
+def _one_group(q_BGRTK, key_BSGK, value_BSGK, mask_BTS):
+  """The same over one group, with a backward pass written out.
+
+  The gradients of keys and values contract over queries; transposing the small queries
+  for that, rather than the [T, S] weights as automatic differentiation does, made the
+  backward pass a third faster on CPU.
+  """
+  return _one_group_forward(q_BGRTK, key_BSGK, value_BSGK, mask_BTS)[0]
+
+
+def _one_group_forward(q, key, value, mask):
+  weights = jax.nn.softmax(_scores(q, key, mask), axis=-1).astype(q.dtype)
+  out = jnp.einsum("bgrts,bsgk->bgrtk", weights, value)
+  return out, (q, key, value, weights)
+
+
+def _one_group_backward(saved, d_out):
+  q, key, value, weights = saved
+  d_weights = jnp.einsum("bgrtk,bsgk->bgrts", d_out, value)
+  inner = jnp.sum(d_weights * weights, axis=-1, keepdims=True, dtype=jnp.float32)
+  d_scores = weights * (d_weights - inner.astype(q.dtype))
+  d_q = jnp.einsum("bgrts,bsgk->bgrtk", d_scores, key)
+
+  def over_queries(x_BGRTK, y_BGRTS):  # -> [B, S, G, K]
+    x_BGRKT = x_BGRTK.swapaxes(-1, -2)
+    return jnp.einsum("bgrkt,bgrts->bgks", x_BGRKT, y_BGRTS).transpose(0, 3, 1, 2)
+
+  return d_q, over_queries(q, d_scores), over_queries(d_out, weights), None
+
+
+_one_group.defvjp(_one_group_forward, _one_group_backward)
 
 
 class Attention(nn.Module):
@@ -56,7 +97,7 @@ class Attention(nn.Module):
   out_scale: float
 
   @nn.compact
-  def __call__(self, x_BTD, angle_BTK, own_BTT, cached=None):
+  def __call__(self, x_BTD, rotation, own_BTT, cached=None):
     c = self.config
     dtype = jnp.dtype(c.dtype)
     shape = x_BTD.shape[:2]
@@ -71,7 +112,7 @@ class Attention(nn.Module):
     if c.qk_norm:
       q = RMSNorm(c.norm_eps, "head_norm", name="q_norm")(q)
       k = RMSNorm(c.norm_eps, "head_norm", name="k_norm")(k)
-    q, k = rope.rotate(q, angle_BTK), rope.rotate(k, angle_BTK)
+    q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
     keys, values, masks = [k], [v], [own_BTT]
     if cached is not None:
       keys_BSGK, values_BSGK, mask_BTS = cached

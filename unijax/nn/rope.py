@@ -22,10 +22,15 @@ def angles(position_BTA, head_dim: int, theta: float, scheme: str) -> jax.Array:
   return position * frequencies
 
 
-def rotate(x_BTHK: jax.Array, angle_BTK: jax.Array) -> jax.Array:
-  """Turns pairs (k, k + K/2) of every head by the angles; keeps the dtype."""
-  sin = jnp.sin(angle_BTK)[:, :, None]
-  cos = jnp.cos(angle_BTK)[:, :, None]
+def rotation(position_BTA, head_dim: int, theta: float, scheme: str):
+  """Returns (sin, cos) of `angles`, each [B, T, 1, head_dim/2], for `rotate`."""
+  angle = angles(position_BTA, head_dim, theta, scheme)[:, :, None]
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+def rotate(x_BTHK: jax.Array, sin_cos) -> jax.Array:
+  """Turns pairs (k, k + K/2) of every head by a `rotation`; keeps the dtype."""
+  sin, cos = sin_cos
   a, b = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(
     x_BTHK.dtype

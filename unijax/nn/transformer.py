@@ -28,7 +28,7 @@ class Block(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, x_BTD, cached, angle_BTK, own_BTT, cache_mask_BTS, modulation):
+  def __call__(self, x_BTD, cached, rotation, own_BTT, cache_mask_BTS, modulation):
     c = self.config
     out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
     if cached is not None:
@@ -38,7 +38,7 @@ class Block(nn.Module):
     else:
       change, gate = self._adaln(*modulation)
     y = change[0](RMSNorm(c.norm_eps, name="attention_norm")(x_BTD))
-    y, kv = Attention(c, out_scale, name="attention")(y, angle_BTK, own_BTT, cached)
+    y, kv = Attention(c, out_scale, name="attention")(y, rotation, own_BTT, cached)
     x_BTD = x_BTD + gate[0](y)
     y = change[1](RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD))
     y = MLP(c.mlp_width, c.width, jnp.dtype(c.dtype), out_scale, name="mlp")(y)
@@ -70,7 +70,7 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
     c = self.config
-    angle = rope.angles(inputs.position_BTA, c.head_dim, c.rope_theta, c.positions)
+    turn = rope.rotation(inputs.position_BTA, c.head_dim, c.rope_theta, c.positions)
     own = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
     cached = cache_mask = None
     if cache is not None:
@@ -92,5 +92,5 @@ class Transformer(nn.Module):
       length=c.depth,
       unroll=c.scan_unroll,
       metadata_params={nn.PARTITION_NAME: "layers"},
-    )(c, name="blocks")(x_BTD, cached, angle, own, cache_mask, modulation)
+    )(c, name="blocks")(x_BTD, cached, turn, own, cache_mask, modulation)
     return RMSNorm(c.norm_eps, name="final_norm")(x_BTD), kv

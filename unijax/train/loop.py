@@ -23,14 +23,11 @@ from unijax.checkpoint import store as store_lib
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.data.loader import Loader
+from unijax.train.interrupt import Interrupted, Interruptions
 from unijax.train.metrics import MetricWriter, to_scalars
 from unijax.train.progress import Progress, duration
 from unijax.train.step import StepFunctions
 from unijax.types import TrainState
-
-
-class Interrupted(Exception):
-  """Training was stopped by Ctrl-C after saving; the message says how to go on."""
 
 
 @dataclasses.dataclass
@@ -115,51 +112,55 @@ def _announce(run: Run, state: TrainState, start: int) -> None:
 def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
   config, progress = run.config, run.progress
   batches = run.loader.iterate(start)
-  previous, step = None, start
+  pending = None  # metrics of the step before, still on the device
   try:
-    for step in range(start, config.train.steps):
-      _call_hooks(hooks, run, state, step, fresh=step > start)
-      if step % config.train.checkpoint_every == 0 and step > start:
-        store.save(state, step)
-      began = time.monotonic()
-      batch = next(batches)
-      progress.wait(time.monotonic() - began)
-      state, metrics = run.functions.train(state, batch)
-      if previous is not None:
-        _write(run, step - 1, previous)
-      if step == start:
-        jax.block_until_ready(state)
-        progress.say(f"first step after {duration(time.monotonic() - progress.began)}")
-      previous = metrics
-    step = config.train.steps
-    if previous is not None:
-      _write(run, step - 1, previous)
-    if step > start:
-      _call_hooks(hooks, run, state, step, fresh=True, last=True)
-      store.save(state, step)
+    with Interruptions() as interruptions:
+      for step in range(start, config.train.steps):
+        _call_hooks(hooks, run, state, step)
+        save_now = step > start and step % config.train.checkpoint_every == 0
+        if save_now or interruptions.asked:
+          _write(run, step - 1, pending)  # or a resumed run would miss this line
+          pending = None
+          store.save(state, step)
+        if interruptions.asked:
+          raise _interrupted(run, store, step)
+        began = time.monotonic()
+        batch = next(batches)
+        progress.wait(time.monotonic() - began)
+        state, metrics = run.functions.train(state, batch)
+        _write(run, step - 1, pending)
+        pending = metrics
+        if step == start:
+          jax.block_until_ready(state)
+          progress.say(f"first step after {duration(time.monotonic() - progress.began)}")
+    if start < config.train.steps:
+      _write(run, config.train.steps - 1, pending)
+      _call_hooks(hooks, run, state, config.train.steps, last=True)
+      store.save(state, config.train.steps)
     store.wait()
     return state
-  except KeyboardInterrupt:
-    done = int(state.step)
-    if done not in store.steps():
-      store.save(state, done)
-    store.wait()
-    raise Interrupted(
-      f"stopped at step {done} of {config.train.steps}, saved in {run.workdir}; "
-      "the same command resumes"
-    ) from None
   finally:
     if hasattr(batches, "close"):
       batches.close()
 
 
-def _call_hooks(hooks, run, state, step, *, fresh, last=False):
+def _interrupted(run: Run, store: Store, step: int) -> Interrupted:
+  store.wait()
+  return Interrupted(
+    f"stopped at step {step} of {run.config.train.steps}, saved in {run.workdir}; "
+    "the same command resumes"
+  )
+
+
+def _call_hooks(hooks, run: Run, state: TrainState, step: int, last=False) -> None:
   for hook in hooks:
-    if last or (fresh and step % hook.every == 0):
+    if last or (step > 0 and step % hook.every == 0):
       hook.call(run, state, step)
 
 
 def _write(run: Run, step: int, metrics) -> None:
+  if metrics is None:
+    return
   if step % run.config.train.log_every and step != run.config.train.steps - 1:
     return
   scalars = to_scalars(metrics)

@@ -1,0 +1,132 @@
+"""Small configs, documents and models that the tests of the core share."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import base
+from unijax.config import Config, from_config_dict, to_dict
+from unijax.data import rows
+from unijax.data.document import Document, Image, Text, Turn
+from unijax.data.rows import RowBuilder
+from unijax.data.tokenizer import ByteTokenizer, vocabulary
+from unijax.nn import masks
+from unijax.train.step import StepFunctions
+from unijax.types import Batch, Inputs
+
+IMAGE = 4  # pixels a side: 2 x 2 patches of 2 pixels
+QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time
+VOCABULARY = vocabulary(ByteTokenizer())
+SPECIAL = VOCABULARY.special
+
+
+def config(**knobs) -> Config:
+  """The smallest config that has everything; `model__depth=1` sets model.depth."""
+  c = base.get_config()
+  c.model.update(
+    depth=2, width=32, heads=2, kv_heads=1, head_dim=16, mlp_width=48, unet_width=8
+  )
+  c.data.update(image_size=IMAGE, patch_size=2, seq_len=64, images_per_row=4)
+  c.data.update(caption_dropout=0.0, window=16, threads=1)
+  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
+  c.train.update(batch_size=2)
+  c.sample.update(steps=4, max_text_tokens=12, clip_x0=0.0)
+  for name, value in knobs.items():
+    section, _, knob = name.partition("__")
+    c[section][knob] = value
+  return from_config_dict(c)
+
+
+def key(c: Config) -> str:
+  """A hashable form of a config, for caches of compiled functions."""
+  return repr(to_dict(c))
+
+
+def builder(c: Config) -> RowBuilder:
+  """Lays out documents of bytes."""
+  return RowBuilder(c, ByteTokenizer())
+
+
+def image(seed: int, context: bool = False, size: int = IMAGE) -> Image:
+  """A picture of noise, always the same for a seed."""
+  pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+  return Image(lambda: pixels, size, size, context, name=f"noise {seed}")
+
+
+def draw(words: str, seed: int) -> Document:
+  """A document of a conversation: words, then a picture."""
+  user, model = (Turn("user"), Text(words, False)), (Turn("assistant"), image(seed))
+  return Document((*user, *model), id=seed, kind="draw")
+
+
+def describe(words: str, seed: int) -> Document:
+  """A document of a conversation: a picture, then words."""
+  user, model = (Turn("user"), image(seed, True)), (Turn("assistant"), Text(words))
+  return Document((*user, *model), id=seed, kind="describe")
+
+
+def plain(*parts, id: int = 0) -> Document:
+  """A document without turns: strings are text, numbers are seeds of pictures."""
+  made = [Text(p) if isinstance(p, str) else image(p) for p in parts]
+  return Document(tuple(made), id=id)
+
+
+def batch(c: Config, *packed: list[Document], first_key: int = 0) -> Batch:
+  """Rows of documents; the documents are numbered in order, from `first_key`."""
+  b, numbers = builder(c), itertools.count(first_key)
+  return rows.stack([
+    b.row([b.layout(d, key=next(numbers)) for d in documents]) for documents in packed
+  ])  # fmt: skip
+
+
+def inputs(c: Config, b: Batch, patches=None, time=None) -> Inputs:
+  """What the model reads of a batch: clean, or with given patches and timesteps."""
+  start, end = masks.intervals(b.span_BT, b.segment_BT, c.model.image_mask)
+  index = np.arange(b.tokens_BT.shape[1], dtype=np.int32)
+  patches = b.patches_BTC if patches is None else patches
+  time = np.zeros(b.tokens_BT.shape) if time is None else time
+  return Inputs(
+    tokens_BT=b.tokens_BT,
+    patches_BTC=np.asarray(patches, np.float32),
+    time_BT=np.asarray(time, np.float32),
+    span_BT=b.span_BT,
+    patch_BT=b.patch_BT,
+    position_BTA=b.position_BTA,
+    index_BT=np.broadcast_to(index, b.tokens_BT.shape),
+    start_BT=start,
+    end_BT=end,
+  )
+
+
+_FUNCTIONS: dict[str, StepFunctions] = {}
+
+
+def functions(c: Config) -> StepFunctions:
+  """The compiled training functions of a config, shared by all tests."""
+  return _FUNCTIONS.setdefault(key(c), StepFunctions(c, VOCABULARY.size))
+
+
+@functools.cache
+def _shapes(name: str):
+  return jax.eval_shape(_FUNCTIONS[name].init).params
+
+
+def params(c: Config, seed: int):
+  """Random weights, none of which is zero or one.
+
+  Fresh weights hide mistakes: zero kernels (of AdaLN) and biases erase whole paths.
+  """
+  functions(c)
+  rng = np.random.default_rng(seed)
+
+  def fill(path, leaf):
+    name = getattr(path[-1], "key", str(path[-1]))
+    fan_in = np.prod(leaf.shape[-2:-1] if leaf.ndim < 4 else leaf.shape[-4:-1])
+    scale = {"kernel": fan_in**-0.5, "table": 1.0}.get(name, 0.3)
+    center = 1.0 if name == "scale" else 0.0
+    return jnp.asarray(center + scale * rng.standard_normal(leaf.shape), jnp.float32)
+
+  return jax.tree_util.tree_map_with_path(fill, _shapes(key(c)))
