@@ -64,10 +64,12 @@ def paper(c: ConfigDict, size: str, codec: str) -> ConfigDict:
 
 def pairs(scenes: float, corpus: float, scene_options: dict) -> ConfigDict:
   """Captioned pictures and text, by share of documents."""
-  return ConfigDict({
-    "scenes": {"kind": "scenes", "weight": scenes, "options": scene_options},
-    "corpus": {"kind": "corpus", "weight": corpus, "options": {}},
-  })
+  return ConfigDict(
+    {
+      "scenes": {"kind": "scenes", "weight": scenes, "options": scene_options},
+      "corpus": {"kind": "corpus", "weight": corpus, "options": {}},
+    }
+  )
 
 
 def tiny(c: ConfigDict) -> ConfigDict:
@@ -80,16 +82,22 @@ def tiny(c: ConfigDict) -> ConfigDict:
   )  # fmt: skip
   scene_options = dict(
     max_objects=2, grid=2, questions_per_image=3,
-    tasks=dict(draw=3.0, describe=1.0, ask=2.0, edit=1.0, multi=0.25),
+    tasks=dict(draw=4.0, describe=0.8, ask=1.6, edit=1.0, multi=0.2),
   )  # fmt: skip
-  c.data.sources = ConfigDict({
-    "scenes": {"kind": "scenes", "weight": 0.87, "options": scene_options},
-    "emoji": {"kind": "emoji", "weight": 0.1, "options": {"limit": 48}},
-    "corpus": {"kind": "corpus", "weight": 0.03, "options": {"max_bytes": 120}},
-  })
+  c.data.sources = ConfigDict(
+    {
+      "scenes": {"kind": "scenes", "weight": 0.87, "options": scene_options},
+      "emoji": {"kind": "emoji", "weight": 0.1, "options": {"limit": 48}},
+      "corpus": {"kind": "corpus", "weight": 0.03, "options": {"max_bytes": 120}},
+    }
+  )
   c.optim.update(
     name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
   )
-  c.train.update(steps=2500, batch_size=32, eval_every=250, sample_every=250)
-  c.sample.update(steps=16, schedule_shift=3.0, guidance=1.5, max_text_tokens=48)
+  c.train.update(
+    steps=2500, batch_size=32, image_loss_weight=20.0, eval_every=250, sample_every=250
+  )
+  c.sample.update(
+    sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5, max_text_tokens=48
+  )
   return c

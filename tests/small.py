@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,18 @@ def config(**knobs) -> Config:
     section, _, knob = name.partition("__")
     c[section][knob] = value
   return from_config_dict(c)
+
+
+def scenes(**knobs) -> Config:
+  """The same on real documents: scenes of 32 pixels, four patches an image."""
+  c = dict(
+    data__image_size=32, data__patch_size=16, data__seq_len=160, data__images_per_row=6,
+    data__caption_dropout=0.1, optim__warmup_steps=2, optim__learning_rate=1e-2,
+    train__steps=12,
+  )  # fmt: skip
+  options = {"num_documents": 64, "max_objects": 2, "grid": 2}
+  source = {"kind": "scenes", "weight": 1.0, "options": options}
+  return config(**{**c, "data__sources": {"scenes": source}, **knobs})
 
 
 def key(c: Config) -> str:
@@ -109,6 +122,18 @@ def functions(c: Config) -> StepFunctions:
   return _FUNCTIONS.setdefault(key(c), StepFunctions(c, VOCABULARY.size))
 
 
+_FORWARD: dict[str, Callable] = {}
+
+
+def forward(c: Config) -> Callable:
+  """Both heads over whole rows, compiled: (params, Inputs) -> (logits, prediction)."""
+  if key(c) not in _FORWARD:
+    model = functions(c).model
+    apply = lambda params, inputs: model.apply({"params": params}, inputs)
+    _FORWARD[key(c)] = jax.jit(apply, compiler_options=QUICK)
+  return _FORWARD[key(c)]
+
+
 @functools.cache
 def _shapes(name: str):
   return jax.eval_shape(_FUNCTIONS[name].init).params
@@ -130,3 +155,10 @@ def params(c: Config, seed: int):
     return jnp.asarray(center + scale * rng.standard_normal(leaf.shape), jnp.float32)
 
   return jax.tree_util.tree_map_with_path(fill, _shapes(key(c)))
+
+
+def lively(weights):
+  """Weights with which greedy text begins images, and ends, now and then."""
+  kernel = weights["text_head"]["kernel"]
+  kernel = kernel.at[:, SPECIAL.boi].mul(4.0).at[:, SPECIAL.eos].mul(1.5)
+  return {**weights, "text_head": {"kernel": kernel}}

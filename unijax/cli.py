@@ -198,7 +198,7 @@ def _no_config(overrides: list[str]) -> None:
 
 
 def _report_error(error: Exception) -> int:
-  """Prints one message for bad input, a traceback for the rest; returns the exit code."""
+  """Prints one message for bad input, a traceback for the rest; the exit code."""
   from unijax.checkpoint.store import CheckpointError
   from unijax.config import ConfigError
   from unijax.data.document import DataError
@@ -215,5 +215,7 @@ def _report_error(error: Exception) -> int:
     return 1
   log = pathlib.Path("unijax-error.txt")
   log.write_text(traceback.format_exc())
-  print(f"unijax: {type(error).__name__}: {error}\n(traceback in {log})", file=sys.stderr)
+  print(
+    f"unijax: {type(error).__name__}: {error}\n(traceback in {log})", file=sys.stderr
+  )
   return 1

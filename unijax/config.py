@@ -283,7 +283,9 @@ def _typed(path, hint, value, problems):
     choices = typing.get_args(hint)
     if value not in choices:
       hint_text = nearest(str(value), choices)
-      problems.append(f"{path}: {value!r} is not one of {', '.join(choices)}{hint_text}")
+      problems.append(
+        f"{path}: {value!r} is not one of {', '.join(choices)}{hint_text}"
+      )
     return value
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
@@ -324,7 +326,8 @@ def _ranges(c: Config):
     yield path, value, 0 <= value <= 1, "in [0, 1]"
   free = {
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
-    "train.image_loss_weight": t.image_loss_weight, "optim.warmup_steps": o.warmup_steps,
+    "train.image_loss_weight": t.image_loss_weight,
+    "optim.warmup_steps": o.warmup_steps,
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,
@@ -369,9 +372,9 @@ def _inconsistencies(c: Config) -> list[str]:
     )
   if not data.sources:
     bad.append("data.sources: name at least one source")
-  elif sum(s.weight for s in data.sources) <= 0 or min(
-    s.weight for s in data.sources
-  ) < 0:
+  elif (
+    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
+  ):
     bad.append("data.sources: weights must be >= 0 and not all zero")
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")

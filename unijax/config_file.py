@@ -31,9 +31,13 @@ def load(arguments: list[str]) -> Config:
   except (flags.Error, AttributeError, KeyError, OSError, TypeError) as error:
     raise ConfigError(_reason(arguments, error)) from error
   if rest:
-    raise ConfigError(f"unexpected argument {rest[0]!r}: overrides are --config.a.b=value")
+    raise ConfigError(
+      f"unexpected argument {rest[0]!r}: overrides are --config.a.b=value"
+    )
   if config is None:
-    raise ConfigError("give --config=FILE, such as --config=configs/transfusion.py:tiny")
+    raise ConfigError(
+      "give --config=FILE, such as --config=configs/transfusion.py:tiny"
+    )
   return from_config_dict(config)
 
 

@@ -42,7 +42,9 @@ def make(time_injection, positions, patch_codec, image_mask):
   assert (batch.segment_BT == 0).any() and batch.span_BT.max() == 2
   rng = np.random.default_rng(0)
   time = rng.uniform(0.1, 0.9, 3)[batch.span_BT] * (batch.span_BT >= 0)
-  noise = rng.standard_normal(batch.patches_BTC.shape) * (batch.patch_BT >= 0)[..., None]
+  noise = (
+    rng.standard_normal(batch.patches_BTC.shape) * (batch.patch_BT >= 0)[..., None]
+  )
   inputs = small.inputs(c, batch, batch.patches_BTC + noise, time)
   own = np.arange(c.data.seq_len, dtype=np.int32)[None]
   return c, inputs.replace(tokens_BT=own), batch.segment_BT[0]

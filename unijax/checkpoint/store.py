@@ -23,8 +23,16 @@ class CheckpointError(RuntimeError):
 
 # Knobs that may change between runs of one directory: they shape no array and no
 # batch, only how long, how often or how something is measured.
-FREE = ("sample.", "eval.", "data.threads", "train.log_every", "train.eval_every",
-        "train.sample_every", "train.checkpoint_every", "train.keep_checkpoints")  # fmt: skip
+FREE = (
+  "sample.",
+  "eval.",
+  "data.threads",
+  "train.log_every",
+  "train.eval_every",
+  "train.sample_every",
+  "train.checkpoint_every",
+  "train.keep_checkpoints",
+)
 
 
 class Store:
@@ -180,7 +188,7 @@ def check_same_run(workdir: pathlib.Path, config: Config) -> None:
 
 
 def abstract_state(init) -> TrainState:
-  """Shapes, dtypes and placement of the state that `init()` returns, without running it."""
+  """Shapes, dtypes and placement of the state `init()` returns, without running it."""
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),

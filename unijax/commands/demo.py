@@ -22,7 +22,7 @@ BARS = {
 
 
 def run(args) -> dict:
-  """Trains (or resumes), evaluates, writes report.html; a finished demo only reprints."""
+  """Trains or resumes, evaluates, writes report.html; a finished demo reprints."""
   preset, default = PRESETS[args.long]
   workdir = pathlib.Path(args.workdir or default)
   config = config_file.load([f"--config={preset}"])
@@ -69,4 +69,6 @@ def _finished(workdir: pathlib.Path, config) -> dict | None:
     return None
   content = json.loads(path.read_text())
   same = content["config"] == json.loads(json.dumps(config_lib.to_dict(config)))
-  return content if same and pathlib.Path(content["result"]["report"]).is_file() else None
+  return (
+    content if same and pathlib.Path(content["result"]["report"]).is_file() else None
+  )

@@ -25,7 +25,15 @@ def run(args) -> dict:
   loaded = load_run(args.workdir, args.step)
   knobs = {
     name: getattr(args, name)
-    for name in ("sampler", "steps", "guidance", "temperature", "top_k", "top_p", "min_p")
+    for name in (
+      "sampler",
+      "steps",
+      "guidance",
+      "temperature",
+      "top_k",
+      "top_p",
+      "min_p",
+    )
   }
   pictures = [read_picture(path, loaded) for path in args.image]
   if args.interactive:

@@ -51,7 +51,10 @@ def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the arguments of `unijax data tokenizer`; the config comes from the caller."""
   parser.add_argument("--out", required=True, help="tokenizer.json to write")
   parser.add_argument(
-    "--size", type=int, default=512, help="ids, 256 bytes included (default: %(default)s)"
+    "--size",
+    type=int,
+    default=512,
+    help="ids, 256 bytes included (default: %(default)s)",
   )
   parser.add_argument(
     "--documents", type=int, default=20_000, help="to learn from (default: %(default)s)"

@@ -29,7 +29,10 @@ class DocumentStream:
     used = [(s, w) for s, w in sources if w > 0]
     self.sources = [s for s, _ in used]
     parts = [
-      grain.MapDataset.source(_Numbered(s, number)).seed(seed + number).shuffle().repeat()
+      grain.MapDataset.source(_Numbered(s, number))
+      .seed(seed + number)
+      .shuffle()
+      .repeat()
       for number, s in enumerate(self.sources)
     ]
     total = sum(w for _, w in used)
@@ -73,9 +76,9 @@ class RowSource:
     with self._lock:
       numbers = self.plan.documents(int(row))
       measured = [self._measured.pop(n, None) for n in numbers]
-    return self.builder.row([
-      x or self.layout(n) for x, n in zip(measured, numbers, strict=True)
-    ])
+    return self.builder.row(
+      [x or self.layout(n) for x, n in zip(measured, numbers, strict=True)]
+    )
 
   def layout(self, number: int) -> Layout:
     """Lays out one document of the stream."""

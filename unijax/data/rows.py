@@ -21,7 +21,6 @@ from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary
 from unijax.types import Batch
 
-
 IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
 
 
@@ -69,7 +68,9 @@ class Layout:
     images = [(at - start, x) for at, x in self.images if start <= at < stop]
     first = min((n for n in lists["span"] if n >= 0), default=0)
     lists["span"] = [n - first if n >= 0 else -1 for n in lists["span"]]
-    return Layout(**lists, images=images, next_position=self.next_position, key=self.key)
+    return Layout(
+      **lists, images=images, next_position=self.next_position, key=self.key
+    )
 
 
 class RowBuilder:
@@ -78,7 +79,9 @@ class RowBuilder:
   def __init__(self, config: Config, tokenizer: Tokenizer):
     self.tokenizer = tokenizer
     # Captions and answers come again and again, and encoding is slow next to the rest.
-    self._encode = functools.lru_cache(1 << 16)(lambda text: tuple(tokenizer.encode(text)))
+    self._encode = functools.lru_cache(1 << 16)(
+      lambda text: tuple(tokenizer.encode(text))
+    )
     self.vocabulary: Vocabulary = vocabulary(tokenizer)
     self.seq_len = config.data.seq_len
     self.images_per_row = config.data.images_per_row
@@ -182,16 +185,14 @@ class RowBuilder:
       row.patches_BTC[start + offset : start + offset + len(patches)] = patches
 
   def patches(self, image: Image | np.ndarray) -> np.ndarray:
-    """Returns float32 [P, C]: the clean patches of a picture, or patches as they are."""
+    """Returns float32 [P, C]: a picture's clean patches, or patches as they are."""
     if isinstance(image, np.ndarray):
       return image
     return patchify(self.codec.encode(image.pixels()), self.patch_size)
 
   def _drop_caption(self, parts, key):
     """Removes all text before the last target image, for classifier-free guidance."""
-    targets = [
-      i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context
-    ]
+    targets = [i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context]
     if not targets or hashing.uniform("caption", key) >= self.caption_dropout:
       return parts
     return tuple(

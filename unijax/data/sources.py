@@ -35,9 +35,7 @@ class Kind:
 
 
 KINDS = {
-  "scenes": Kind(
-    "unijax.data.scenes", "SceneSource", "SceneOptions", {"split": "iid"}
-  ),
+  "scenes": Kind("unijax.data.scenes", "SceneSource", "SceneOptions", {"split": "iid"}),
   "emoji": Kind(
     "unijax.data.emoji", "EmojiSource", "EmojiOptions", {"split": "held_out"}
   ),
@@ -51,7 +49,9 @@ KINDS = {
     "unijax.data.parquet", "ParquetSource", "ParquetOptions", {"split": "held_out"}
   ),
   "webdataset": Kind(
-    "unijax.data.webdataset", "WebdatasetSource", "WebdatasetOptions",
+    "unijax.data.webdataset",
+    "WebdatasetSource",
+    "WebdatasetOptions",
     {"split": "held_out"},
   ),
   "tfds": Kind(

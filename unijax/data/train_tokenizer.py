@@ -7,6 +7,7 @@ from unijax.data.document import DataError, Text
 from unijax.data.loader import DocumentStream
 from unijax.data.sources import make_sources
 
+
 def train_tokenizer(
   config: Config, out: str, size: int, documents: int
 ) -> dict[str, float]:

@@ -1,10 +1,10 @@
 """Samplers as one update x_t -> x_s, s < t, given a function that predicts x0.
 
-  ddim    x_s = alpha_s x0 + sigma_s epsilon            (Song et al. 2021, eta = 0)
-  ddpm    a draw from q(x_s | x_t, x0)                  (Ho et al. 2020, eq. 7,
-          in the form for any alpha and sigma)
-  euler   x + (s - t) dx/dt                             probability-flow ODE
-  heun    the mean of the slopes at both ends           second order, two evaluations
+ddim    x_s = alpha_s x0 + sigma_s epsilon            (Song et al. 2021, eta = 0)
+ddpm    a draw from q(x_s | x_t, x0)                  (Ho et al. 2020, eq. 7,
+        in the form for any alpha and sigma)
+euler   x + (s - t) dx/dt                             probability-flow ODE
+heun    the mean of the slopes at both ends           second order, two evaluations
 """
 
 from collections.abc import Callable

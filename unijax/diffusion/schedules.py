@@ -11,11 +11,17 @@ from unijax.config import DiffusionConfig
 
 
 def cosine(t):
-  """Nichol & Dhariwal 2021, eq. 17, in continuous time: alpha^2 = f(t) / f(0)."""
+  """Nichol & Dhariwal 2021, eq. 17, in continuous time: alpha^2 = f(t) / f(0).
+
+  Written with sines, which are exact where alpha or sigma vanishes: differences of
+  cosines lose sigma near 0, and the slopes with it.
+  """
   s = 0.008
-  alpha = jnp.cos((t + s) / (1 + s) * jnp.pi / 2) / jnp.cos(s / (1 + s) * jnp.pi / 2)
-  alpha = jnp.clip(alpha, 0.0, 1.0)
-  return alpha, jnp.sqrt(1.0 - jnp.square(alpha) + 1e-12)
+  quarter = jnp.pi / 2 / (1 + s)
+  norm = jnp.cos(s * quarter)
+  alpha = jnp.sin((1 - t) * quarter) / norm
+  square = jnp.sin(t * quarter) * jnp.sin((t + 2 * s) * quarter) / norm**2
+  return alpha, jnp.sqrt(square + 1e-12)
 
 
 def linear(t):

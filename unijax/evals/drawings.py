@@ -42,10 +42,12 @@ def draw_emoji(config: Config, generator: Generator, n: int, seed: int = 0):
   pairs = [source.pair(i % source.count, i) for i in range(n)]
   captions = [caption for caption, _ in pairs]
   real = [image.pixels() for _, image in pairs]
-  made = generator.generate([
-    prompts.draw(caption, source.options.chat, seed + i)
-    for i, caption in enumerate(captions)
-  ])
+  made = generator.generate(
+    [
+      prompts.draw(caption, source.options.chat, seed + i)
+      for i, caption in enumerate(captions)
+    ]
+  )
   drawn = [row.images[0] for row in made]
   unseen = [other.pair(i, i)[1].pixels() for i in range(min(n, other.count))]
   return Drawings(

@@ -1,4 +1,4 @@
-"""What a run shows of itself while it trains: held-out losses, samples, quick scores."""
+"""What a run shows while it trains: held-out losses, samples, quick scores."""
 
 import json
 import pathlib
@@ -58,10 +58,9 @@ class _Samples:
   def _grid(self, run: Run, step: int) -> None:
     if not self.prompts:
       return
-    made = self.generator.generate([
-      prompts.draw(text, chat, seed)
-      for seed, (text, chat) in enumerate(self.prompts)
-    ])
+    made = self.generator.generate(
+      [prompts.draw(text, chat, seed) for seed, (text, chat) in enumerate(self.prompts)]
+    )
     strip = np.concatenate([row.images[0] for row in made], axis=1)
     save_samples(run.workdir, step, [text for text, _ in self.prompts], strip)
     run.writer.image(step, "samples", strip)
@@ -101,7 +100,9 @@ def save_samples(workdir: pathlib.Path, step: int, texts: list[str], strip) -> N
   Picture.fromarray(strip).save(folder / f"{step:07d}.png")
 
 
-def load_samples(workdir: pathlib.Path) -> tuple[list[str], dict[int, list[np.ndarray]]]:
+def load_samples(
+  workdir: pathlib.Path,
+) -> tuple[list[str], dict[int, list[np.ndarray]]]:
   """Returns the prompts, and step -> pictures, one a prompt."""
   folder = workdir / "samples"
   if not (folder / "prompts.json").exists():

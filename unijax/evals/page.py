@@ -185,9 +185,7 @@ def _training(workdir: pathlib.Path):
     )
     for title, key in (("text", "text_nll"), ("image", "image_mse"))
   ]  # fmt: skip
-  quick = [
-    series(NAMES[task], f"quick/{task}_exact") for task in NAMES
-  ]
+  quick = [series(NAMES[task], f"quick/{task}_exact") for task in NAMES]
   levels = [
     series(f"t {i / NOISE_LEVELS:.1f}–{(i + 1) / NOISE_LEVELS:.1f}",
            f"held_out/image_mse_by_noise/{i / NOISE_LEVELS:.1f}")
@@ -201,7 +199,7 @@ def _training(workdir: pathlib.Path):
       report.line_chart("held-out image loss by noise level", levels, log_y=True,
                         ordered=True),
     ),
-  ], lead="Watch the scores, not the losses: only very noisy pictures need the text.")  # fmt: skip
+  ], lead="Watch the scores: only very noisy pictures need the text.")  # fmt: skip
   texts, steps = load_samples(workdir)
   if steps:
     chosen = sorted(steps)[:: max(1, len(steps) // 8)]
@@ -246,7 +244,9 @@ def _breakdown(result: Evaluation) -> Section | None:
   if not rows:
     return None
   head = ("split", "task", "part", "score", "95 % interval")
-  return Section("Every score", [report.details("Open the table", report.table(head, rows))])
+  return Section(
+    "Every score", [report.details("Open the table", report.table(head, rows))]
+  )
 
 
 def _about(workdir: pathlib.Path, run: LoadedRun, result: Evaluation) -> Section:

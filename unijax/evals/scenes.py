@@ -73,38 +73,46 @@ class SceneEvaluator:
   def draw(self, split: str) -> Outcome:
     """Captions of a split -> pictures, exact against what the caption states."""
     items = self._examples(split, "draw")
-    pictures = self.pictures([
-      prompts.draw(x.text, self.options.chat, self.seed + i)
-      for i, x in enumerate(items)
-    ])
+    pictures = self.pictures(
+      [
+        prompts.draw(x.text, self.options.chat, self.seed + i)
+        for i, x in enumerate(items)
+      ]
+    )
     return Outcome("draw", split, items, pictures, self.score("draw", items, pictures))
 
   def describe(self, split: str) -> Outcome:
     """Pictures of a split -> captions, exact against the scene."""
     items = self._examples(split, "describe")
-    texts = self.texts([
-      prompts.describe(x.pixels, self.options.chat, self.seed + i)
-      for i, x in enumerate(items)
-    ])
+    texts = self.texts(
+      [
+        prompts.describe(x.pixels, self.options.chat, self.seed + i)
+        for i, x in enumerate(items)
+      ]
+    )
     scores = self.score("describe", items, texts)
     return Outcome("describe", split, items, texts, scores)
 
   def ask(self, split: str) -> Outcome:
     """Pictures and questions of a split -> answers."""
     items = self._examples(split, "ask")
-    texts = self.texts([
-      prompts.ask(x.pixels, x.question, self.options.chat, self.seed + i)
-      for i, x in enumerate(items)
-    ])
+    texts = self.texts(
+      [
+        prompts.ask(x.pixels, x.question, self.options.chat, self.seed + i)
+        for i, x in enumerate(items)
+      ]
+    )
     return Outcome("ask", split, items, texts, self.score("ask", items, texts))
 
   def edit(self, split: str) -> Outcome:
     """Pictures and instructions of a split -> changed pictures."""
     items = self._examples(split, "edit")
-    pictures = self.pictures([
-      prompts.edit(x.pixels, x.text, self.options.chat, self.seed + i)
-      for i, x in enumerate(items)
-    ])
+    pictures = self.pictures(
+      [
+        prompts.edit(x.pixels, x.text, self.options.chat, self.seed + i)
+        for i, x in enumerate(items)
+      ]
+    )
     return Outcome("edit", split, items, pictures, self.score("edit", items, pictures))
 
   def score(self, task: str, items: list, outputs: list) -> list:
@@ -121,10 +129,12 @@ class SceneEvaluator:
 
   def caption_cycle(self, drawn: Outcome) -> list[bool]:
     """caption -> picture -> caption: whether both captions can be of one picture."""
-    texts = self.texts([
-      prompts.describe(p, self.options.chat, self.seed + i)
-      for i, p in enumerate(drawn.outputs)
-    ])
+    texts = self.texts(
+      [
+        prompts.describe(p, self.options.chat, self.seed + i)
+        for i, p in enumerate(drawn.outputs)
+      ]
+    )
     again = scene_scores.captions(texts, [x.scene for x in drawn.items])
     return [
       scene_scores.specs_agree(item.spec, score.parsed)
@@ -133,10 +143,12 @@ class SceneEvaluator:
 
   def image_cycle(self, described: Outcome) -> list[bool]:
     """picture -> caption -> picture: whether both show the same things."""
-    pictures = self.pictures([
-      prompts.draw(text, self.options.chat, self.seed + i)
-      for i, text in enumerate(described.outputs)
-    ])
+    pictures = self.pictures(
+      [
+        prompts.draw(text, self.options.chat, self.seed + i)
+        for i, text in enumerate(described.outputs)
+      ]
+    )
     grid = self.options.grid
     return [
       scene_scores.scenes_agree(item.scene, read_scene(p, grid=grid, mode="soft"))

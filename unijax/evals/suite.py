@@ -8,7 +8,6 @@ from unijax.data.scenes import baselines
 from unijax.evals import held_out, scene_scores
 from unijax.evals.drawings import Drawings, draw_emoji
 from unijax.evals.scenes import Outcome, SceneEvaluator, scene_options
-from unijax.infer.generate import Generator
 from unijax.infer.load import LoadedRun
 from unijax.train.step import StepFunctions
 
@@ -102,9 +101,7 @@ def evaluate(
   began = time.monotonic()
   drawings = draw_emoji(config, generator, config.eval.kid_images)
   seconds["emoji"] = time.monotonic() - began
-  return Evaluation(
-    outcomes, cycles, stand_ins, losses, compression, drawings, seconds
-  )
+  return Evaluation(outcomes, cycles, stand_ins, losses, compression, drawings, seconds)
 
 
 def _losses(run: LoadedRun, seconds) -> tuple[dict[str, float], float | None]:
@@ -126,7 +123,7 @@ def _cycles(evaluator: SceneEvaluator, outcomes, split: str) -> dict[str, Interv
 
 
 def _baselines(evaluator: SceneEvaluator, outcomes, split: str):
-  """Exact scores of stand-ins on the same items: an oracle, a prior, the colour-blind."""
+  """Exact scores of stand-ins on the same items."""
   options = dataclasses.replace(evaluator.options, split=split)
   result = {}
   for task in evaluator.tasks:

@@ -1,7 +1,7 @@
 """The decoder of one group of rows: which row is in which phase, and what is committed.
 
-Each row keeps, beside its arrays on the device, the layout of what it has committed; with
-guidance it keeps a second track, the shadow, that has the images but not the text.
+Each row keeps, beside its arrays on the device, the layout of what it has committed;
+with guidance it keeps a second track, the shadow, that has the images but no text.
 """
 
 import dataclasses

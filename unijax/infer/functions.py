@@ -178,5 +178,3 @@ def decode_text(
   carry = (jnp.int32(0), cache, logits_BV, tokens, allowance_B > 0)
   _, cache, logits, tokens, _ = jax.lax.while_loop(go_on, step, carry)
   return cache, logits, tokens
-
-

@@ -91,7 +91,7 @@ class Model(nn.Module):
     return self.text_head(h_BTD).astype(jnp.float32)
 
   def prediction(self, h_BTD: Array, inputs: Inputs, context) -> jax.Array:
-    """The image head's output in the space of `diffusion.predict`, float32 [B, T, C]."""
+    """The image head's output, of kind `diffusion.predict`: float32 [B, T, C]."""
     time_BTD, skips = context
     if self.config.time_injection == "adaln":
       shift, scale = jnp.split(self.image_modulation(nn.silu(time_BTD)), 2, axis=-1)

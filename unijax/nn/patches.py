@@ -96,9 +96,7 @@ class UNetPatches(nn.Module):
       [ResidualBlock(w, dtype, name=f"up{i}_{j}") for j in range(c.unet_blocks)]
       for i, w in enumerate(widths)
     ]
-    self.double = [
-      nn.Conv(widths[i], (3, 3), dtype=dtype) for i in range(self.levels)
-    ]
+    self.double = [nn.Conv(widths[i], (3, 3), dtype=dtype) for i in range(self.levels)]
     self.out_norm = nn.LayerNorm(dtype=dtype)
     side = self.patch_size
     self.leave = nn.Conv(self.channels // side**2, (3, 3), dtype=dtype)

@@ -44,7 +44,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
-  """Something done every so many steps, on the state before that step, and at the end."""
+  """Something done every so many steps, before that step, and at the end."""
 
   every: int
   call: Callable[[Run, TrainState, int], None]
@@ -100,7 +100,9 @@ def _announce(run: Run, state: TrainState, start: int) -> None:
   if start:
     run.progress.say(f"resumed {run.workdir} at step {start}")
     return
-  overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+  overview = parameter_overview.get_parameter_overview(
+    state.params, include_stats=False
+  )
   (run.workdir / "parameters.txt").write_text(overview + "\n")
   count = sum(x.size for x in jax.tree.leaves(state.params))
   run.progress.say(
@@ -132,7 +134,9 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
         pending = metrics
         if step == start:
           jax.block_until_ready(state)
-          progress.say(f"first step after {duration(time.monotonic() - progress.began)}")
+          progress.say(
+            f"first step after {duration(time.monotonic() - progress.began)}"
+          )
     if start < config.train.steps:
       _write(run, config.train.steps - 1, pending)
       _call_hooks(hooks, run, state, config.train.steps, last=True)

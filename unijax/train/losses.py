@@ -58,7 +58,5 @@ def image_mse(prediction_BTC, target_BTC, time_BT, batch: Batch) -> tuple[Sum, S
   weight = batch.image_weight_BT
   level = jnp.clip((time_BT * NOISE_LEVELS).astype(jnp.int32), 0, NOISE_LEVELS - 1)
   by_level = jax.nn.one_hot(level, NOISE_LEVELS) * weight[..., None]
-  levels = Sum(
-    jnp.einsum("bt,btl->l", error, by_level), jnp.einsum("btl->l", by_level)
-  )
+  levels = Sum(jnp.einsum("bt,btl->l", error, by_level), jnp.einsum("btl->l", by_level))
   return Sum((error * weight).sum(), weight.sum()), levels

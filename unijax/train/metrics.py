@@ -73,7 +73,7 @@ class MetricWriter:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the lines of metrics.jsonl as dicts; an incomplete last line is left out."""
+  """Returns the lines of metrics.jsonl as dicts, without an incomplete last one."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
   if not path.exists():
     return []

@@ -16,7 +16,9 @@ def make_schedule(config: OptimConfig, steps: int, peak: float) -> optax.Schedul
     "cosine": lambda: optax.cosine_decay_schedule(peak, rest, config.final_fraction),
     "linear": lambda: optax.linear_schedule(peak, peak * config.final_fraction, rest),
   }[config.schedule]()
-  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), decay], [warmup])
+  return optax.join_schedules(
+    [optax.linear_schedule(0.0, peak, warmup), decay], [warmup]
+  )
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
@@ -56,7 +58,7 @@ def _matrices(params):
 
 
 def _muon_axes(params):
-  """(in, out) are the last two axes of every block kernel; the layer axis is a batch."""
+  """(in, out) are the last axes of each block kernel; the layer axis is a batch."""
 
   def axes(path, x):
     name = _name(path)

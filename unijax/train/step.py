@@ -58,9 +58,7 @@ def corrupt(config: Config, key: jax.Array, batch: Batch):
     config.diffusion.path, batch.patches_BTC, epsilon_BTC, time_BT
   )
   noised_BTC = jnp.where((batch.patch_BT >= 0)[..., None], noised_BTC, 0.0)
-  start, end = masks.intervals(
-    batch.span_BT, batch.segment_BT, config.model.image_mask
-  )
+  start, end = masks.intervals(batch.span_BT, batch.segment_BT, config.model.image_mask)
   index = jnp.broadcast_to(
     jnp.arange(batch.tokens_BT.shape[1], dtype=jnp.int32), batch.tokens_BT.shape
   )

@@ -1,0 +1,152 @@
+"""Laws of the loop: hooks, refusals, interruption, and that a small model learns."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from tests import small
+from unijax.checkpoint.store import CheckpointError, Store, abstract_state
+from unijax.config import from_config_dict, to_dict
+from unijax.infer.load import load_run
+from unijax.train import loop
+from unijax.train.interrupt import Interrupted
+from unijax.train.loop import Hook
+from unijax.train.metrics import read_metrics
+
+
+def changed(c, **knobs):
+  values = to_dict(c)
+  for name, value in knobs.items():
+    section, _, knob = name.partition("__")
+    values[section][knob] = value
+  return from_config_dict(values)
+
+
+def config(**knobs):
+  return changed(small.scenes(), **{"train__steps": 6, "train__log_every": 1, **knobs})
+
+
+def same(one, other) -> bool:
+  return all(
+    jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
+  )
+
+
+def restore(workdir, c, step=None):
+  store = Store(workdir, read_only=True)
+  try:
+    return store.restore(abstract_state(small.functions(c).init), step)
+  finally:
+    store.close()
+
+
+def test_hooks_see_the_state_before_their_step_and_the_last(tmp_path):
+  seen = []
+  hook = Hook(2, lambda run, state, step: seen.append((step, int(state.step))))
+  state, run = loop.train(config(train__steps=5), tmp_path, [hook])
+  assert seen == [(2, 2), (4, 4), (5, 5)]
+  assert int(state.step) == 5 and run.workdir == tmp_path
+  lines = [line for line in read_metrics(tmp_path) if "train/loss" in line]
+  assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+  assert (tmp_path / "parameters.txt").read_text().count("\n") > 10
+  assert same(restore(tmp_path, config(), 5), state)
+
+
+def test_a_directory_belongs_to_one_config(tmp_path):
+  c = config(train__steps=2)
+  loop.train(c, tmp_path)
+  other = changed(c, optim__learning_rate=0.5, data__threads=2)
+  with pytest.raises(CheckpointError) as error:
+    loop.train(other, tmp_path)
+  text = str(error.value)
+  assert "optim.learning_rate: 0.01 -> 0.5" in text and "--workdir" in text
+  assert "threads" not in text  # may change: it decides no number
+  free = changed(c, data__threads=2, train__log_every=7, sample__steps=9, eval__items=3)
+  state, _ = loop.train(free, tmp_path)
+  assert int(state.step) == 2
+
+
+def test_a_finished_run_trains_no_further(tmp_path):
+  c = config(train__steps=2)
+  first, _ = loop.train(c, tmp_path)
+  before = (tmp_path / "metrics.jsonl").read_text()
+  again, _ = loop.train(c, tmp_path, [Hook(1, lambda *_: 1 / 0)])
+  assert same(first, again) and (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_options_that_json_writes_otherwise_are_still_the_same_config(tmp_path):
+  values = to_dict(config(train__steps=1))
+  options = values["data"]["sources"]["scenes"]["options"]
+  options["tasks"] = {"draw": 1.0, "ask": 2}
+  loop.train(from_config_dict(values), tmp_path)
+  options["tasks"] = {"ask": 2.0, "draw": 1}
+  loop.train(from_config_dict(values), tmp_path)
+
+
+def test_what_is_not_finite_is_never_saved(tmp_path):
+  """The loss may look well, or not be looked at, while the weights are lost."""
+  c = config(
+    optim__learning_rate=1e30, train__log_every=100, train__checkpoint_every=1,
+    train__keep_checkpoints=10,
+  )  # fmt: skip
+  with pytest.raises(FloatingPointError, match=r"lower optim.learning_rate"):
+    loop.train(c, tmp_path)
+  store = Store(tmp_path, read_only=True)
+  steps = store.steps()
+  store.close()
+  for step in steps:
+    state = restore(tmp_path, c, step)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params)), step
+
+
+def press_ctrl_c(run, state, step):
+  os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_saves_where_it_stops_and_resuming_loses_nothing(tmp_path):
+  c = config()
+  straight, _ = loop.train(c, tmp_path / "straight")
+  before = signal.getsignal(signal.SIGINT)
+  for _ in range(2):  # the second time before the first step of the resumed run
+    with pytest.raises(
+      Interrupted, match=r"step 3 of 6, saved in .*same command resumes"
+    ):
+      loop.train(c, tmp_path / "stopped", [Hook(3, press_ctrl_c)])
+    assert signal.getsignal(signal.SIGINT) is before
+  resumed, _ = loop.train(c, tmp_path / "stopped")
+  assert same(straight, resumed)
+  assert losses(tmp_path / "straight") == losses(tmp_path / "stopped")
+
+
+def losses(workdir):
+  return [(line["step"], line["train/loss"]) for line in read_metrics(workdir)]
+
+
+def test_a_run_that_is_not_there(tmp_path):
+  with pytest.raises(CheckpointError, match=r"holds no run .*unijax train --config"):
+    load_run(tmp_path / "nothing")
+  loop.train(config(train__steps=1), tmp_path)
+  with pytest.raises(CheckpointError, match=r"has not step 7: it has steps \[1\]"):
+    load_run(tmp_path, step=7)
+  loaded = load_run(tmp_path)
+  assert loaded.step == 1 and loaded.chat
+  (tmp_path / "config.json").write_text("{")
+  with pytest.raises(CheckpointError, match="config.json is damaged"):
+    load_run(tmp_path)
+
+
+def test_a_small_model_learns_eight_documents_by_heart(tmp_path):
+  values = to_dict(config())
+  values["data"]["sources"]["scenes"]["options"]["num_documents"] = 8
+  values["data"]["caption_dropout"] = 0.0
+  values["model"].update(width=64, mlp_width=128, patch_position="learned")
+  values["diffusion"].update(predict="x0")
+  values["optim"].update(name="muon", learning_rate=0.02, adam_learning_rate=0.01)
+  values["train"].update(steps=150, log_every=50, batch_size=4)
+  loop.train(from_config_dict(values), tmp_path)
+  last = [line for line in read_metrics(tmp_path) if "train/loss" in line][-1]
+  assert last["train/text_nll"] < 0.1, last
+  assert last["train/image_mse"] < 0.03, last

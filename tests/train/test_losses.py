@@ -1,0 +1,121 @@
+"""Law 5: losses are sums with weights, and nothing weighted is nothing, never NaN."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import small
+from unijax.diffusion import process, schedules
+from unijax.train import losses
+from unijax.train.losses import Sum
+
+B, T, V, C = 4, 12, 11, 3
+
+
+def random_batch(seed: int):
+  """Arbitrary weights, tokens, logits and predictions; shapes are all that counts."""
+  rng = np.random.default_rng(seed)
+  blank = small.batch(small.config(), *[[small.plain("a")]] * B)
+  batch = dataclasses.replace(
+    blank,
+    tokens_BT=rng.integers(0, V, (B, T)),
+    text_weight_BT=rng.uniform(size=(B, T)) * (rng.uniform(size=(B, T)) < 0.5),
+    image_weight_BT=rng.uniform(size=(B, T)) * (rng.uniform(size=(B, T)) < 0.5),
+  )
+  logits, prediction, target = (
+    rng.standard_normal((B, T, n)).astype(np.float32) for n in (V, C, C)
+  )
+  return batch, logits, prediction, target, rng.uniform(size=(B, T))
+
+
+def rows_of(x, rows):
+  return jax.tree.map(lambda a: a[np.array(rows)], x)
+
+
+def test_sums_of_parts_are_the_sums_of_the_whole():
+  batch, *arrays = random_batch(0)
+
+  @jax.jit
+  def all_sums(batch, logits, prediction, target, time):
+    image = losses.image_mse(prediction, target, time, batch)
+    return losses.text_nll(logits, batch), image
+
+  whole = all_sums(batch, *arrays)
+  parts = [all_sums(*rows_of((batch, *arrays), rows)) for rows in ([2], [0, 3, 1])]
+  jax.tree.map(
+    lambda all_, a, b: np.testing.assert_allclose(a + b, all_, rtol=1e-5), whole, *parts
+  )
+
+
+def test_text_loss_by_its_definition():
+  batch, logits, *_ = random_batch(1)
+  nll = weight = right = square = 0.0
+  for b in range(B):
+    for t in range(T - 1):  # position t predicts token t + 1
+      w, target = batch.text_weight_BT[b, t + 1], batch.tokens_BT[b, t + 1]
+      log_z = np.log(np.exp(logits[b, t].astype(np.float64)).sum())
+      nll += w * (log_z - logits[b, t, target])
+      square += w * log_z**2
+      right += w * (logits[b, t].argmax() == target)
+      weight += w
+  got = losses.text_nll(logits, batch)
+  for sum_, value in zip(got, (nll, square, right), strict=True):
+    np.testing.assert_allclose(sum_, (value, weight), rtol=1e-5)
+
+
+def test_image_loss_by_its_definition():
+  batch, _, prediction, target, time = random_batch(2)
+  error = ((prediction - target) ** 2).mean(axis=-1)
+  weight = batch.image_weight_BT
+  total, levels = losses.image_mse(prediction, target, time, batch)
+  np.testing.assert_allclose(total, ((error * weight).sum(), weight.sum()), rtol=1e-5)
+  for level in range(losses.NOISE_LEVELS):
+    here = (time >= level / 10) & (time < (level + 1) / 10)
+    np.testing.assert_allclose(
+      (levels.value[level], levels.weight[level]),
+      ((error * weight)[here].sum(), weight[here].sum()),
+      rtol=1e-5,
+    )
+
+
+def test_a_mean_of_nothing_is_zero():
+  zero = Sum(jnp.zeros(()), jnp.zeros(()))
+  assert (
+    zero.mean() == 0.0 and jax.grad(lambda v: Sum(v, jnp.zeros(())).mean())(0.0) == 1.0
+  )
+  assert Sum(jnp.float32(3.0), jnp.float32(0.5)).mean() == 6.0
+
+
+KINDS = ("x0", "epsilon", "v", "velocity")
+
+
+@pytest.mark.parametrize("path", schedules.PATHS)
+def test_no_conversion_gives_nan_at_any_time(path):
+  """Even where a path's alpha or sigma vanishes, and at positions of weight zero."""
+  time = jnp.array([0.0, 1e-6, 1e-3, 0.5, 0.999, 1.0])
+  rng = np.random.default_rng(0)
+  x0, epsilon, output = rng.standard_normal((3, len(time), C)).astype(np.float32)
+
+  @jax.jit
+  def everything(output):
+    x_t = process.corrupt(path, x0, epsilon, time)
+    found = {}
+    for source in KINDS:
+      for space in KINDS:
+
+        def loss(y, source=source, space=space):
+          y = process.convert(path, source, space, y, x_t, time)
+          return ((y - process.to_kind(path, space, x0, epsilon, time)) ** 2).sum(-1)
+
+        value, pull = jax.vjp(loss, output)
+        # The cotangent of a loss with weight 0 is 0: it must not meet an infinity.
+        found[source, space] = value, *pull(jnp.ones_like(value)), *pull(value * 0)
+    return found
+
+  for kinds, (value, gradient, nothing) in everything(output).items():
+    assert jnp.isfinite(value).all(), (kinds, value)
+    assert jnp.isfinite(gradient).all(), (kinds, gradient)
+    assert (nothing == 0).all(), kinds
