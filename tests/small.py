@@ -46,7 +46,8 @@ def scenes(**knobs) -> Config:
   c = dict(
     data__image_size=32, data__patch_size=16, data__seq_len=160, data__images_per_row=6,
     data__caption_dropout=0.1, optim__warmup_steps=2, optim__learning_rate=1e-2,
-    train__steps=12,
+    diffusion__predict="x0", optim__schedule="constant",  # so that any train.steps is the same program
+    train__steps=6, train__log_every=1,
   )  # fmt: skip
   options = {"num_documents": 64, "max_objects": 2, "grid": 2}
   source = {"kind": "scenes", "weight": 1.0, "options": options}

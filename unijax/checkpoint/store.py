@@ -174,9 +174,10 @@ def check_same_run(workdir: pathlib.Path, config: Config) -> None:
   if not (workdir / "config.json").is_file():
     return
   old = config_lib.to_dict(read_config(workdir))
+  new = json.loads(json.dumps(config_lib.to_dict(config)))  # as it would be read back
   lines = [
     line
-    for line in config_lib.difference(old, config_lib.to_dict(config))
+    for line in config_lib.difference(old, new)
     if not line.startswith(FREE)
   ]
   if lines:

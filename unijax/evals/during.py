@@ -16,7 +16,6 @@ from unijax.train.loop import Hook, Run
 
 SHOWN = 8  # prompts of scenes in a sample grid
 EMOJI = 4  # prompts of emoji in a sample grid
-QUICK_ITEMS = 48  # of the quick scores; their standard error is about 0.06
 
 
 def hooks(config: Config) -> list[Hook]:
@@ -49,7 +48,7 @@ class _Samples:
   def __call__(self, run: Run, state, step: int) -> None:
     if self.generator is None:
       self.generator = Generator(
-        run.config, state.ema_params, run.loader.builder, rows=QUICK_ITEMS
+        run.config, state.ema_params, run.loader.builder, self.config.eval.batch_size
       )
     self.generator.params = state.ema_params
     self._grid(run, step)
@@ -69,14 +68,15 @@ class _Samples:
     options = scene_options(self.config)
     if options is None:
       return
-    evaluator = SceneEvaluator(options, self.generator, QUICK_ITEMS)
+    items = self.config.eval.batch_size  # one group of rows: an error of about 0.06
+    evaluator = SceneEvaluator(options, self.generator, items)
     scores = {
       f"{task}_exact": float(np.mean([s.exact for s in evaluate("iid").scores]))
       for task, evaluate in evaluator.tasks.items()
     }
     run.writer.scalars(step, scores, "quick")
     shown = "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
-    run.progress.say(f"step {step}: {shown}  (of {QUICK_ITEMS} held-out scenes)")
+    run.progress.say(f"step {step}: {shown}  (of {items} held-out scenes)")
 
 
 def _shown_prompts(config: Config) -> list[tuple[str, bool]]:

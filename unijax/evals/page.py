@@ -222,7 +222,7 @@ def _strips(run: LoadedRun, result: Evaluation) -> Section | None:
     if row == 0:
       shares.append(share)
 
-  run.generator(rows=STRIPS).generate(
+  run.generator(rows=run.config.eval.batch_size).generate(
     [prompts.draw(x.text, run.chat, i) for i, x in enumerate(items)], on_image=watch
   )
   table = report.picture_table(

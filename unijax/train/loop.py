@@ -121,9 +121,11 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
         _call_hooks(hooks, run, state, step)
         save_now = step > start and step % config.train.checkpoint_every == 0
         if save_now or interruptions.asked:
-          _write(run, step - 1, pending)  # or a resumed run would miss this line
+          # Or a resumed run would miss this line.
+          _write(run, step - 1, pending, check=True)
           pending = None
-          store.save(state, step)
+          if step not in store.steps():
+            store.save(state, step)
         if interruptions.asked:
           raise _interrupted(run, store, step)
         began = time.monotonic()
@@ -162,16 +164,20 @@ def _call_hooks(hooks, run: Run, state: TrainState, step: int, last=False) -> No
       hook.call(run, state, step)
 
 
-def _write(run: Run, step: int, metrics) -> None:
+def _write(run: Run, step: int, metrics, check: bool = False) -> None:
+  """Writes what is due; `check` looks at the numbers even if they are not."""
   if metrics is None:
     return
-  if step % run.config.train.log_every and step != run.config.train.steps - 1:
+  due = step % run.config.train.log_every == 0 or step == run.config.train.steps - 1
+  if not due and not check:
     return
   scalars = to_scalars(metrics)
-  rates = run.progress.report(step + 1, scalars)
-  run.writer.scalars(step, {**scalars, **rates}, "train")
-  if not np.isfinite(scalars["loss"]):
-    raise FloatingPointError(
-      f"the loss is {scalars['loss']} at step {step}: lower optim.learning_rate or "
-      "raise optim.warmup_steps; the last good checkpoint is kept"
-    )
+  if due:
+    rates = run.progress.report(step + 1, scalars)
+    run.writer.scalars(step, {**scalars, **rates}, "train")
+  for name in ("loss", "grad_norm", "param_norm"):
+    if not np.isfinite(scalars[name]):
+      raise FloatingPointError(
+        f"{name} is {scalars[name]} at step {step}: lower optim.learning_rate or "
+        "raise optim.warmup_steps; the last good checkpoint is kept"
+      )

@@ -37,6 +37,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
   else:
     update = contrib.muon(
       rate,
+      eps=o.eps,
       weight_decay=o.weight_decay,
       adam_b1=o.b1,
       adam_b2=o.b2,

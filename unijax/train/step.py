@@ -155,8 +155,8 @@ def train_step(
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
   ema = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-  metrics["grad_norm"] = _average(Sum(optax.global_norm(grads), jnp.ones(())))
-  metrics["param_norm"] = _average(Sum(optax.global_norm(params), jnp.ones(())))
+  metrics["grad_norm"] = _average(Sum(optax.tree.norm(grads), jnp.ones(())))
+  metrics["param_norm"] = _average(Sum(optax.tree.norm(params), jnp.ones(())))
   new = TrainState(state.step + 1, params, ema, opt_state, state.key_data)
   return new, metrics
 
