@@ -1,6 +1,7 @@
 """Transfusion (Zhou et al. 2024): next-token text, diffusion on patches, one decoder.
 
   --config=configs/transfusion.py:tiny          trains on a laptop, embedded data
+  --config=configs/transfusion.py:tiny-long     the same for an hour
   --config=configs/transfusion.py:7B            the paper's sizes: 0.16B ... 7B
   --config=configs/transfusion.py:7B-unet       with U-Net patch codecs
 
@@ -31,13 +32,13 @@ SIZES = {  # depth, width, heads, SwiGLU hidden width
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:
-  """Returns the config of a preset: tiny, or a size of the paper, or size-unet."""
+  """Returns the config of a preset: tiny, tiny-long, a size of the paper, size-unet."""
   c = base.get_config()
-  if preset == "tiny":
-    return tiny(c)
+  if preset in TINY:
+    return TINY[preset](c)
   size, _, codec = preset.partition("-")
   if size not in SIZES or codec not in ("", "unet"):
-    names = ["tiny", *SIZES, *(f"{s}-unet" for s in SIZES)]
+    names = [*TINY, *SIZES, *(f"{s}-unet" for s in SIZES)]
     raise ValueError(f"unknown preset {preset!r}; known: {', '.join(names)}")
   return paper(c, size, codec or "linear")
 
@@ -77,13 +78,18 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.model.update(patch_position="learned", scan_unroll=4)
   c.diffusion.update(predict="x0", time_shift=8.0)
   c.data.update(
-    tokenizer="configs/tokenizers/embedded.json", noise_limit=0.0, seq_len=128,
-    images_per_row=8,
-  )  # fmt: skip
+    tokenizer="configs/tokenizers/embedded.json",
+    patch_size=16,
+    noise_limit=0.0,
+    seq_len=128,
+    images_per_row=12,
+  )
   scene_options = dict(
-    max_objects=2, grid=2, questions_per_image=3,
-    tasks=dict(draw=4.0, describe=0.8, ask=1.6, edit=1.0, multi=0.2),
-  )  # fmt: skip
+    max_objects=2,
+    grid=2,
+    questions_per_image=4,
+    tasks=dict(draw=3.5, describe=0.7, ask=2.0, edit=1.0, multi=0.2),
+  )
   c.data.sources = ConfigDict(
     {
       "scenes": {"kind": "scenes", "weight": 0.87, "options": scene_options},
@@ -95,9 +101,25 @@ def tiny(c: ConfigDict) -> ConfigDict:
     name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
   )
   c.train.update(
-    steps=2500, batch_size=32, image_loss_weight=20.0, eval_every=250, sample_every=250
+    steps=4000,
+    batch_size=16,
+    image_loss_weight=20.0,
+    eval_every=500,
+    sample_every=500,
   )
   c.sample.update(
     sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5, max_text_tokens=48
   )
   return c
+
+
+def tiny_long(c: ConfigDict) -> ConfigDict:
+  """`tiny`, half as deep again, for an hour, with up to three things in a picture."""
+  c = tiny(c)
+  c.model.update(depth=6, scan_unroll=6)
+  c.data.sources.scenes.options.max_objects = 3
+  c.train.update(steps=13_000, eval_every=1000, sample_every=1000)
+  return c
+
+
+TINY = {"tiny": tiny, "tiny-long": tiny_long}

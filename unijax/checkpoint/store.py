@@ -44,7 +44,7 @@ class Store:
     read_only: open an existing run only for reading.
 
   Raises:
-    CheckpointError: read_only and the directory holds no run.
+    CheckpointError: read_only and the directory holds no run, or it cannot be made.
   """
 
   def __init__(self, workdir: str | pathlib.Path, keep: int = 2, read_only=False):
@@ -54,7 +54,13 @@ class Store:
         f"{workdir} holds no run (no config.json): "
         "train one with `unijax train --config=... --workdir=...`"
       )
-    self.manager = ocp.CheckpointManager(
+    try:
+      self.manager = self._manager(keep, read_only)
+    except OSError as error:
+      raise self._failed("anything", error) from error
+
+  def _manager(self, keep: int, read_only: bool) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
       self.workdir / "checkpoints",
       options=ocp.CheckpointManagerOptions(
         max_to_keep=None if read_only else keep,
