@@ -101,11 +101,12 @@ def tiny(c: ConfigDict) -> ConfigDict:
     name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
   )
   c.train.update(
-    steps=4000,
+    steps=3200,
     batch_size=16,
     image_loss_weight=20.0,
-    eval_every=500,
-    sample_every=500,
+    eval_every=400,
+    sample_every=800,
+    checkpoint_every=400,
   )
   c.sample.update(
     sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5, max_text_tokens=48
@@ -118,7 +119,9 @@ def tiny_long(c: ConfigDict) -> ConfigDict:
   c = tiny(c)
   c.model.update(depth=6, scan_unroll=6)
   c.data.sources.scenes.options.max_objects = 3
-  c.train.update(steps=13_000, eval_every=1000, sample_every=1000)
+  c.train.update(
+    steps=12_000, eval_every=1000, sample_every=2000, checkpoint_every=1000
+  )
   return c
 
 

@@ -35,6 +35,7 @@ def config(**knobs) -> Config:
   c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.train.update(batch_size=2)
   c.sample.update(steps=4, max_text_tokens=12, clip_x0=0.0)
+  c.seed = knobs.pop("seed", 0)
   for name, value in knobs.items():
     section, _, knob = name.partition("__")
     c[section][knob] = value

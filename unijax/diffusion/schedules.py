@@ -74,5 +74,4 @@ def sample_time(config: DiffusionConfig, uniform: jax.Array) -> jax.Array:
 
 def solver_times(config: DiffusionConfig, steps: int, amount: float) -> jax.Array:
   """The timesteps a sampler visits: float32 [steps + 1] from time_max down to 0."""
-  t = shift(jnp.linspace(1.0, 0.0, steps + 1), amount)
-  return jnp.minimum(t, config.time_max)
+  return config.time_max * shift(jnp.linspace(1.0, 0.0, steps + 1), amount)

@@ -35,8 +35,12 @@ def _matmul_forward(x, w):
 
 def _matmul_backward(saved, dy):
   (x, w), dy = jax.lax.optimization_barrier((saved, dy))
-  batch = tuple(range(x.ndim - 1))
-  dw = jax.lax.dot_general(x, dy, ((batch, batch), ((), ())))
+  rows = tuple(range(x.ndim - 1))
+  contract = ((rows, rows), ((), ()))
+  if x.shape[-1] > dy.shape[-1]:  # the left operand is transposed: take the smaller
+    dw = jax.lax.dot_general(dy, x, contract).T
+  else:
+    dw = jax.lax.dot_general(x, dy, contract)
   return dy @ w.T, dw
 
 
