@@ -101,7 +101,7 @@ def get_config() -> ConfigDict:
   c.sample.max_images = 4  # that one call may draw
 
   c.eval = ConfigDict()
-  c.eval.items = 200  # prompts, captions, questions and edits a split
+  c.eval.prompts = 200  # drawings, captions, questions and edits a split
   c.eval.batch_size = 50  # rows decoded together
   c.eval.loss_batches = 8  # batches of held-out losses
   c.eval.kid_images = 200  # drawings compared by the KID proxy

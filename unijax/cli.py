@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 import traceback
@@ -165,13 +164,16 @@ def _demo(args, overrides) -> dict:
 
 
 def _cache_compilations() -> None:
-  """Keeps compiled functions on disk, so that the next start of a verb is quick."""
+  """Keeps compiled functions on disk, so that the next start of a verb is quick.
+
+  Where JAX_COMPILATION_CACHE_DIR or the program has chosen a place, it stays.
+  """
   import jax
 
-  default = pathlib.Path.home() / ".cache" / "unijax" / "xla"
-  path = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
-  jax.config.update("jax_compilation_cache_dir", path)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  if jax.config.jax_compilation_cache_dir is None:
+    path = pathlib.Path.home() / ".cache" / "unijax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _config_arguments(rest: list[str]) -> tuple[list[str], list[str]]:

@@ -7,12 +7,14 @@ inconsistent pair of sizes are reported together.
 """
 
 import dataclasses
-import difflib
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from unijax import config_checks
 from unijax.codecs import CODECS
+from unijax.config_checks import nearest
 
 
 class ConfigError(ValueError):
@@ -128,7 +130,7 @@ class SampleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-  items: int
+  prompts: int
   batch_size: int
   loss_batches: int
   kid_images: int
@@ -197,7 +199,7 @@ def from_config_dict(config: Mapping[str, Any]) -> Config:
   if problems:
     raise ConfigError(_message(problems))
   result = Config(**built)
-  problems = _inconsistencies(result)
+  problems = config_checks.problems(result)
   if problems:
     raise ConfigError(_message(problems))
   return result
@@ -226,12 +228,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], path="") -> list[
   return lines
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-  """Returns ' (did you mean ...?)' for the known name closest to a wrong one."""
-  match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-  return f" (did you mean {match[0]!r}?)" if match else ""
-
-
 def _message(problems: list[str]) -> str:
   count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the config:"
   return "\n  ".join([count, *problems])
@@ -248,7 +244,7 @@ def _check_names(path, values, known, problems):
 
 def _section(section, cls, values, problems):
   hints = typing.get_type_hints(cls)
-  values = dict(values.items())
+  values = _mapping(section, values, problems)
   _check_names(f"{section}.", values, set(hints), problems)
   result = {}
   for name, hint in hints.items():
@@ -264,18 +260,26 @@ def _section(section, cls, values, problems):
 
 def _sources(values, problems) -> tuple[SourceConfig, ...]:
   sources = []
-  for name, entry in values.items():
+  for name, entry in _mapping("data.sources", values, problems).items():
     path = f"data.sources.{name}."
-    entry = dict(entry.items())
+    entry = _mapping(path[:-1], entry, problems)
     _check_names(path, entry, {"kind", "weight", "options"}, problems)
     if {"kind", "weight", "options"} <= set(entry):
       weight = _typed(f"{path}weight", float, entry["weight"], problems)
+      kind = _typed(f"{path}kind", str, entry["kind"], problems)
       options = {
         k: v.to_dict() if hasattr(v, "to_dict") else v
-        for k, v in entry["options"].items()
+        for k, v in _mapping(f"{path}options", entry["options"], problems).items()
       }
-      sources.append(SourceConfig(name, entry["kind"], weight, options))
+      sources.append(SourceConfig(name, kind, weight, options))
   return tuple(sources)
+
+
+def _mapping(path, value, problems) -> dict[str, Any]:
+  if hasattr(value, "items"):
+    return dict(value.items())
+  problems.append(f"{path}: expected named values, got {value!r}")
+  return {}
 
 
 def _typed(path, hint, value, problems):
@@ -289,93 +293,11 @@ def _typed(path, hint, value, problems):
     return value
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
+  if hint is float and isinstance(value, float) and not math.isfinite(value):
+    problems.append(f"{path}: {value} is not a finite number")
+    return value
   if type(value) is not hint:
     problems.append(
       f"{path}: expected {hint.__name__}, got {type(value).__name__} {value!r}"
     )
   return value
-
-
-def _ranges(c: Config):
-  m, d, data, o, t, s, e = (
-    c.model, c.diffusion, c.data, c.optim, c.train, c.sample, c.eval
-  )  # fmt: skip
-  one = {
-    "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta norm_eps"),
-    "data": (data, "image_size patch_size seq_len images_per_row window threads"),
-    "diffusion": (d, "time_std time_shift"),
-    "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
-    "train": (t, "steps batch_size log_every eval_every sample_every "
-                 "checkpoint_every keep_checkpoints"),
-    "sample": (s, "steps schedule_shift max_text_tokens"),
-    "eval": (e, "items batch_size loss_batches kid_images"),
-  }  # fmt: skip
-  for section, (values, names) in one.items():
-    for name in names.split():
-      yield f"{section}.{name}", getattr(values, name), getattr(values, name) > 0, "> 0"
-  unit = {
-    "data.noise_limit": data.noise_limit, "data.caption_dropout": data.caption_dropout,
-    "diffusion.time_max": d.time_max, "optim.final_fraction": o.final_fraction,
-    "optim.b1": o.b1, "optim.b2": o.b2, "train.ema_decay": t.ema_decay,
-    "sample.guidance_low": s.guidance_low, "sample.guidance_high": s.guidance_high,
-    "sample.guidance_rescale": s.guidance_rescale,
-    "sample.top_p": s.top_p, "sample.min_p": s.min_p,
-  }  # fmt: skip
-  for path, value in unit.items():
-    yield path, value, 0 <= value <= 1, "in [0, 1]"
-  free = {
-    "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
-    "train.image_loss_weight": t.image_loss_weight,
-    "optim.warmup_steps": o.warmup_steps,
-    "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
-    "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
-    "sample.max_images": s.max_images, "seed": c.seed,
-  }  # fmt: skip
-  for path, value in free.items():
-    yield path, value, value >= 0, ">= 0"
-
-
-def _inconsistencies(c: Config) -> list[str]:
-  bad = [
-    f"{path}: {value} must be {law}" for path, value, ok, law in _ranges(c) if not ok
-  ]
-  if bad:
-    return bad  # the laws below divide by these numbers
-  m, data = c.model, c.data
-  if m.heads % m.kv_heads:
-    bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
-  if m.depth % m.scan_unroll:
-    bad.append(f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}")
-  axes = 4 if m.positions == "grid" else 2
-  if m.head_dim % axes:
-    bad.append(
-      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
-      f"for model.positions={m.positions!r}"
-    )
-  if data.codec not in CODECS:
-    bad.append(f"data.codec: unknown {data.codec!r}{nearest(data.codec, CODECS)}")
-    return bad
-  step = CODECS[data.codec].stride * data.patch_size
-  if data.image_size % step:
-    bad.append(
-      f"data.image_size: {data.image_size} must be a multiple of {step} "
-      "(codec stride x data.patch_size)"
-    )
-  if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
-    bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
-  need = c.image_positions + 4  # BOS, BOI, EOI, EOS
-  if need > data.seq_len:
-    bad.append(
-      f"data.seq_len: {data.seq_len} cannot hold one image "
-      f"({c.patches} patches of {data.patch_size} px make {need} positions)"
-    )
-  if not data.sources:
-    bad.append("data.sources: name at least one source")
-  elif (
-    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
-  ):
-    bad.append("data.sources: weights must be >= 0 and not all zero")
-  if c.sample.guidance_low > c.sample.guidance_high:
-    bad.append("sample.guidance_low: must not exceed sample.guidance_high")
-  return bad

@@ -26,6 +26,8 @@ def load(arguments: list[str]) -> Config:
     )
     rest = values(argv)[1:]
     config = values.config
+    if config is not None:
+      config.items()  # a file that failed to load says so only now
   except flags.UnrecognizedFlagError as error:
     raise ConfigError(str(error)) from error
   except (flags.Error, AttributeError, KeyError, OSError, TypeError) as error:
@@ -43,9 +45,14 @@ def load(arguments: list[str]) -> Config:
 
 def _reason(arguments: list[str], error: Exception) -> str:
   """One sentence from ml_collections' errors, some of which hold whole tracebacks."""
-  text = str(error).strip().strip("'").replace("\\'", "'").replace("\\n", " ")
+  text = str(error).strip().replace("\\'", "'").replace("\\n", " ")
+  if text[:1] == text[-1:] == "'":
+    text = text[1:-1]
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   named = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
+  named += [
+    b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--config"
+  ]
   file = named[0].partition(":")[0] if named else ""
   if file and not pathlib.Path(file).is_file():
     return f"no config file {file!r}: see configs/ for those that come with unijax"

@@ -20,7 +20,9 @@ def state(seed: int) -> TrainState:
   """A small TrainState of random numbers."""
   keys = iter(jax.random.split(jax.random.key(seed), 6))
   tree = lambda: jax.tree.map(  # noqa: E731
-    lambda s: jax.random.normal(next(keys), s), SHAPES, is_leaf=lambda x: type(x) is tuple
+    lambda s: jax.random.normal(next(keys), s),
+    SHAPES,
+    is_leaf=lambda x: type(x) is tuple,
   )
   return TrainState(
     jnp.int32(seed), tree(), tree(), {"mu": tree()}, jnp.array([1, seed], jnp.uint32)
@@ -31,7 +33,9 @@ ABSTRACT = store_lib.abstract_state(lambda: state(0))
 
 
 def equal(one, other) -> bool:
-  leaves = jax.tree.map(lambda a, b: a.dtype == b.dtype and bool((a == b).all()), one, other)
+  leaves = jax.tree.map(
+    lambda a, b: a.dtype == b.dtype and bool((a == b).all()), one, other
+  )
   return all(jax.tree.leaves(leaves))
 
 
@@ -66,7 +70,9 @@ def test_reading_changes_nothing(workdir):
 
 def test_what_is_not_there(workdir, tmp_path):
   store = Store(workdir, read_only=True)
-  with pytest.raises(CheckpointError, match=r"has not step 4: it has steps \[2, 3, 5\]"):
+  with pytest.raises(
+    CheckpointError, match=r"has not step 4: it has steps \[2, 3, 5\]"
+  ):
     store.restore(ABSTRACT, 4)
   store.close()
   with pytest.raises(CheckpointError, match="holds no run .*unijax train --config"):
@@ -95,7 +101,9 @@ def test_a_truncated_file_is_named_and_earlier_steps_still_work(workdir):
   largest = max(files, key=lambda p: p.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:20])
   store = Store(workdir, read_only=True)
-  with pytest.raises(CheckpointError, match=r"checkpoints/5 cannot be read.*\[2, 3, 5\]"):
+  with pytest.raises(
+    CheckpointError, match=r"checkpoints/5 cannot be read.*\[2, 3, 5\]"
+  ):
     store.restore(ABSTRACT)
   assert equal(store.restore(ABSTRACT, 3), state(3))
   store.close()

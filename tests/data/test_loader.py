@@ -61,14 +61,18 @@ def test_batches_are_what_they_say(first_batches):
       assert (np.diff(used) >= 0).all() and (np.diff(used) <= 1).all()
       assert (segments[len(used) :] == 0).all() and used[0] == 1
       images = batch.span_BT[row][batch.span_BT[row] >= 0]
-      assert (batch.patch_BT[row] == 0).sum() == len(set(images)) <= c.data.images_per_row
+      assert (
+        (batch.patch_BT[row] == 0).sum() == len(set(images)) <= c.data.images_per_row
+      )
   text = np.concatenate([b.text_weight_BT for b in first_batches])
   image = np.concatenate([b.image_weight_BT for b in first_batches])
   assert 0.1 < text.mean() < 0.8 and image.mean() > 0.02
 
 
 @pytest.mark.parametrize("start", [0, 1, 7])
-def test_reading_from_a_step_on_is_the_rest_of_the_sequence(loader, first_batches, start):
+def test_reading_from_a_step_on_is_the_rest_of_the_sequence(
+  loader, first_batches, start
+):
   for one, other in zip(read(loader, start, 5), first_batches[start:], strict=False):
     assert equal(one, other)
   fresh = Loader(config())
@@ -149,10 +153,14 @@ def test_too_many_images_of_a_document():
 
 def test_unknown_kinds_and_options_are_named():
   wrong = {"scenes": {**SOURCES["scenes"], "kind": "scene"}}
-  with pytest.raises(ConfigError, match=r"kind: unknown 'scene' .did you mean 'scenes'"):
+  with pytest.raises(
+    ConfigError, match=r"kind: unknown 'scene' .did you mean 'scenes'"
+  ):
     Loader(config(data__sources=wrong))
   wrong = {"s": {**SOURCES["scenes"], "options": {"gird": 2, "max_object": 3}}}
   with pytest.raises(ConfigError) as error:
     Loader(config(data__sources=wrong))
-  assert "data.sources.s.options.gird: unknown (did you mean 'grid'?)" in str(error.value)
+  assert "data.sources.s.options.gird: unknown (did you mean 'grid'?)" in str(
+    error.value
+  )
   assert "max_object: unknown (did you mean 'max_objects'?)" in str(error.value)

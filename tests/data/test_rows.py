@@ -111,9 +111,7 @@ def test_caption_dropout_drops_the_text_before_the_last_target():
 
 def test_caption_dropout_is_a_share_decided_by_the_key():
   def dropped(p):
-    return [
-      len(lay_out(DRAW, key, data__caption_dropout=p)) < 12 for key in range(300)
-    ]
+    return [len(lay_out(DRAW, key, data__caption_dropout=p)) < 12 for key in range(300)]
 
   some = dropped(0.3)
   assert not any(dropped(0.0)) and some == dropped(0.3)
@@ -121,7 +119,9 @@ def test_caption_dropout_is_a_share_decided_by_the_key():
 
 
 def test_without_text_drops_all_of_it_or_none():
-  assert written(lay_out(PLAIN, without_text=True)) == f"BOS BOI {P} EOI BOI* {P} EOI EOS*"
+  assert (
+    written(lay_out(PLAIN, without_text=True)) == f"BOS BOI {P} EOI BOI* {P} EOI EOS*"
+  )
   kept = lay_out(PLAIN, without_text=False, data__caption_dropout=1.0)
   assert written(kept) == AUDIT["plain"][1]
 
@@ -145,9 +145,7 @@ def test_positions(scheme, first, patches, after):
 
 
 def fields(row: Batch, start: int, stop: int) -> dict:
-  return {
-    f.name: getattr(row, f.name)[start:stop] for f in dataclasses.fields(Batch)
-  }
+  return {f.name: getattr(row, f.name)[start:stop] for f in dataclasses.fields(Batch)}
 
 
 def test_packing_places_each_document_as_if_alone():
@@ -155,14 +153,20 @@ def test_packing_places_each_document_as_if_alone():
   builder = small.builder(c)
   documents = [EDIT, DESCRIBE, PLAIN]
   layouts = [
-    builder.layout(Document(parts, id=0), key=10 + i) for i, parts in enumerate(documents)
+    builder.layout(Document(parts, id=0), key=10 + i)
+    for i, parts in enumerate(documents)
   ]
   packed = builder.row(layouts[:2])
   start = spans = 0
   for number, layout in enumerate(layouts[:2], start=1):
     stop = start + len(layout)
-    got, alone = fields(packed, start, stop), fields(builder.row([layout]), 0, len(layout))
-    assert (got.pop("segment_BT") == number).all() and (alone.pop("segment_BT") == 1).all()
+    got, alone = (
+      fields(packed, start, stop),
+      fields(builder.row([layout]), 0, len(layout)),
+    )
+    assert (got.pop("segment_BT") == number).all() and (
+      alone.pop("segment_BT") == 1
+    ).all()
     got_span, span = got.pop("span_BT"), alone.pop("span_BT")
     assert (got_span == np.where(span >= 0, span + spans, -1)).all()
     for name, values in alone.items():

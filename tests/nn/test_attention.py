@@ -16,7 +16,9 @@ def arrays(seed=0, dtype=jnp.float32):
   keys = jax.random.split(jax.random.key(seed), 4)
   q, k, v = (
     jax.random.normal(key, shape).astype(dtype)
-    for key, shape in zip(keys, [(B, T, H, K), (B, S, G, K), (B, S, G, K)], strict=False)
+    for key, shape in zip(
+      keys, [(B, T, H, K), (B, S, G, K), (B, S, G, K)], strict=False
+    )
   )
   mask = jax.random.bernoulli(keys[3], 0.6, (B, T, S)).at[:, :, 2].set(True)
   return q, k, v, mask

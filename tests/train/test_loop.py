@@ -95,11 +95,15 @@ def test_what_is_not_finite_is_never_saved(tmp_path, lost):
   """The loss may look well, or not be looked at, while the weights are lost."""
   c = config(train__log_every=100, train__checkpoint_every=1)
   state = small.functions(c).init()
-  broken = jax.tree.map(lambda x: x * float("nan") if x.ndim else x, getattr(state, lost))
+  broken = jax.tree.map(
+    lambda x: x * float("nan") if x.ndim else x, getattr(state, lost)
+  )
   store = Store(tmp_path)
   store.save(state.replace(step=state.step + 3, **{lost: broken}), 3)
   store.close()
-  with pytest.raises(FloatingPointError, match=r"(loss|param_norm) is nan at step 3: lower"):
+  with pytest.raises(
+    FloatingPointError, match=r"(loss|param_norm) is nan at step 3: lower"
+  ):
     loop.train(c, tmp_path)
   store = Store(tmp_path, read_only=True)
   assert store.steps() == [3]

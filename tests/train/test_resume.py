@@ -162,7 +162,9 @@ def test_ctrl_c_in_a_terminal(tmp_path):
   store = Store(workdir, read_only=True)
   step = store.steps()[-1]
   store.close()
-  said = f"stopped at step {step} of 100000, saved in {workdir}; the same command resumes"
+  said = (
+    f"stopped at step {step} of 100000, saved in {workdir}; the same command resumes"
+  )
   assert err.rstrip().endswith(said) and "Traceback" not in err
   assert "RESULT" not in out
   assert len(read_metrics(workdir)) == step  # a line for every step done

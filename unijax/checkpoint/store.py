@@ -182,9 +182,7 @@ def check_same_run(workdir: pathlib.Path, config: Config) -> None:
   old = config_lib.to_dict(read_config(workdir))
   new = json.loads(json.dumps(config_lib.to_dict(config)))  # as it would be read back
   lines = [
-    line
-    for line in config_lib.difference(old, new)
-    if not line.startswith(FREE)
+    line for line in config_lib.difference(old, new) if not line.startswith(FREE)
   ]
   if lines:
     shown = "\n  ".join(lines)

@@ -74,7 +74,7 @@ def evaluate(
   Args:
     run: what to evaluate.
     splits: of scenes; None is all that the config allows, the first is shown in full.
-    items: prompts a task and split; None is eval.items.
+    items: prompts a task and split; None is eval.prompts.
     say: takes one line after each part.
   """
   config, seconds = run.config, {}
@@ -82,7 +82,7 @@ def evaluate(
   outcomes, cycles, stand_ins = {}, {}, {}
   options = scene_options(config)
   if options is not None:
-    evaluator = SceneEvaluator(options, generator, items or config.eval.items)
+    evaluator = SceneEvaluator(options, generator, items or config.eval.prompts)
     known = evaluator.splits()
     unknown = sorted(set(splits or ()) - set(known))
     if unknown:

@@ -69,10 +69,11 @@ def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = (
     state = _first_state(store, functions)
     start = int(state.step)
     store_lib.write_config(workdir, config, {"versions": versions()})
-    run = Run(
-      config, workdir, loader, functions, MetricWriter(workdir, start),
-      Progress(config.train.steps, start),
-    )  # fmt: skip
+    # What was measured at the last step, after training, belongs to a finished run.
+    first_new = start + (start >= config.train.steps)
+    writer = MetricWriter(workdir, first_new)
+    progress = Progress(config.train.steps, start)
+    run = Run(config, workdir, loader, functions, writer, progress)
     _announce(run, state, start)
     state = _loop(run, store, state, start, hooks)
     run.writer.close()

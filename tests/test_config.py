@@ -1,0 +1,367 @@
+"""Laws 10 and 11: every config builds, every knob lives, every mistake is named."""
+
+import ast
+import copy
+import dataclasses
+import pathlib
+import re
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base, transfusion
+from tests import small
+from tests.conftest import ROOT
+from unijax import config as config_lib
+from unijax import config_file
+from unijax.config import SECTIONS, Config, ConfigError, from_config_dict, to_dict
+from unijax.data.rows import RowBuilder, stack
+from unijax.data.sources import make_sources
+from unijax.data.tokenizer import make_tokenizer
+from unijax.infer.functions import SampleFunctions
+from unijax.train.step import StepFunctions
+
+FILES = sorted(
+  p for p in (ROOT / "configs").glob("*.py") if p.stem not in ("base", "__init__")
+)
+
+
+def presets(path: pathlib.Path) -> list[str]:
+  """What `--config=FILE:preset` accepts, from the error of a wrong one."""
+  with pytest.raises(ConfigError) as error:
+    config_file.load([f"--config={path}:no such preset"])
+  return re.search(r"known: (.*)", str(error.value)).group(1).split(", ")
+
+
+CONFIGS = [f"{path.relative_to(ROOT)}:{p}" for path in FILES for p in presets(path)]
+
+
+# -- every config builds -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_builds_its_train_step_in_seconds(name):
+  c = config_file.load([f"--config={ROOT / name}"])
+  began = time.monotonic()
+  builder = RowBuilder(c, make_tokenizer(c.data.tokenizer))
+  functions = StepFunctions(c, builder.vocabulary.size)
+  SampleFunctions(c, builder.vocabulary)
+  state = jax.eval_shape(functions.init)
+  row = jax.eval_shape(lambda: stack([builder.row([])]))
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((c.train.batch_size, *x.shape[1:]), x.dtype), row
+  )
+  new, metrics = jax.eval_shape(functions.train, state, batch)
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(
+    lambda x: (x.shape, x.dtype), state
+  )
+  assert {"loss", "text_nll", "image_mse"} <= set(metrics)
+  assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_has_sources_whose_documents_fit(name):
+  c = config_file.load([f"--config={ROOT / name}"])
+  builder = RowBuilder(c, make_tokenizer(c.data.tokenizer))
+  for source, _ in make_sources(c):
+    layouts = [builder.layout(source[i], key=i) for i in range(20)]
+    assert max(map(len, layouts)) <= c.data.seq_len
+    assert max(len(x.images) for x in layouts) <= c.data.images_per_row
+
+
+PUBLISHED = {  # parameters in billions: of the blocks; with 32,000 tokens in and out
+  "0.16B": (0.113, 0.162),
+  "0.37B": (0.308, 0.374),
+  "0.76B": (0.680, 0.778),
+  "1.4B": (1.233, 1.364),
+  "7B": (6.476, 6.738),
+}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_sizes_of_the_paper(size):
+  c = config_file.load([f"--config={ROOT}/configs/transfusion.py:{size}"])
+  params = jax.eval_shape(StepFunctions(c, 32_000).init).params
+  count = lambda tree: sum(np.prod(x.shape, dtype=float) for x in jax.tree.leaves(tree))  # noqa: E731
+  blocks, total = PUBLISHED[size]
+  assert count(params["transformer"]["blocks"]) / 1e9 == pytest.approx(blocks, rel=0.01)
+  tables = count(params["embedding"]) + count(params["text_head"])
+  assert (count(params["transformer"]) + tables) / 1e9 == pytest.approx(total, rel=0.01)
+  rest = count(params) - count(params["transformer"]) - tables
+  assert rest < 0.02 * total * 1e9  # patches and time
+  assert set(PUBLISHED) == set(transfusion.SIZES)
+
+
+# -- no knob is dead ---------------------------------------------------------------------
+
+
+class Reads(ast.NodeVisitor):
+  """Collects (section, knob) pairs that code reads.
+
+  Follows `anything.section.knob`, names assigned from `anything.section`, arguments and
+  class attributes annotated with a section's class. A read that it cannot follow, such
+  as getattr, does not count.
+  """
+
+  CLASSES = {cls.__name__: section for section, cls in SECTIONS.items()}
+
+  def __init__(self):
+    self.found: set[tuple[str, str]] = set()
+    self.names: list[dict[str, str]] = [{}]  # of each open scope
+    self.attributes: dict[str, str] = {}  # self.NAME of the open class
+
+  def section(self, node) -> str | None:
+    """The section that an expression is, if any."""
+    if isinstance(node, ast.Name):
+      return next((s[node.id] for s in reversed(self.names) if node.id in s), None)
+    if isinstance(node, ast.Attribute):
+      if isinstance(node.value, ast.Name) and node.value.id == "self":
+        if node.attr in self.attributes:
+          return self.attributes[node.attr]
+      return node.attr if node.attr in SECTIONS else None
+    return None
+
+  def visit_ClassDef(self, node):
+    before, self.attributes = self.attributes, {}
+    for item in node.body:
+      if isinstance(item, ast.AnnAssign) and isinstance(item.annotation, ast.Name):
+        if item.annotation.id in self.CLASSES:
+          self.attributes[item.target.id] = self.CLASSES[item.annotation.id]
+    self.generic_visit(node)
+    self.attributes = before
+
+  def visit_FunctionDef(self, node):
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    self.names.append(
+      {
+        a.arg: self.CLASSES[a.annotation.id]
+        for a in arguments
+        if isinstance(a.annotation, ast.Name) and a.annotation.id in self.CLASSES
+      }
+    )
+    self.generic_visit(node)
+    self.names.pop()
+
+  def visit_Assign(self, node):
+    target, value = node.targets[0], node.value
+    pairs = [(target, value)]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+      pairs = list(zip(target.elts, value.elts, strict=False))
+    for to, of in pairs:
+      if isinstance(to, ast.Name) and self.section(of):
+        self.names[-1][to.id] = self.section(of)
+    self.generic_visit(node)
+
+  def visit_Attribute(self, node):
+    section = self.section(node.value)
+    if section:
+      self.found.add((section, node.attr))
+    if node.attr == "seed" and ast.unparse(node.value).split(".")[-1] == "config":
+      self.found.add(("", "seed"))
+    self.generic_visit(node)
+
+
+def reads_of(text: str) -> set[tuple[str, str]]:
+  reads = Reads()
+  reads.visit(ast.parse(text))
+  return reads.found
+
+
+def test_the_search_for_reads_finds_reads_and_nothing_else():
+  text = """
+class A:
+  config: ModelConfig
+  other: DataConfig
+  def f(self, o: OptimConfig, x):
+    c, n = self.config, x.config.train
+    c.depth; o.eps; n.steps; self.config.width; x.sample.top_k; x.config.seed
+    y.remat; x.steps; self.config2.heads
+def g(c):
+  c.qk_norm
+"""
+  assert reads_of(text) == {
+    ("model", "depth"), ("optim", "eps"), ("train", "steps"), ("model", "width"),
+    ("sample", "top_k"), ("", "seed"),
+  }  # fmt: skip
+
+
+def test_no_knob_is_dead():
+  found = set()
+  for path in (ROOT / "unijax").rglob("*.py"):
+    if path.name != "config.py":
+      found |= reads_of(path.read_text())
+  found |= reads_of(  # derived sizes are read where they are defined
+    re.search(r"class Config:.*?\n\n\n", (ROOT / "unijax/config.py").read_text(), re.S)
+    .group(0)
+  )  # fmt: skip
+  knobs = {("", "seed")} | {
+    (section, field.name)
+    for section, cls in SECTIONS.items()
+    for field in dataclasses.fields(cls)
+  }
+  dead = sorted(".".join(k).strip(".") for k in knobs - found)
+  assert not dead, f"nothing in unijax reads {dead} (see Reads for what counts)"
+
+
+def test_base_lists_every_knob_and_says_why():
+  text = (ROOT / "configs" / "base.py").read_text()
+  for section, cls in SECTIONS.items():
+    for field in dataclasses.fields(cls):
+      line = re.search(rf"^  c\.{section}\.{field.name} = .*$", text, re.M)
+      assert line, f"configs/base.py does not set {section}.{field.name}"
+  c = base.get_config()
+  assert set(c) == {"seed", *SECTIONS}
+
+
+# -- every mistake is named --------------------------------------------------------------
+
+
+def problems(change) -> list[str]:
+  """The lines of the error for a config after `change(nested dict)`."""
+  values = copy.deepcopy(to_dict(small.config()))
+  change(values)
+  with pytest.raises(ConfigError) as error:
+    from_config_dict(values)
+  first, *lines = str(error.value).splitlines()
+  plural = "s" if len(lines) > 1 else ""
+  assert first == f"{len(lines)} problem{plural} in the config:"
+  return [line.strip() for line in lines]
+
+
+def test_all_problems_are_listed_at_once():
+  def change(v):
+    v["model"]["widht"] = 3
+    v["model"]["depth"] = 2.5
+    v["model"]["positions"] = "gird"
+    v["model"]["qk_norm"] = 1
+    v["optim"]["learning_rate"] = "fast"
+    v["optim"]["eps"] = float("nan")
+    v["trian"] = {}
+    del v["data"]["window"]
+    v["data"]["sources"]["scenes"]["wieght"] = 1.0
+    v["seed"] = None
+
+  found = problems(change)
+  want = [
+    "trian: unknown knob (did you mean 'train'?)",
+    "seed: expected int, got NoneType None",
+    "model.widht: unknown knob (did you mean 'width'?)",
+    "model.depth: expected int, got float 2.5",
+    "model.positions: 'gird' is not one of sequential, shared, grid (did you mean 'grid'?)",
+    "model.qk_norm: expected bool, got int 1",
+    "data.window: missing (configs start from configs/base.py)",
+    "data.sources.scenes.wieght: unknown knob (did you mean 'weight'?)",
+    "optim.learning_rate: expected float, got str 'fast'",
+    "optim.eps: nan is not a finite number",
+  ]
+  assert found == want
+
+
+def test_sections_of_the_wrong_shape():
+  def change(v):
+    v["model"] = 3
+    v["data"]["sources"] = {"a": 1, "b": {"kind": 2, "weight": 1, "options": []}}
+
+  found = problems(change)
+  assert "model: expected named values, got 3" in found
+  assert "data.sources.a: expected named values, got 1" in found
+  assert "data.sources.b.kind: expected str, got int 2" in found
+  assert "data.sources.b.options: expected named values, got []" in found
+
+
+@pytest.mark.parametrize(
+  ("path", "value", "message"),
+  [
+    ("model.depth", 0, "model.depth: 0 must be > 0"),
+    ("model.kv_heads", 4, "model.kv_heads: 4 must divide model.heads 2"),
+    ("model.scan_unroll", 3, "model.scan_unroll: 3 must divide model.depth 2"),
+    ("model.head_dim", 15, "model.head_dim: 15 must be a multiple of 2 for "
+     "model.positions='sequential'"),
+    ("data.image_size", 5, "data.image_size: 5 must be a multiple of 2 "
+     "(codec stride x data.patch_size)"),
+    ("data.seq_len", 7, "data.seq_len: 7 cannot hold one image (4 patches of 2 px make "
+     "8 positions)"),
+    ("data.codec", "pixel", "data.codec: unknown 'pixel' (did you mean 'pixels'?)"),
+    ("data.noise_limit", 1.5, "data.noise_limit: 1.5 must be in [0, 1]"),
+    ("data.sources", {}, "data.sources: name at least one source"),
+    ("optim.b2", 1.0, "optim.b2: 1.0 must be in [0, 1)"),
+    ("diffusion.time_max", 0.0, "diffusion.time_max: 0.0 must be in (0, 1]"),
+    ("train.z_loss", -1.0, "train.z_loss: -1.0 must be >= 0"),
+    ("train.log_every", 0, "train.log_every: 0 must be > 0"),
+    ("sample.guidance_low", 2.0, "sample.guidance_low: 2.0 must be in [0, 1]"),
+    ("eval.batch_size", 0, "eval.batch_size: 0 must be > 0"),
+  ],
+)  # fmt: skip
+def test_ranges_and_sizes_that_do_not_fit(path, value, message):
+  section, _, name = path.partition(".")
+  assert problems(lambda v: v[section].update({name: value})) == [message]
+
+
+def test_pairs_of_sizes():
+  def change(v):
+    v["model"].update(positions="grid", head_dim=18, patch_codec="unet")
+    v["data"].update(image_size=12, patch_size=6)
+    v["sample"].update(guidance_low=0.9, guidance_high=0.1)
+    v["data"]["sources"]["scenes"]["weight"] = -1.0
+
+  assert problems(change) == [
+    "model.head_dim: 18 must be a multiple of 4 for model.positions='grid'",
+    "data.patch_size: 6 must be a power of 2 for a U-Net",
+    "data.sources: weights must be >= 0 and not all zero",
+    "sample.guidance_low: must not exceed sample.guidance_high",
+  ]
+
+
+def test_a_config_survives_being_written_and_read():
+  for name in CONFIGS[:3]:
+    c = config_file.load([f"--config={ROOT / name}"])
+    assert from_config_dict(to_dict(c)) == c
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    c.seed = 1
+
+
+def test_difference_names_what_differs():
+  one = to_dict(small.config())
+  two = copy.deepcopy(one)
+  assert config_lib.difference(one, two) == []
+  two["model"]["width"] = 64
+  two["data"]["sources"]["more"] = {"kind": "emoji", "weight": 1.0, "options": {}}
+  assert config_lib.difference(one, two) == [
+    "data.sources.more: '(absent)' -> {'kind': 'emoji', 'weight': 1.0, 'options': {}}",
+    "model.width: 32 -> 64",
+  ]
+
+
+TINY = f"--config={ROOT}/configs/transfusion.py:tiny"
+
+
+def test_overrides():
+  c = config_file.load([
+    TINY, "--config.model.width=64", "--config.optim.learning_rate", "1",
+    "--config.model.qk_norm=false", "--config.data.sources.scenes.weight=3",
+  ])  # fmt: skip
+  assert c.model.width == 64 and c.optim.learning_rate == 1.0
+  assert c.model.qk_norm is False
+  assert {s.name: s.weight for s in c.data.sources}["scenes"] == 3.0
+  assert isinstance(c, Config)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([TINY, "--config.model.widht=3"], r"unknown knob 'widht'.* \"width\""),
+    ([TINY, "--config.modle.width=3"], r"unknown knob 'modle'.* \"model\""),
+    ([TINY, "--config.model.width=wide"], r"--config.model.width=wide: invalid .*'wide'"),
+    ([TINY, "--config.train.steps=0"], "train.steps: 0 must be > 0"),
+    ([TINY, "more"], "unexpected argument 'more': overrides are --config.a.b=value"),
+    (["--config=configs/no.py"], "no config file 'configs/no.py': see configs/"),
+    (["--config", "configs/no.py:tiny"], "no config file 'configs/no.py': see configs/"),
+    ([TINY + "y"], "unknown preset 'tinyy'; known: tiny, "),
+    ([], "give --config=FILE"),
+  ],
+)  # fmt: skip
+def test_mistakes_on_the_command_line(arguments, message):
+  with pytest.raises(ConfigError, match=message):
+    config_file.load(arguments)

@@ -1,0 +1,103 @@
+"""The laws between the knobs of a config: ranges, and sizes that must fit."""
+
+import difflib
+from collections.abc import Iterable
+
+from unijax.codecs import CODECS
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Returns ' (did you mean ...?)' for the known name closest to a wrong one."""
+  match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+  return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def _ranges(c):
+  m, d, data, o, t, s, e = (
+    c.model, c.diffusion, c.data, c.optim, c.train, c.sample, c.eval
+  )  # fmt: skip
+  one = {
+    "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
+                 "scan_unroll rope_theta norm_eps"),
+    "data": (data, "image_size patch_size seq_len images_per_row window threads"),
+    "diffusion": (d, "time_std time_shift"),
+    "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
+    "train": (t, "steps batch_size log_every eval_every sample_every "
+                 "checkpoint_every keep_checkpoints"),
+    "sample": (s, "steps schedule_shift max_text_tokens"),
+    "eval": (e, "prompts batch_size loss_batches kid_images"),
+  }  # fmt: skip
+  for section, (values, names) in one.items():
+    for name in names.split():
+      yield f"{section}.{name}", getattr(values, name), getattr(values, name) > 0, "> 0"
+  unit = {
+    "data.noise_limit": data.noise_limit, "data.caption_dropout": data.caption_dropout,
+    "optim.final_fraction": o.final_fraction, "train.ema_decay": t.ema_decay,
+    "sample.guidance_low": s.guidance_low, "sample.guidance_high": s.guidance_high,
+    "sample.guidance_rescale": s.guidance_rescale,
+    "sample.top_p": s.top_p, "sample.min_p": s.min_p,
+  }  # fmt: skip
+  for path, value in unit.items():
+    yield path, value, 0 <= value <= 1, "in [0, 1]"
+  yield "optim.b1", o.b1, 0 <= o.b1 < 1, "in [0, 1)"
+  yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
+  yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
+  free = {
+    "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
+    "train.image_loss_weight": t.image_loss_weight,
+    "optim.warmup_steps": o.warmup_steps,
+    "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
+    "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
+    "sample.max_images": s.max_images, "seed": c.seed,
+  }  # fmt: skip
+  for path, value in free.items():
+    yield path, value, value >= 0, ">= 0"
+
+
+def problems(c) -> list[str]:
+  """Returns one line for each value out of range or pair of sizes that clash.
+
+  `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
+  """
+  bad = [
+    f"{path}: {value} must be {law}" for path, value, ok, law in _ranges(c) if not ok
+  ]
+  if bad:
+    return bad  # the laws below divide by these numbers
+  m, data = c.model, c.data
+  if m.heads % m.kv_heads:
+    bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
+  if m.depth % m.scan_unroll:
+    bad.append(f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}")
+  axes = 4 if m.positions == "grid" else 2
+  if m.head_dim % axes:
+    bad.append(
+      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
+      f"for model.positions={m.positions!r}"
+    )
+  if data.codec not in CODECS:
+    bad.append(f"data.codec: unknown {data.codec!r}{nearest(data.codec, CODECS)}")
+    return bad
+  step = CODECS[data.codec].stride * data.patch_size
+  if data.image_size % step:
+    bad.append(
+      f"data.image_size: {data.image_size} must be a multiple of {step} "
+      "(codec stride x data.patch_size)"
+    )
+  if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
+    bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
+  need = c.image_positions + 4  # BOS, BOI, EOI, EOS
+  if need > data.seq_len:
+    bad.append(
+      f"data.seq_len: {data.seq_len} cannot hold one image "
+      f"({c.patches} patches of {data.patch_size} px make {need} positions)"
+    )
+  if not data.sources:
+    bad.append("data.sources: name at least one source")
+  elif (
+    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
+  ):
+    bad.append("data.sources: weights must be >= 0 and not all zero")
+  if c.sample.guidance_low > c.sample.guidance_high:
+    bad.append("sample.guidance_low: must not exceed sample.guidance_high")
+  return bad
