@@ -7,7 +7,7 @@ import time
 from unijax import config as config_lib
 from unijax import config_file
 from unijax.commands import train
-from unijax.evals import page, suite
+from unijax.evals import page, sheet, suite
 from unijax.infer.load import load_run
 from unijax.report import score_table
 
@@ -42,6 +42,7 @@ def run(args) -> dict:
     lead="One decoder, trained from nothing on embedded data: it draws from captions, "
     "describes, answers questions and edits, and every score is exact.",
   )  # fmt: skip
+  sheet.contact_sheet(evaluation).save(workdir / "demo.png")
   table = score_table(page.headline(evaluation, BARS[args.long]))
   result = {
     "verb": "demo",
