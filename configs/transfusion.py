@@ -88,7 +88,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     max_objects=2,
     grid=2,
     questions_per_image=4,
-    tasks=dict(draw=3.5, describe=0.7, ask=2.0, edit=1.0, multi=0.2),
+    tasks=dict(draw=3.2, describe=1.3, ask=1.8, edit=1.0, multi=0.2),
   )
   c.data.sources = ConfigDict(
     {
@@ -103,7 +103,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.train.update(
     steps=3200,
     batch_size=16,
-    image_loss_weight=20.0,
+    image_loss_weight=15.0,
     eval_every=400,
     sample_every=800,
     checkpoint_every=400,
