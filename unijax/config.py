@@ -1,9 +1,8 @@
 """From a ConfigDict to frozen, validated dataclasses, once, at the boundary.
 
-`configs/base.py` gives every knob its value and reason; the classes below give
-it a type and a range. Below `from_config_dict` nothing reads a ConfigDict, and
-nothing has a default: a missing knob, an unknown one, a wrong type and every
-inconsistent pair of sizes are reported together.
+`configs/base.py` gives every knob its value and reason, the classes below its type,
+`config_checks` its range. Below `from_config_dict` nothing reads a ConfigDict or has a
+default: missing and unknown knobs, wrong types and clashes are reported together.
 """
 
 import dataclasses

@@ -147,18 +147,7 @@ def decode_text(
       jnp.where(mask, text_sampling.MASKED, logits), keys, sampling
     )
     tokens = tokens.at[:, i].set(jnp.where(active, token, -1))
-    index = cache.length_B[:, None]
-    inputs = Inputs(
-      tokens_BT=token[:, None],
-      patches_BTC=None,
-      time_BT=None,
-      span_BT=jnp.full((B, 1), -1),
-      patch_BT=jnp.full((B, 1), -1),
-      position_BTA=jnp.broadcast_to((position_B + i)[:, None, None], (B, 1, 3)),
-      index_BT=index,
-      start_BT=jnp.zeros_like(index),
-      end_BT=index,
-    )
+    inputs = _one_token(token, position_B + i, cache.length_B)
 
     def run(m: Model):
       h_BTD, kv, _ = m.hidden(inputs, cache)
@@ -178,3 +167,20 @@ def decode_text(
   carry = (jnp.int32(0), cache, logits_BV, tokens, allowance_B > 0)
   _, cache, logits, tokens, _ = jax.lax.while_loop(go_on, step, carry)
   return cache, logits, tokens
+
+
+def _one_token(token_B, position_B, index_B) -> Inputs:
+  """Inputs of one text token a row, which sees everything before it."""
+  outside = jnp.full((token_B.shape[0], 1), -1)
+  index = index_B[:, None]
+  return Inputs(
+    tokens_BT=token_B[:, None],
+    patches_BTC=None,
+    time_BT=None,
+    span_BT=outside,
+    patch_BT=outside,
+    position_BTA=jnp.repeat(position_B[:, None, None], 3, axis=2),
+    index_BT=index,
+    start_BT=jnp.zeros_like(index),
+    end_BT=index,
+  )
