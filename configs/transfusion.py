@@ -87,6 +87,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
   scene_options = dict(
     max_objects=2,
     grid=2,
+    num_documents=10_000_000,  # drawn as they are read: never twice the same
     questions_per_image=4,
     tasks=dict(draw=3.2, describe=1.3, ask=1.8, edit=1.0, multi=0.2),
   )
