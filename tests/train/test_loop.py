@@ -65,7 +65,9 @@ def test_a_directory_belongs_to_one_config(tmp_path):
   text = str(error.value)
   assert "optim.learning_rate: 0.01 -> 0.5" in text and "--workdir" in text
   assert "threads" not in text  # may change: it decides no number
-  free = changed(c, data__threads=2, train__log_every=7, sample__steps=9, eval__items=3)
+  free = changed(
+    c, data__threads=2, train__log_every=7, sample__steps=9, eval__prompts=3
+  )
   state, _ = loop.train(free, tmp_path)
   assert int(state.step) == 6
 

@@ -78,14 +78,7 @@ def make_source(
     ConfigError: unknown kind or option (with the nearest known name).
     DataError: what the source itself finds wrong with its options.
   """
-  if entry.kind not in KINDS:
-    raise ConfigError(
-      f"data.sources.{entry.name}.kind: unknown {entry.kind!r}"
-      f"{nearest(entry.kind, KINDS)}; known: {', '.join(KINDS)}"
-    )
-  kind = KINDS[entry.kind]
-  module = importlib.import_module(kind.module)
-  options_class = getattr(module, kind.options)
+  module, kind, options_class = _kind(entry)
   known = {f.name for f in dataclasses.fields(options_class)}
   options = {**entry.options, **(kind.held_out if held_out else {}), **changes}
   if "image_size" in known:
@@ -108,3 +101,27 @@ def make_sources(config: Config, *, held_out=False) -> list[tuple[Source, float]
     (make_source(entry, size, held_out=held_out), entry.weight)
     for entry in config.data.sources
   ]
+
+
+def has_turns(config: Config) -> bool:
+  """Whether the documents of a config speak in turns, so that prompts must too.
+
+  Kinds without the option (text alone, own records) are not asked.
+  """
+  said = []
+  for entry in config.data.sources:
+    for field in dataclasses.fields(_kind(entry)[2]):
+      if field.name == "chat":
+        said.append(entry.options.get("chat", field.default))
+  return any(said) or not said
+
+
+def _kind(entry: SourceConfig):
+  if entry.kind not in KINDS:
+    raise ConfigError(
+      f"data.sources.{entry.name}.kind: unknown {entry.kind!r}"
+      f"{nearest(entry.kind, KINDS)}; known: {', '.join(KINDS)}"
+    )
+  kind = KINDS[entry.kind]
+  module = importlib.import_module(kind.module)
+  return module, kind, getattr(module, kind.options)

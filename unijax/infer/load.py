@@ -7,6 +7,7 @@ from unijax.checkpoint import store as store_lib
 from unijax.checkpoint.store import Store
 from unijax.config import Config, SampleConfig
 from unijax.data.rows import RowBuilder
+from unijax.data.sources import has_turns
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.generate import Generator
 from unijax.train.step import StepFunctions
@@ -24,7 +25,7 @@ class LoadedRun:
   @property
   def chat(self) -> bool:
     """Whether its documents have turns of user and assistant."""
-    return any(s.options.get("chat", True) for s in self.config.data.sources)
+    return has_turns(self.config)
 
   def generator(self, rows: int = 1, **sample) -> Generator:
     """Returns a Generator, with knobs of the sample section replaced.
