@@ -89,7 +89,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     grid=2,
     num_documents=10_000_000,  # drawn as they are read: never twice the same
     questions_per_image=4,
-    tasks=dict(draw=3.2, describe=1.3, ask=1.8, edit=1.0, multi=0.2),
+    tasks=dict(draw=3.0, describe=1.2, ask=2.6, edit=1.0, multi=0.2),
   )
   c.data.sources = ConfigDict(
     {
@@ -104,7 +104,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.train.update(
     steps=3200,
     batch_size=16,
-    image_loss_weight=15.0,
+    image_loss_weight=12.0,
     eval_every=400,
     sample_every=800,
     checkpoint_every=400,
