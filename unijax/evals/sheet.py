@@ -2,7 +2,6 @@
 
 import textwrap
 
-import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
@@ -17,7 +16,8 @@ def contact_sheet(result: Evaluation) -> Picture.Image:
   """Draws the first outputs of each task of the first split, right or wrong.
 
   Text is green where the output is exactly right and red where it is not; nothing is
-  picked by hand. Rows: drawn from captions (two), described, answered, edited, emoji.
+  picked by hand. Rows: drawn from captions (two), described, answered, edited (before
+  and after), emoji.
   """
   rows = []
   split = next(iter(result.outcomes), (None,))[0]
@@ -37,12 +37,10 @@ def contact_sheet(result: Evaluation) -> Picture.Image:
   for r, row in enumerate(rows):
     for c, (pixels, text, colour) in enumerate(row):
       x, y = GAP + c * (CELL + GAP), GAP + r * height
-      width = CELL * pixels.shape[1] // pixels.shape[0]
       scaled = Picture.fromarray(pixels).resize(
-        (width, CELL), Picture.Resampling.NEAREST
+        (CELL, CELL), Picture.Resampling.NEAREST
       )
-      scaled.thumbnail((CELL, CELL))
-      sheet.paste(scaled, (x, y + CELL - scaled.height))
+      sheet.paste(scaled, (x, y))
       draw.rectangle([x - 1, y - 1, x + CELL, y + CELL], outline=(225, 225, 225))
       lines = textwrap.wrap(text, 19)[:LINES]
       draw.multiline_text((x, y + CELL + 3), "\n".join(lines), fill=colour, font=font)
@@ -50,7 +48,7 @@ def contact_sheet(result: Evaluation) -> Picture.Image:
 
 
 def _cells(outcome):
-  """(picture, text, colour) of each item of an outcome."""
+  """(picture, text, colour) of each item of an outcome; two of each edit."""
   cells = []
   for item, output, score in zip(
     outcome.items, outcome.outputs, outcome.scores, strict=True
@@ -63,6 +61,5 @@ def _cells(outcome):
     elif outcome.task == "ask":
       cells.append((item.pixels, f"{item.question} {output}", colour))
     else:
-      both = np.concatenate([item.pixels, output], axis=1)
-      cells.append((both, item.text, colour))
+      cells += [(item.pixels, item.text, colour), (output, "→", colour)]
   return cells
