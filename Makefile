@@ -54,8 +54,8 @@ $(PEER)/.installed: $(VENV)/.installed
 	$(PEER)/bin/python $(PIP) transfusion-pytorch==0.20.0
 	@touch $@
 
-bench: $(PEER)/.installed ## speed against a PyTorch peer, in alternating rounds
-	$(VENV)/bin/python tests/bench/run.py --peer-python $(PEER)/bin/python
+bench: $(PEER)/.installed ## speed against a PyTorch peer; BENCH="--width=512 --heads=8" changes it
+	$(VENV)/bin/python tests/bench/run.py --peer-python $(PEER)/bin/python $(BENCH)
 
 lock: $(VENV)/.installed ## write requirements.lock anew from the ranges in pyproject.toml
 	rm -rf build/lock && $(VENV)/bin/python -m venv build/lock
