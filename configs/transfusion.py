@@ -89,22 +89,22 @@ def tiny(c: ConfigDict) -> ConfigDict:
     grid=2,
     num_documents=10_000_000,  # drawn as they are read: never twice the same
     questions_per_image=4,
-    tasks=dict(draw=3.0, describe=1.2, ask=2.6, edit=1.0, multi=0.2),
+    tasks=dict(draw=3.4, describe=1.0, ask=2.4, edit=0.8, multi=0.2),
   )
   c.data.sources = ConfigDict(
     {
-      "scenes": {"kind": "scenes", "weight": 0.87, "options": scene_options},
-      "emoji": {"kind": "emoji", "weight": 0.1, "options": {"limit": 48}},
-      "corpus": {"kind": "corpus", "weight": 0.03, "options": {"max_bytes": 120}},
+      "scenes": {"kind": "scenes", "weight": 0.93, "options": scene_options},
+      "emoji": {"kind": "emoji", "weight": 0.06, "options": {"limit": 48}},
+      "corpus": {"kind": "corpus", "weight": 0.01, "options": {"max_bytes": 120}},
     }
   )
   c.optim.update(
     name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
   )
   c.train.update(
-    steps=3200,
+    steps=3400,
     batch_size=16,
-    image_loss_weight=12.0,
+    image_loss_weight=15.0,
     eval_every=400,
     sample_every=800,
     checkpoint_every=400,
