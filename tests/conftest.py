@@ -5,7 +5,9 @@ import pathlib
 import jax
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CACHE = pathlib.Path(__import__("os").environ.get("TEST_CACHE", ROOT / "build" / "jax_cache"))
+CACHE = pathlib.Path(
+  __import__("os").environ.get("TEST_CACHE", ROOT / "build" / "jax_cache")
+)
 
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
