@@ -1,6 +1,6 @@
 """From a ConfigDict to frozen, validated dataclasses, once, at the boundary.
 
-`configs/base.py` gives every knob its value and reason, the classes below its type,
+`configs/base.py` gives every knob its value and reason, `config_sections` its type,
 `config_checks` its range. Below `from_config_dict` nothing reads a ConfigDict or has a
 default: missing and unknown knobs, wrong types and clashes are reported together.
 """
@@ -14,125 +14,21 @@ from typing import Any, Literal
 from unijax import config_checks
 from unijax.codecs import CODECS
 from unijax.config_checks import nearest
+from unijax.config_sections import (
+  SECTIONS,
+  DataConfig,
+  DiffusionConfig,
+  EvalConfig,
+  ModelConfig,
+  OptimConfig,
+  SampleConfig,
+  SourceConfig,
+  TrainConfig,
+)
 
 
 class ConfigError(ValueError):
   """The config is wrong. The message lists every problem found, one a line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-  depth: int
-  width: int
-  heads: int
-  kv_heads: int
-  head_dim: int
-  mlp_width: int
-  positions: Literal["sequential", "shared", "grid"]
-  rope_theta: float
-  qk_norm: bool
-  norm_eps: float
-  tie_embeddings: bool
-  patch_codec: Literal["linear", "unet"]
-  unet_width: int
-  unet_blocks: int
-  patch_position: Literal["none", "learned"]
-  time_injection: Literal["add", "token", "adaln"]
-  image_mask: Literal["bidirectional", "causal"]
-  dtype: Literal["float32", "bfloat16"]
-  remat: Literal["none", "full", "dots"]
-  scan_unroll: int
-
-
-@dataclasses.dataclass(frozen=True)
-class DiffusionConfig:
-  path: Literal["cosine", "linear", "rectified_flow"]
-  predict: Literal["x0", "epsilon", "v", "velocity"]
-  loss_target: Literal["same", "x0", "epsilon", "v", "velocity"]
-  time_law: Literal["uniform", "logit_normal"]
-  time_mean: float
-  time_std: float
-  time_shift: float
-  time_max: float
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceConfig:
-  name: str
-  kind: str
-  weight: float
-  options: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-  sources: tuple[SourceConfig, ...]
-  tokenizer: str
-  codec: str
-  image_size: int
-  patch_size: int
-  seq_len: int
-  images_per_row: int
-  noise_limit: float
-  caption_dropout: float
-  window: int
-  threads: int
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimConfig:
-  name: Literal["adamw", "muon"]
-  learning_rate: float
-  adam_learning_rate: float
-  warmup_steps: int
-  schedule: Literal["constant", "cosine", "linear"]
-  final_fraction: float
-  b1: float
-  b2: float
-  eps: float
-  weight_decay: float
-  clip_norm: float
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-  steps: int
-  batch_size: int
-  text_loss_weight: float
-  image_loss_weight: float
-  z_loss: float
-  ema_decay: float
-  log_every: int
-  eval_every: int
-  sample_every: int
-  checkpoint_every: int
-  keep_checkpoints: int
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleConfig:
-  sampler: Literal["ddpm", "ddim", "euler", "heun"]
-  steps: int
-  schedule_shift: float
-  clip_x0: float
-  guidance: float
-  guidance_low: float
-  guidance_high: float
-  guidance_rescale: float
-  temperature: float
-  top_k: int
-  top_p: float
-  min_p: float
-  max_text_tokens: int
-  max_images: int
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-  prompts: int
-  batch_size: int
-  loss_batches: int
-  kid_images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,17 +64,6 @@ class Config:
   def image_positions(self) -> int:
     """Positions of an image's span: its patches and its time token, if any."""
     return self.patches + (self.model.time_injection == "token")
-
-
-SECTIONS = {
-  "model": ModelConfig,
-  "diffusion": DiffusionConfig,
-  "data": DataConfig,
-  "optim": OptimConfig,
-  "train": TrainConfig,
-  "sample": SampleConfig,
-  "eval": EvalConfig,
-}
 
 
 def from_config_dict(config: Mapping[str, Any]) -> Config:
