@@ -201,7 +201,7 @@ def test_auto_says_why_it_takes_dense(monkeypatch, caplog):
   ("platform", "name", "knobs", "message"),
   [
     ("cpu", "splash", {"length": 200}, "data.seq_len: 200 must be a multiple of 128"),
-    ("tpu", "splash", {"head_dim": 60}, "model.head_dim: 60 must be a multiple of 8"),
+    ("gpu", "tokamax", {"length": 64}, "data.seq_len: 64 must be a multiple of 128"),
     ("gpu", "splash", {}, "model.attention: splash is a kernel for TPU"),
     ("tpu", "tokamax", {}, "model.attention: tokamax is used for GPU; TPU has splash"),
     ("gpu", "tokamax", {}, r"not installed: pip install 'unijax\[gpu-kernels\]'"),

@@ -112,7 +112,7 @@ def pick_backend(c: ModelConfig, rows: int, length: int) -> str:
   if name == "dense":
     return name
   kernel = attention_splash if name == "splash" else attention_tokamax
-  problems = _layout_problems(c, rows, length) + kernel.problems(c.head_dim, length)
+  problems = _layout_problems(c, rows, length) + kernel.problems(length)
   if not problems:
     return name
   reasons = "\n  ".join(problems)

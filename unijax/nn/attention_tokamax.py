@@ -18,9 +18,8 @@ KERNELS = {"gpu": ("mosaic_gpu", "triton")}
 BLOCK = 128  # positions that the ranges are reduced over
 
 
-def problems(head_dim: int, length: int) -> list[str]:
+def problems(length: int) -> list[str]:
   """Returns why rows of `length` positions cannot be mixed here; empty if they can."""
-  del head_dim  # the kernels say so themselves
   found = []
   if logical.platform() == "tpu":
     found.append("model.attention: tokamax is used for GPU; TPU has splash")
@@ -39,9 +38,7 @@ def attention(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT) -> jax.Array:
   Raises:
     MaskUnsupportedError: no kernel of tokamax does this on the present card.
   """
-  from tokamax._src.ops.attention.api import IMPLEMENTATIONS
-  from tokamax._src.ops.attention.base import Mask
-
+  kernels, Mask = _load()
   K = q_BTHK.shape[-1]
 
   def rows(q, k, v, start, end):
@@ -49,11 +46,12 @@ def attention(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT) -> jax.Array:
     refused = []
     for name in KERNELS.get(logical.platform(), ("xla",)):
       try:
-        return IMPLEMENTATIONS[name](q, k, v, mask=mask, logits_scale=K**-0.5)
+        return kernels[name](q, k, v, mask=mask, logits_scale=K**-0.5)
       except NotImplementedError as error:
         refused.append(f"{name}: {error}")
     raise MaskUnsupportedError(
-      "model.attention='tokamax' has no kernel for this:\n  " + "\n  ".join(refused)
+      "model.attention: tokamax has no kernel for this; take 'dense':\n  "
+      + "\n  ".join(refused)
     )
 
   queries = ("batch", "sequence", "act_heads", None)
@@ -61,3 +59,14 @@ def attention(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT) -> jax.Array:
   inputs = (queries, keys, keys, queries[:2], queries[:2])
   mixed = logical.per_device(rows, inputs, queries)
   return mixed(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT)
+
+
+def _load():
+  """Returns tokamax's kernels by name and its class of masks."""
+  from absl import flags
+  from tokamax._src.ops.attention.api import IMPLEMENTATIONS
+  from tokamax._src.ops.attention.base import Mask
+
+  if not flags.FLAGS.is_parsed():  # or it would parse the command line of unijax
+    flags.FLAGS.mark_as_parsed()
+  return IMPLEMENTATIONS, Mask
