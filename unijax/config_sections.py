@@ -50,6 +50,8 @@ class SourceConfig:
   kind: str
   weight: float
   options: Mapping[str, Any]
+  schedule: tuple[tuple[int, float], ...] = ()  # (step, weight) after step 0
+  reference: float = 0.0  # held-out loss below which mixture="loss" asks for no more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,10 @@ class DataConfig:
   caption_dropout: float
   window: int
   threads: int
+  mixture: Literal["constant", "step", "linear", "loss"]
+  mixture_every: int
+  mixture_rate: float
+  mixture_floor: float
 
 
 @dataclasses.dataclass(frozen=True)

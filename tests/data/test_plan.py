@@ -96,5 +96,5 @@ def test_reading_on_measures_every_document_once_and_keeps_little():
   for i in range(120):
     made.documents(i)
   assert len(calls) == len(set(calls))
-  assert len(made._rows) <= 3
+  assert len(made._kept) <= 3
   assert 0 <= made.padding < 1
