@@ -62,7 +62,7 @@ def _check_sizes(lengths, images, capacity: int, most: int) -> None:
     ("images", images, 0, most),
   ):
     for i, size in enumerate(sizes):
-      if not (isinstance(size, int) and low <= size <= high):
+      if type(size) is not int or not low <= size <= high:
         raise DataError(
           f"pack: document {i} has {size!r} {name}, expected a whole number in "
           f"[{low}, {high}]"
