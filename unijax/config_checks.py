@@ -59,13 +59,14 @@ def _ranges(c):
 
 def _schedules(data):
   """Problems of the sources' schedules of weights."""
-  scheduled = data.mixture in ("step", "linear")
+  scheduled, rising = data.mixture in ("step", "linear"), True
   for source in data.sources:
     path = f"data.sources.{source.name}"
     steps = [step for step, _ in source.schedule]
     if steps and not scheduled:
       yield f"{path}.schedule: read only with data.mixture 'step' or 'linear'"
     if any(b <= a for a, b in zip([0, *steps], steps, strict=False)):
+      rising = False
       yield f"{path}.schedule: steps must rise from above 0, got {steps}"
     if any(weight < 0 for _, weight in source.schedule):
       yield f"{path}.schedule: weights must be >= 0"
@@ -73,6 +74,12 @@ def _schedules(data):
       yield f"{path}.reference: read only with data.mixture='loss'"
   if scheduled and not any(source.schedule for source in data.sources):
     yield f"data.mixture: {data.mixture!r} needs a schedule in one of data.sources"
+  steps = {step for source in data.sources for step, _ in source.schedule}
+  for step in sorted(steps) if rising else ():
+    # At the points is enough: straight lines between them stay above zero.
+    linear = data.mixture == "linear"
+    if scheduled and not any(s.weight_at(step, linear) for s in data.sources):
+      yield f"data.sources: at step {step} all weights are zero"
 
 
 def problems(c) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from unijax.config import SourceConfig
 from unijax.data import mixture
 from unijax.data.document import DataError
-from unijax.data.mixture import UNIT, Constant, Scheduled, weight_at
+from unijax.data.mixture import UNIT, Constant, Scheduled
 from unijax.data.mixture_history import NAME, History, Segment, reweigh
 
 WEIGHTS = [[1.0], [0.75, 0.25], [0.93, 0.06, 0.01], [1.0, 1.0], [0.3, 0.3, 0.2, 0.2]]
@@ -80,10 +80,10 @@ def test_a_window_begun_again_is_the_same_and_others_are_not_known():
 
 def test_schedules():
   entry = SourceConfig("a", "scenes", 2.0, {}, schedule=((10, 4.0), (20, 0.0)))
-  at = lambda linear: [weight_at(entry, s, linear) for s in (0, 5, 9, 10, 15, 20, 99)]  # noqa: E731
+  at = lambda linear: [entry.weight_at(s, linear) for s in (0, 5, 9, 10, 15, 20, 99)]  # noqa: E731
   assert at(False) == [2.0, 2.0, 2.0, 4.0, 4.0, 0.0, 0.0]
   assert at(True) == [2.0, 3.0, pytest.approx(3.8), 4.0, 2.0, 0.0, 0.0]
-  assert weight_at(dataclasses.replace(entry, schedule=()), 7, True) == 2.0
+  assert dataclasses.replace(entry, schedule=()).weight_at(7, True) == 2.0
 
 
 def test_losses_above_their_reference_gain_weight():

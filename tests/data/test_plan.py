@@ -223,3 +223,13 @@ def test_many_writers_leave_a_whole_file(tmp_path):
   read = PlanCache(tmp_path, "one").read()
   assert read == windows(len(read)) and len(read) > 0
   assert [p.name for p in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+  (tmp_path / "file").write_text("in the way")
+  cache = PlanCache(tmp_path / "file", "one")
+  cache.save(windows(3), now=True)
+  assert "cannot be written" in caplog.text
+  (tmp_path / "file").unlink()
+  cache.save(windows(3), now=True)
+  assert PlanCache(tmp_path / "file", "one").read() == windows(3)

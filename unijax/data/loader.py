@@ -156,7 +156,7 @@ class Loader:
       size, linear = self.config.train.batch_size, kind == "linear"
 
       def weights(row: int) -> list[float]:
-        return [mixture.weight_at(e, row // size, linear) for e in self.entries]
+        return [e.weight_at(row // size, linear) for e in self.entries]
 
     return mixture.Scheduled(weights, len(self.entries), self.config.data.window)
 

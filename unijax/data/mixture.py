@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from unijax.config import SourceConfig
-
 UNIT = 1 << 32  # weights of a window are whole numbers that sum to this
 
 
@@ -133,19 +131,3 @@ def allot(due: Sequence[int], active: Sequence[bool], total: int) -> list[int]:
       chosen = [i for i in range(len(owed)) if counts[i]]
       counts[min(chosen, key=lambda i: owed[i])] -= 1
   return counts
-
-
-def weight_at(entry: SourceConfig, step: int, linear: bool) -> float:
-  """Returns the weight of a source at a step by its schedule.
-
-  Args:
-    entry: `weight` holds at step 0, `schedule` has (step, weight) after it.
-    step: of training.
-    linear: straight lines between the points; else each holds until the next.
-  """
-  points = [(0, entry.weight), *entry.schedule]
-  for (start, weight), (end, after) in zip(points, points[1:], strict=False):
-    if step < end:
-      slope = (after - weight) * (step - start) / (end - start) if linear else 0.0
-      return weight + slope
-  return points[-1][1]

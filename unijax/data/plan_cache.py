@@ -77,6 +77,8 @@ class PlanCache:
     Args:
       windows: all planned windows.
       now: write new ones however short ago the last write was.
+
+    A run does not end for want of a cache: a disk that is full is a warning.
     """
     fresh = len(windows) > self._written
     if not fresh or not (now or time.monotonic() - self._saved_at > EVERY):
@@ -90,8 +92,13 @@ class PlanCache:
       marks=np.array(windows.marks, np.uint64),
     )
     payload = buffer.getvalue()
-    write_whole(self.path, _digest(payload) + b"\n" + payload)
-    self._written, self._saved_at = len(windows), time.monotonic()
+    self._saved_at = time.monotonic()
+    try:
+      write_whole(self.path, _digest(payload) + b"\n" + payload)
+    except OSError as error:
+      logging.getLogger("unijax").warning("%s cannot be written: %s", self.path, error)
+      return
+    self._written = len(windows)
 
 
 def write_whole(path: pathlib.Path, content: bytes) -> None:
