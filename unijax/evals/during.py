@@ -8,7 +8,7 @@ from PIL import Image as Picture
 
 from unijax.config import Config
 from unijax.data.sources import make_source
-from unijax.evals import held_out
+from unijax.evals import held_out, mixing
 from unijax.evals.scenes import SceneEvaluator, scene_options
 from unijax.infer import prompts
 from unijax.infer.generate import Generator
@@ -21,6 +21,7 @@ EMOJI = 4  # prompts of emoji in a sample grid
 def hooks(config: Config) -> list[Hook]:
   """The hooks of an ordinary training run."""
   return [
+    *mixing.hooks(config),
     Hook(config.train.eval_every, _losses),
     Hook(config.train.sample_every, _Samples(config)),
   ]

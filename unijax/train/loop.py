@@ -63,7 +63,7 @@ def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = (
   """
   workdir = pathlib.Path(workdir).absolute()
   store_lib.check_same_run(workdir, config)
-  loader = Loader(config)
+  loader = Loader(config, folder=workdir / "plan")
   functions = StepFunctions(
     config, loader.builder.vocabulary.size, training_mesh(config)
   )
@@ -178,6 +178,7 @@ def _write(run: Run, step: int, metrics, check: bool = False) -> None:
   scalars = to_scalars(metrics)
   if due:
     rates = run.progress.report(step + 1, scalars)
+    rates["padding"] = run.loader.padding(step)
     run.writer.scalars(step, {**scalars, **rates}, "train")
   for name in ("loss", "grad_norm", "param_norm"):
     if not np.isfinite(scalars[name]):
