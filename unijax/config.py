@@ -19,6 +19,7 @@ from unijax.config_sections import (
   DataConfig,
   DiffusionConfig,
   EvalConfig,
+  GuardConfig,
   ModelConfig,
   OptimConfig,
   SampleConfig,
@@ -41,6 +42,7 @@ class Config:
   data: DataConfig
   optim: OptimConfig
   train: TrainConfig
+  guard: GuardConfig
   sample: SampleConfig
   eval: EvalConfig
 
