@@ -129,5 +129,6 @@ def check(
     f"{scalars['skipped_spike']:.0f} were spikes. The weights are those before step "
     f"{first}, and the last good checkpoint is kept. Lower optim.learning_rate or "
     "raise optim.warmup_steps; or, where the data are to blame, go back and leave "
-    f"them out: --rewind=STEP --skip-steps={batch_of(first)}:{batch_of(last) + 1}"
+    f"them out: --rewind=STEP --skip-steps={batch_of(first)}:{batch_of(last) + 1}, "
+    f"where STEP is a checkpoint that is not after step {first}"
   )

@@ -220,4 +220,15 @@ def _write(run: Run, step: int, metrics, check: bool = False) -> None:
     rates = run.progress.report(step + 1, scalars)
     run.writer.scalars(step, {**scalars, "batch": batch, **rates}, "train")
     run.events.flush()
+    _tell_refused(run, step, scalars)
   guards.check(guard, step, scalars, run.skips.batch)
+
+
+def _tell_refused(run: Run, step: int, scalars: dict[str, float]) -> None:
+  nonfinite, spikes = scalars["skipped_nonfinite"], scalars["skipped_spike"]
+  if nonfinite + spikes > run.refused:
+    run.refused = int(nonfinite + spikes)
+    run.progress.say(
+      f"step {step + 1}: {run.refused} steps refused so far, {nonfinite:.0f} not "
+      f"finite and {spikes:.0f} spikes"
+    )

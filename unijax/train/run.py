@@ -32,6 +32,7 @@ class Run:
   Attributes:
     place: puts a batch where the step reads it; the one way in for data.
     number: of the batch read last.
+    refused: steps that the guard refused, as far as was told.
   """
 
   config: Config
@@ -45,6 +46,7 @@ class Run:
   watchdog: Watchdog
   place: Callable[[Batch], Batch] = jax.device_put
   number: int = -1
+  refused: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
