@@ -72,7 +72,8 @@ class Watchdog:
   def step_ended(self) -> None:
     """Starts the clock anew."""
     now = self.clock()
-    self._steps.append(now - self._ended)
+    if not self._told:  # what hung is not usual
+      self._steps.append(now - self._ended)
     self._since = self._ended = now
     self._told = False
 
