@@ -230,9 +230,9 @@ def test_memory_is_flat(tmp_path):
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     seen[step] = len(jax.live_arrays()), pages * os.sysconf("SC_PAGE_SIZE")
 
-  c = config(train__steps=260, train__checkpoint_every=1000)
+  c = config(train__steps=260, train__checkpoint_every=1000, train__log_every=10)
   loop.train(c, tmp_path, [Hook(50, losses_on_held_out), Hook(20, look)])
   arrays = {step: n for step, (n, _) in seen.items()}
-  assert len(set(arrays.values())) == 1, arrays
+  assert arrays[260] - arrays[60] < 20, arrays  # one left a step were 200
   grown = seen[260][1] - seen[60][1]
   assert grown < 24 * 2**20, grown  # a batch is 0.6 MB: 200 of them were 120 MB
