@@ -2,14 +2,17 @@
 
   python tests/bench/loop.py [--steps=200] [--config=FILE:preset ...]
 
-Both sides do the same steps in one process, in turn, `--rounds` times: the loop with its
-loader, metrics, events and watchdog; the bare step on batches that are built and placed
-already, as many dispatched ahead. A step's time is the median of a round; of the rounds
-the best counts, since whatever else runs on the machine only adds.
+Three ways to do the same steps in one process, in turn, `--rounds` times: the bare step
+on batches that are placed already, as many dispatched ahead; the loop (metrics, events,
+watchdog) on batches that are built already; the loop with its loader, whose threads
+build rows on the same cores. Time is taken over every EVERY steps; a round counts by its
+median, and of the rounds the best counts, since whatever else runs on the machine only
+adds.
 """
 
 import argparse
 import collections
+import itertools
 import json
 import os
 import pathlib
@@ -26,46 +29,55 @@ sys.path.insert(0, str(ROOT))
 from tests import small  # noqa: E402
 from unijax import config_file  # noqa: E402
 from unijax.data.loader import Loader  # noqa: E402
-from unijax.train import events, loop  # noqa: E402
+from unijax.train import loop  # noqa: E402
 from unijax.train.step import StepFunctions  # noqa: E402
 
-WARM = 20  # first steps of a round that are not counted
+EVERY = 20  # steps between looks at the clock; the first EVERY are not counted
 
 
-def through_the_loop(config, steps: int) -> dict:
-  """Seconds a step, by kind, and the growth of memory over the counted steps."""
-  ends, memory = [], []
+class Ready(Loader):
+  """Batches built before, again and again."""
 
-  def note(run, state, step):
-    ends.append(time.perf_counter())
+  batches: list = []
+
+  def iterate(self, step):
+    """Yields them from `step` on."""
+    yield from itertools.islice(itertools.cycle(self.batches), step, None)
+
+
+def typical(times: list[float]) -> float:
+  """Seconds a step: the median over stretches of EVERY steps."""
+  stretches = zip(times, times[1:], strict=False)
+  return statistics.median(b - a for a, b in stretches) / EVERY
+
+
+def through_the_loop(config, loader) -> tuple[float, float]:
+  """Seconds a step, and growth of memory in bytes, after the first EVERY steps."""
+  times, memory = [], []
+
+  def look(run, state, step):
+    times.append(time.perf_counter())
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     memory.append(pages * os.sysconf("SC_PAGE_SIZE"))
 
+  loop.Loader = loader
   with tempfile.TemporaryDirectory() as folder:
-    loop.train(config, folder, [loop.Hook(1, note)])
-    spent = collections.Counter()
-    for line in events.read(pathlib.Path(folder)):
-      if line["event"] == "spans" and line["first"] >= WARM:
-        spent.update(line["seconds"])
-  counted = [b - a for a, b in zip(ends[WARM:-2], ends[WARM + 1 : -1], strict=True)]
-  mean = {k: spent[k] / (steps - WARM) for k in ("data_wait", "other")}
-  return {
-    "step": statistics.median(counted), **mean, "grown": memory[-2] - memory[WARM]
-  }  # fmt: skip
+    loop.train(config, folder, [loop.Hook(EVERY, look)])
+  return typical(times[:-1]), memory[-2] - memory[0]
 
 
 def bare(functions: StepFunctions, batches: list, steps: int) -> float:
   """Seconds a step of the compiled function alone."""
-  state, ahead, ends = functions.init(), collections.deque(), []
-  for step in range(steps):
-    state, metrics = functions.train(state, batches[step % len(batches)])
+  state, ahead, times = functions.init(), collections.deque(), []
+  for step, batch in enumerate(itertools.islice(itertools.cycle(batches), steps)):
+    if step and step % EVERY == 0:
+      times.append(time.perf_counter())
+    state, metrics = functions.train(state, batch)
     ahead.append(metrics["loss"].total)
     if len(ahead) > loop.AHEAD:
       jax.block_until_ready(ahead.popleft())
-    ends.append(time.perf_counter())
   jax.block_until_ready(state)
-  counted = [b - a for a, b in zip(ends[WARM:-1], ends[WARM + 1 :], strict=True)]
-  return statistics.median(counted)
+  return typical(times)
 
 
 def main() -> None:
@@ -80,24 +92,25 @@ def main() -> None:
     config = small.scenes(train__steps=args.steps, train__log_every=20)
   loader = Loader(config)
   functions = StepFunctions(config, loader.builder.vocabulary.size)
-  batches = [jax.device_put(loader.batch(i)) for i in range(8)]
-  rounds = []
+  Ready.batches = [loader.batch(i) for i in range(8)]
+  placed = [jax.device_put(batch) for batch in Ready.batches]
+  rounds, grown = [], []
   for number in range(args.rounds):
-    whole = through_the_loop(config, args.steps)
-    whole["bare"] = bare(functions, batches, args.steps)
-    rounds.append(whole)
-    print(
-      f"round {number + 1}: "
-      + "  ".join(f"{k} {v * 1e3:.3f} ms" for k, v in whole.items() if k != "grown")
-      + f"  memory {whole['grown'] / 2**20:+.1f} MiB"
+    ready, more = through_the_loop(config, Ready)
+    loaded, _ = through_the_loop(config, Loader)
+    rounds.append(
+      {"bare": bare(functions, placed, args.steps), "loop": ready, "loaded": loaded}
     )
-  best = {k: min(r[k] for r in rounds) for k in ("step", "bare", "data_wait", "other")}
-  over = best["step"] - best["bare"]
-  result = {k: round(v * 1e3, 4) for k, v in best.items()}
-  result |= {
-    "over_ms": round(over * 1e3, 4),
+    grown.append(round(more / 2**20, 2))
+    figures = "  ".join(f"{k} {v * 1e3:.3f} ms" for k, v in rounds[-1].items())
+    print(f"round {number + 1}: {figures}  memory {grown[-1]:+} MiB", flush=True)
+  best = {k: min(r[k] for r in rounds) for k in rounds[0]}
+  over = best["loop"] - best["bare"]
+  result = {
+    **{k: round(v * 1e3, 4) for k, v in best.items()},
+    "over": round(over * 1e3, 4),
     "over_share": round(over / best["bare"], 4),
-    "grown_mib": [round(r["grown"] / 2**20, 2) for r in rounds],
+    "grown_mib": grown,
   }
   print("RESULT " + json.dumps({"verb": "bench loop", "unit": "ms a step", **result}))
 
