@@ -106,6 +106,13 @@ def get_config() -> ConfigDict:
   c.train.checkpoint_every = 500  # steps
   c.train.keep_checkpoints = 2
 
+  c.guard = ConfigDict()
+  c.guard.spike_factor = 0.0  # refuse steps above this times the median; 10; 0 is off
+  c.guard.window = 128  # accepted steps that the median is over; no spikes before
+  c.guard.patience = 10  # refused steps in a row (spikes, not finite) that end the run
+  c.guard.hang_seconds = 300.0  # without a step (at least 20 usual ones) is a hang
+  c.guard.hang_exit = False  # on a hang, leave with code 76 for a supervisor to restart
+
   c.sample = ConfigDict()
   c.sample.sampler = "euler"  # or ddpm, ddim, heun
   c.sample.steps = 25  # solver steps

@@ -1,7 +1,9 @@
 """The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
 
-Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
-130 interrupted, after saving.
+Exit codes: 0 done; 1 a failure inside unijax; 2 bad input or a diverged run, said in
+one message: a person is needed. Training also ends with 75 after SIGTERM and saving,
+the same command goes on; 76 after a hang, where guard.hang_exit is set, the same
+command goes on; 130 after Ctrl-C and saving.
 """
 
 import argparse
@@ -19,8 +21,14 @@ EPILOG = """examples:
   unijax sample --workdir=runs/tiny --image=cat.png --prompt="what is this?"
   unijax sample --workdir=runs/tiny --interactive
   unijax eval --workdir=runs/tiny
+  unijax goodput runs/tiny
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
 """
+
+EXIT_CODES = """
+exit codes: 0 done; 1 failed; 2 bad input, or diverged; 75 stopped by SIGTERM, saved;
+76 hung (with guard.hang_exit); 130 stopped by Ctrl-C, saved. After 75, 76 and 130 the
+same command goes on."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_sample(verb)
   _add_eval(verb)
   _add_data(verb)
+  _add_goodput(verb)
   _add_demo(verb)
   _add_mesh(verb)
   return parser
@@ -68,9 +77,20 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_train(verb) -> None:
   sub = verb(
     "train", _train, "Train a config, or resume its run.",
-    "example: unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny",
+    "examples:\n"
+    "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny\n"
+    "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny \\\n"
+    "    --rewind=1200 --skip-steps=1310:1320\n" + EXIT_CODES,
   )  # fmt: skip
   sub.add_argument("--workdir", required=True, help="directory of the run")
+  sub.add_argument(
+    "--rewind", type=int, metavar="STEP",
+    help="go back to this checkpoint first; later ones are moved to rewound/",
+  )  # fmt: skip
+  sub.add_argument(
+    "--skip-steps", metavar="A:B",
+    help="with --rewind: never read batches A to B - 1 (train/batch in metrics.jsonl)",
+  )  # fmt: skip
 
 
 def _add_sample(verb) -> None:
@@ -119,6 +139,14 @@ def _add_data(verb) -> None:
   commands.add_arguments(sub)
 
 
+def _add_goodput(verb) -> None:
+  sub = verb(
+    "goodput", _goodput, "Show where the time of a run went, restarts included.",
+    "example: unijax goodput runs/tiny",
+  )  # fmt: skip
+  sub.add_argument("workdir", help="directory of a run, also of one that is running")
+
+
 def _add_demo(verb) -> None:
   sub = verb("demo", _demo, "Train on embedded data, score exactly, write a report.")
   sub.add_argument("--long", action="store_true", help="about an hour, up to 3 objects")
@@ -139,9 +167,11 @@ def _add_mesh(verb) -> None:
 def _train(args, overrides) -> dict:
   from unijax import config_file
   from unijax.commands import train
+  from unijax.train.events import process_began
 
   _cache_compilations()
-  return train.run(config_file.load(overrides), args.workdir)
+  config = config_file.load(overrides)
+  return train.run(config, args.workdir, args.rewind, args.skip_steps, process_began())
 
 
 def _sample(args, overrides) -> dict:
@@ -165,6 +195,13 @@ def _data(args, overrides) -> dict:
   from unijax.data import commands
 
   return commands.run(args, config_file.load(overrides) if overrides else None)
+
+
+def _goodput(args, overrides) -> dict:
+  from unijax.commands import goodput
+
+  _no_config(overrides)
+  return goodput.run(args)
 
 
 def _demo(args, overrides) -> dict:
@@ -227,7 +264,7 @@ def _report_error(error: Exception) -> int:
 
   if isinstance(error, Interrupted):
     print(error, file=sys.stderr)
-    return 130
+    return error.code
   if isinstance(error, ConfigError | DataError | CheckpointError | FloatingPointError):
     print(f"unijax: {error}", file=sys.stderr)
     return 2

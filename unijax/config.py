@@ -19,6 +19,7 @@ from unijax.config_sections import (
   DataConfig,
   DiffusionConfig,
   EvalConfig,
+  GuardConfig,
   MeshConfig,
   ModelConfig,
   OptimConfig,
@@ -43,6 +44,7 @@ class Config:
   data: DataConfig
   optim: OptimConfig
   train: TrainConfig
+  guard: GuardConfig
   sample: SampleConfig
   eval: EvalConfig
 

@@ -13,8 +13,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _ranges(c):
-  m, d, data, o, t, s, e = (
-    c.model, c.diffusion, c.data, c.optim, c.train, c.sample, c.eval
+  m, d, data, o, t, g, s, e = (
+    c.model, c.diffusion, c.data, c.optim, c.train, c.guard, c.sample, c.eval
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
@@ -25,6 +25,7 @@ def _ranges(c):
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
                  "sample_every checkpoint_every keep_checkpoints"),
+    "guard": (g, "window patience hang_seconds"),
     "sample": (s, "steps schedule_shift max_text_tokens"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
   }  # fmt: skip
@@ -66,6 +67,8 @@ def _ranges(c):
     yield path, value, value > 0 or value == -1, "> 0, or -1 for what is left"
   for path, value in free.items():
     yield path, value, value >= 0, ">= 0"
+  factor, law = g.spike_factor, "0 (off) or > 1"
+  yield "guard.spike_factor", factor, factor == 0 or factor > 1, law
 
 
 def _schedules(data):

@@ -134,6 +134,15 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GuardConfig:
+  spike_factor: float
+  window: int
+  patience: int
+  hang_seconds: float
+  hang_exit: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class SampleConfig:
   sampler: Literal["ddpm", "ddim", "euler", "heun"]
   steps: int
@@ -166,6 +175,7 @@ SECTIONS = {
   "data": DataConfig,
   "optim": OptimConfig,
   "train": TrainConfig,
+  "guard": GuardConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
 }

@@ -65,7 +65,7 @@ def start(*words) -> subprocess.Popen:
 
 def wait_for(process, happened) -> None:
   """Polls until `happened()`; fails with the output of a process that ended before."""
-  deadline = time.monotonic() + 120
+  deadline = time.monotonic() + 600
   while not happened():
     if process.poll() is not None or time.monotonic() > deadline:
       process.kill()

@@ -32,6 +32,10 @@ FREE = (
   "train.sample_every",
   "train.checkpoint_every",
   "train.keep_checkpoints",
+  "guard.spike_factor",  # a person turns these when a run goes wrong
+  "guard.patience",
+  "guard.hang_seconds",
+  "guard.hang_exit",
 )
 
 

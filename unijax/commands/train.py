@@ -4,14 +4,26 @@ import time
 
 from unijax.config import Config
 from unijax.evals import during
-from unijax.train import loop
+from unijax.train import loop, skips
 from unijax.train.metrics import read_metrics
 
 
-def run(config: Config, workdir: str) -> dict:
-  """Trains or resumes; returns the last losses and scores."""
+def run(
+  config: Config,
+  workdir: str,
+  rewind: int | None = None,
+  skip_steps: str | None = None,
+  process_began: float | None = None,
+) -> dict:
+  """Trains or resumes; returns the last losses and scores.
+
+  `rewind` and `skip_steps` are as in `unijax.train.skips.parse`; `process_began` is as
+  `began` in `unijax.train.loop.train`.
+  """
   began = time.monotonic()
-  _, finished = loop.train(config, workdir, during.hooks(config))
+  wish = skips.parse(rewind, skip_steps)
+  hooks = during.hooks(config)
+  _, finished = loop.train(config, workdir, hooks, wish, process_began)
   last: dict = {}
   for line in read_metrics(finished.workdir):
     last.update(line)

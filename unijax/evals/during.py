@@ -12,7 +12,7 @@ from unijax.evals import held_out, mixing
 from unijax.evals.scenes import SceneEvaluator, scene_options
 from unijax.infer import prompts
 from unijax.infer.generate import Generator
-from unijax.train.loop import Hook, Run
+from unijax.train.run import Hook, Run
 
 SHOWN = 8  # prompts of scenes in a sample grid
 EMOJI = 4  # prompts of emoji in a sample grid
