@@ -1,7 +1,7 @@
 """The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
 
-Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
-130 interrupted, after saving.
+Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message; 3 every
+checkpoint of the run is damaged; 130 interrupted, after saving.
 """
 
 import argparse
@@ -70,6 +70,24 @@ def _add_train(verb) -> None:
     "example: unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny",
   )  # fmt: skip
   sub.add_argument("--workdir", required=True, help="directory of the run")
+  start = sub.add_argument_group("where it starts (the first that applies)")
+  start.add_argument(
+    "--resume", choices=("auto", "never", "must"), default="auto",
+    help="go on with the run in --workdir: if there is one, refuse it, or insist",
+  )  # fmt: skip
+  start.add_argument(
+    "--resume-from", default="", metavar="WORKDIR[@STEP]",
+    help="begin with the whole state of another run",
+  )  # fmt: skip
+  start.add_argument(
+    "--init-from", default="", metavar="WORKDIR[@STEP][:REGEX=>NAME,..]",
+    help="begin at step 0 with parameters of another run, renamed where a REGEX is the "
+    "whole old name; an empty NAME leaves them out",
+  )  # fmt: skip
+  start.add_argument(
+    "--init-allow", default="", metavar="KINDS",
+    help="what --init-from puts up with: missing,unexpected,misfit (default: nothing)",
+  )  # fmt: skip
 
 
 def _add_sample(verb) -> None:
@@ -126,10 +144,13 @@ def _add_demo(verb) -> None:
 
 def _train(args, overrides) -> dict:
   from unijax import config_file
+  from unijax.checkpoint.start import Start
   from unijax.commands import train
 
   _cache_compilations()
-  return train.run(config_file.load(overrides), args.workdir)
+  allow = [word for word in args.init_allow.split(",") if word]
+  begin = Start(args.resume, args.resume_from, args.init_from, allow)
+  return train.run(config_file.load(overrides), args.workdir, begin)
 
 
 def _sample(args, overrides) -> dict:
@@ -201,7 +222,7 @@ def _no_config(overrides: list[str]) -> None:
 
 def _report_error(error: Exception) -> int:
   """Prints one message for bad input, a traceback for the rest; the exit code."""
-  from unijax.checkpoint.store import CheckpointError
+  from unijax.checkpoint.errors import CheckpointError
   from unijax.config import ConfigError
   from unijax.data.document import DataError
   from unijax.train.interrupt import Interrupted
@@ -211,7 +232,7 @@ def _report_error(error: Exception) -> int:
     return 130
   if isinstance(error, ConfigError | DataError | CheckpointError | FloatingPointError):
     print(f"unijax: {error}", file=sys.stderr)
-    return 2
+    return getattr(error, "exit_code", 2)
   if isinstance(error, OSError):
     print(f"unijax: {error}", file=sys.stderr)
     return 1

@@ -16,6 +16,7 @@ from unijax.codecs import CODECS
 from unijax.config_checks import nearest
 from unijax.config_sections import (
   SECTIONS,
+  CheckpointConfig,
   DataConfig,
   DiffusionConfig,
   EvalConfig,
@@ -41,6 +42,7 @@ class Config:
   data: DataConfig
   optim: OptimConfig
   train: TrainConfig
+  checkpoint: CheckpointConfig
   sample: SampleConfig
   eval: EvalConfig
 

@@ -13,8 +13,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _ranges(c):
-  m, d, data, o, t, s, e = (
-    c.model, c.diffusion, c.data, c.optim, c.train, c.sample, c.eval
+  m, d, data, o, t, k, s, e = (
+    c.model, c.diffusion, c.data, c.optim, c.train, c.checkpoint, c.sample, c.eval
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
@@ -22,8 +22,8 @@ def _ranges(c):
     "data": (data, "image_size patch_size seq_len images_per_row window threads"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
-    "train": (t, "steps batch_size log_every eval_every sample_every "
-                 "checkpoint_every keep_checkpoints"),
+    "train": (t, "steps batch_size log_every eval_every sample_every"),
+    "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
   }  # fmt: skip
@@ -46,6 +46,9 @@ def _ranges(c):
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps,
+    "checkpoint.every_steps": k.every_steps,
+    "checkpoint.every_minutes": k.every_minutes,
+    "checkpoint.keep_every_steps": k.keep_every_steps,
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,

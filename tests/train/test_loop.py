@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.checkpoint import store as store_lib
-from unijax.checkpoint.store import CheckpointError, Store, abstract_state
+from unijax.checkpoint import rundir
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.fits import abstract_state
+from unijax.checkpoint.store import Store
 from unijax.config import from_config_dict, to_dict
 from unijax.infer.load import load_run
 from unijax.train import loop
@@ -84,18 +86,18 @@ def test_options_that_json_writes_otherwise_are_still_the_same_config(tmp_path):
   values = to_dict(config())
   options = values["data"]["sources"]["scenes"]["options"]
   options["tasks"] = {"draw": 1.0, "ask": 2}
-  store_lib.write_config(tmp_path, from_config_dict(values), {})
+  rundir.write_config(tmp_path, from_config_dict(values), {})
   options["tasks"] = {"ask": 2.0, "draw": 1}
-  store_lib.check_same_run(tmp_path, from_config_dict(values))
+  rundir.check_same_run(tmp_path, from_config_dict(values))
   options["anything"] = (1, 2)  # a list in JSON
-  store_lib.write_config(tmp_path, from_config_dict(values), {})
-  store_lib.check_same_run(tmp_path, from_config_dict(values))
+  rundir.write_config(tmp_path, from_config_dict(values), {})
+  rundir.check_same_run(tmp_path, from_config_dict(values))
 
 
 @pytest.mark.parametrize("lost", ["params", "opt_state"])
 def test_what_is_not_finite_is_never_saved(tmp_path, lost):
   """The loss may look well, or not be looked at, while the weights are lost."""
-  c = config(train__log_every=100, train__checkpoint_every=1)
+  c = config(train__log_every=100, checkpoint__every_steps=1)
   state = small.functions(c).init()
   broken = jax.tree.map(
     lambda x: x * float("nan") if x.ndim else x, getattr(state, lost)

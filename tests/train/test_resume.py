@@ -17,7 +17,8 @@ import pytest
 
 from tests import small
 from tests.conftest import CACHE, ROOT
-from unijax.checkpoint.store import Store, abstract_state
+from unijax.checkpoint.fits import abstract_state
+from unijax.checkpoint.store import Store
 from unijax.config import to_dict
 from unijax.train import loop
 from unijax.train.metrics import read_metrics
@@ -42,7 +43,7 @@ runpy.run_module("unijax", run_name="__main__")
 
 
 def config():
-  return small.scenes(train__steps=STEPS, train__checkpoint_every=3)
+  return small.scenes(train__steps=STEPS, checkpoint__every_steps=3)
 
 
 def score(run, state, step):
@@ -136,10 +137,11 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(straight, tmp_path):
   assert_same_run(straight, tmp_path)
 
 
-def config_file(folder: pathlib.Path, **train) -> pathlib.Path:
+def config_file(folder: pathlib.Path, **sections) -> pathlib.Path:
   """Writes the config as a file that the command line reads."""
   values = to_dict(config())
-  values["train"].update(train)
+  for name, knobs in sections.items():
+    values[name].update(knobs)
   path = folder / "config.py"
   path.write_text(
     "from ml_collections import ConfigDict\n"
@@ -151,7 +153,7 @@ def config_file(folder: pathlib.Path, **train) -> pathlib.Path:
 def test_ctrl_c_in_a_terminal(tmp_path):
   """Saves, says how to go on, exits with 130."""
   workdir = tmp_path / "run"
-  file = config_file(tmp_path, steps=100_000)
+  file = config_file(tmp_path, train={"steps": 100_000})
   process = start(
     "-m", "unijax", "train", f"--config={file}", f"--workdir={workdir}"
   )  # fmt: skip
@@ -172,7 +174,7 @@ def test_ctrl_c_in_a_terminal(tmp_path):
 
 def test_a_full_disk_says_so_and_leaves_the_last_checkpoint(straight, tmp_path):
   workdir = tmp_path / "run"
-  file = config_file(tmp_path, checkpoint_every=2)
+  file = config_file(tmp_path, checkpoint={"every_steps": 2})
 
   def at_step_4(run, state, step):
     os.kill(os.getpid(), signal.SIGINT)

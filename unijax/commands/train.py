@@ -2,16 +2,17 @@
 
 import time
 
+from unijax.checkpoint.start import Start
 from unijax.config import Config
 from unijax.evals import during
 from unijax.train import loop
 from unijax.train.metrics import read_metrics
 
 
-def run(config: Config, workdir: str) -> dict:
+def run(config: Config, workdir: str, begin: Start = Start()) -> dict:  # noqa: B008
   """Trains or resumes; returns the last losses and scores."""
   began = time.monotonic()
-  _, finished = loop.train(config, workdir, during.hooks(config))
+  _, finished = loop.train(config, workdir, during.hooks(config), begin)
   last: dict = {}
   for line in read_metrics(finished.workdir):
     last.update(line)

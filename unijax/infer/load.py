@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from unijax.checkpoint import store as store_lib
+from unijax.checkpoint import fits, rundir
 from unijax.checkpoint.store import Store
 from unijax.config import Config, SampleConfig
 from unijax.data.rows import RowBuilder
@@ -50,16 +50,16 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
   Raises:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
   """
-  config = store_lib.read_config(workdir)
+  config = rundir.read_config(workdir)
   # The run's own copy: the file it was trained with may have moved.
-  tokenizer = store_lib.tokenizer_path(workdir, config)
+  tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)
   config = dataclasses.replace(config, data=data)
   builder = RowBuilder(config, make_tokenizer(tokenizer))
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)
   try:
-    state = store.restore(store_lib.abstract_state(functions.init), step)
+    state = store.restore(fits.abstract_state(functions.init), step)
   finally:
     store.close()
   return LoadedRun(config, state.ema_params, builder, int(state.step))

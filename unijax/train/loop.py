@@ -19,7 +19,8 @@ import optax
 from clu import parameter_overview
 
 import unijax
-from unijax.checkpoint import store as store_lib
+from unijax.checkpoint import fits, rundir
+from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.data.loader import Loader
@@ -50,7 +51,12 @@ class Hook:
   call: Callable[[Run, TrainState, int], None]
 
 
-def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = ()):
+def train(
+  config: Config,
+  workdir: str | pathlib.Path,
+  hooks: Sequence[Hook] = (),
+  begin: Start = Start(),  # noqa: B008 (frozen)
+):
   """Trains, or resumes, the run of a directory to config.train.steps.
 
   Returns:
@@ -61,20 +67,22 @@ def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = (
     Interrupted: Ctrl-C; the state was saved.
   """
   workdir = pathlib.Path(workdir).absolute()
-  store_lib.check_same_run(workdir, config)
+  rundir.check_same_run(workdir, config)
   loader = Loader(config)
   functions = StepFunctions(config, loader.builder.vocabulary.size)
-  store = Store(workdir, config.train.keep_checkpoints)
+  about = {"config": rundir.config_hash(config), "versions": versions()}
+  store = Store(workdir, config.checkpoint, about=about)
   try:
-    state = _first_state(store, functions)
+    abstract = fits.abstract_state(functions.init)
+    state, origin = first_state(store, functions.init, abstract, begin)
     start = int(state.step)
-    store_lib.write_config(workdir, config, {"versions": versions()})
+    rundir.write_config(workdir, config, {"versions": versions()})
     # What was measured at the last step, after training, belongs to a finished run.
     first_new = start + (start >= config.train.steps)
     writer = MetricWriter(workdir, first_new)
     progress = Progress(config.train.steps, start)
     run = Run(config, workdir, loader, functions, writer, progress)
-    _announce(run, state, start)
+    _announce(run, state, start, origin)
     state = _loop(run, store, state, start, hooks)
     run.writer.close()
     return state, run
@@ -91,15 +99,9 @@ def versions() -> dict[str, str]:
   }  # fmt: skip
 
 
-def _first_state(store: Store, functions: StepFunctions) -> TrainState:
-  if store.steps():
-    return store.restore(store_lib.abstract_state(functions.init))
-  return functions.init()
-
-
-def _announce(run: Run, state: TrainState, start: int) -> None:
+def _announce(run: Run, state: TrainState, start: int, origin: str) -> None:
+  run.progress.say(origin)
   if start:
-    run.progress.say(f"resumed {run.workdir} at step {start}")
     return
   overview = parameter_overview.get_parameter_overview(
     state.params, include_stats=False
@@ -120,13 +122,13 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
     with Interruptions() as interruptions:
       for step in range(start, config.train.steps):
         _call_hooks(hooks, run, state, step)
-        save_now = step > start and step % config.train.checkpoint_every == 0
+        measured = run.writer.at(step)
+        save_now = step > start and store.due(step, measured)
         if save_now or interruptions.asked:
           # Or a resumed run would miss this line.
           _write(run, step - 1, pending, check=True)
           pending = None
-          if step not in store.steps():
-            store.save(state, step)
+          store.save(state, step, measured)
         if interruptions.asked:
           raise _interrupted(run, store, step)
         began = time.monotonic()
@@ -143,7 +145,7 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
     if start < config.train.steps:
       _write(run, config.train.steps - 1, pending)
       _call_hooks(hooks, run, state, config.train.steps, last=True)
-      store.save(state, config.train.steps)
+      store.save(state, config.train.steps, run.writer.at(config.train.steps))
     store.wait()
     return state
   finally:
