@@ -20,6 +20,7 @@ EPILOG = """examples:
   unijax sample --workdir=runs/tiny --interactive
   unijax eval --workdir=runs/tiny
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
+  unijax ckpt verify runs/tiny
 """
 
 
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_sample(verb)
   _add_eval(verb)
   _add_data(verb)
+  _add_ckpt(verb)
   _add_demo(verb)
   return parser
 
@@ -136,6 +138,16 @@ def _add_data(verb) -> None:
   commands.add_arguments(sub)
 
 
+def _add_ckpt(verb) -> None:
+  from unijax.commands import ckpt
+
+  sub = verb(
+    "ckpt", _ckpt, "List, verify, compare, remove and export checkpoints.",
+    ckpt.EXAMPLES,
+  )  # fmt: skip
+  ckpt.add_arguments(sub)
+
+
 def _add_demo(verb) -> None:
   sub = verb("demo", _demo, "Train on embedded data, score exactly, write a report.")
   sub.add_argument("--long", action="store_true", help="about an hour, up to 3 objects")
@@ -174,6 +186,13 @@ def _data(args, overrides) -> dict:
   from unijax.data import commands
 
   return commands.run(args, config_file.load(overrides) if overrides else None)
+
+
+def _ckpt(args, overrides) -> dict:
+  from unijax.commands import ckpt
+
+  _no_config(overrides)
+  return ckpt.run(args)
 
 
 def _demo(args, overrides) -> dict:
