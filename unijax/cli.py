@@ -1,7 +1,8 @@
 """The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
 
-Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message; 3 every
-checkpoint of the run is damaged; 130 interrupted, after saving.
+Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message; 3 no
+checkpoint of the run is whole, or `ckpt verify` found damage; 130 interrupted, after
+saving.
 """
 
 import argparse

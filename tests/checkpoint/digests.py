@@ -1,6 +1,10 @@
-"""Digests of the same leaves on meshes of simulated devices; run as a program.
+"""Digests and checkpoints on meshes of simulated devices; run as a program.
 
-Prints JSON: {mesh: {name: digest}}, each leaf spread as far as the mesh divides it.
+  python -m tests.checkpoint.digests RUN 8 4x2
+
+On each mesh, every leaf spread as far as it divides: digests the leaves of every kind,
+restores the latest checkpoint of RUN, and saves it again as RUN-MESH.
+Prints JSON: {mesh: {"digests": {name: digest}, "equal": restored to the bit}}.
 """
 
 import json
@@ -11,7 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from unijax.checkpoint import integrity
+from tests.checkpoint import states
+from unijax.checkpoint import fits, integrity
+from unijax.checkpoint.reader import Reader
+from unijax.checkpoint.store import Store
 
 
 def leaves() -> dict:
@@ -35,27 +42,46 @@ def leaves() -> dict:
   }
 
 
-def spread(x, mesh: Mesh) -> jax.Array:
-  """Places a leaf with each axis on a mesh axis that divides it."""
+def sharding(x, mesh: Mesh) -> NamedSharding:
+  """Each axis of a leaf on a mesh axis that divides it."""
   free, spec = list(mesh.axis_names), []
   for size in x.shape:
     fit = next((a for a in free if size and size % mesh.shape[a] == 0), None)
     spec.append(fit)
     if fit:
       free.remove(fit)
-  return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+  return NamedSharding(mesh, PartitionSpec(*spec))
 
 
 def digests(mesh: Mesh) -> dict[str, list[int]]:
   return {
-    name: [int(v) for v in integrity.digest(spread(x, mesh))]
+    name: [int(v) for v in integrity.digest(jax.device_put(x, sharding(x, mesh)))]
     for name, x in leaves().items()
   }
 
 
+def moved(run: str, mesh: Mesh, to: str) -> bool:
+  """Restores a run on a mesh, saves it elsewhere; whether it is the same, spread."""
+  everywhere = lambda shapes: jax.tree.map(lambda x: sharding(x, mesh), shapes)
+  abstract = fits.abstract_state(lambda: states.state(0), everywhere)
+  reader = Reader(run)
+  state = reader.restore(abstract)
+  reader.close()
+  store = Store(to)
+  store.save(state, int(state.step))
+  store.wait()
+  store.close()
+  leaves = zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True)
+  return states.equal(state, states.state(int(state.step))) and all(
+    x.sharding.is_equivalent_to(a.sharding, x.ndim) for x, a in leaves
+  )
+
+
 if __name__ == "__main__":
   found = {}
-  for name in sys.argv[1:]:
+  run = sys.argv[1]
+  for name in sys.argv[2:]:
     shape = [int(n) for n in name.split("x")]
-    found[name] = digests(jax.make_mesh(shape, ("a", "b")[: len(shape)]))
+    mesh = jax.make_mesh(shape, ("a", "b")[: len(shape)])
+    found[name] = {"digests": digests(mesh), "equal": moved(run, mesh, f"{run}-{name}")}
   print(json.dumps(found))

@@ -13,7 +13,7 @@ from unijax.checkpoint.store import Store
 from unijax.config import CheckpointConfig
 from unijax.types import TrainState
 
-SHAPES = {"a": (3, 4), "b": {"c": (5,)}}
+SHAPES = {"a": (4, 8), "b": {"c": (5,)}}
 
 
 def options(**knobs) -> CheckpointConfig:
@@ -30,7 +30,7 @@ def state(seed: int) -> TrainState:
   )
   optimizer = {
     "mu": tree(),
-    "half": jnp.bfloat16(jnp.arange(6).reshape(2, 3) + seed),
+    "half": jnp.bfloat16(jnp.arange(16).reshape(2, 8) + seed),
     "seen": jnp.array([True, False, seed % 2 == 0]),
     "none": jnp.zeros((0, 3)),
     "key": jax.random.key(seed),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.checkpoint.states import ABSTRACT, equal, files, make_run, state
 from unijax.checkpoint import integrity
-from unijax.checkpoint.errors import CheckpointError, NoneLeftError
+from unijax.checkpoint.errors import CheckpointError, DamagedError
 from unijax.checkpoint.reader import Reader
 from unijax.checkpoint.store import Store
 
@@ -185,7 +185,7 @@ def test_none_left(run):
   for _ in range(2):  # nothing is set aside: a second start does not begin anew
     store = Store(run)
     with pytest.raises(
-      NoneLeftError, match=r"no checkpoint .* whole \(step 5: file"
+      DamagedError, match=r"no checkpoint .* whole \(step 5: file"
     ) as e:
       store.restore(ABSTRACT)
     assert e.value.exit_code == 3

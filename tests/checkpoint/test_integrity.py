@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.checkpoint import digests
+from tests.checkpoint import digests, states
 from tests.conftest import CACHE, ROOT
 from unijax.checkpoint import integrity
 from unijax.checkpoint.errors import CheckpointError, Damage
 from unijax.checkpoint.integrity import Leaf, Manifest
+from unijax.checkpoint.reader import Reader
 
 LEAVES = digests.leaves()
 
@@ -23,7 +24,8 @@ def digest(x) -> tuple:
   return tuple(int(v) for v in integrity.digest(x))
 
 
-def test_a_digest_is_the_same_on_any_mesh():
+def test_digests_and_checkpoints_are_the_same_on_any_mesh(tmp_path):
+  run = states.make_run(tmp_path / "run", 5)
   meshes = ("8", "4x2", "2x4")
   environment = {
     **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
@@ -31,13 +33,21 @@ def test_a_digest_is_the_same_on_any_mesh():
     "PYTHONPATH": str(ROOT),
   }  # fmt: skip
   run = subprocess.run(
-    [sys.executable, "-m", "tests.checkpoint.digests", *meshes], cwd=ROOT,
+    [sys.executable, "-m", "tests.checkpoint.digests", run, *meshes], cwd=ROOT,
     env=environment, text=True, capture_output=True,
   )  # fmt: skip
   assert run.returncode == 0, run.stderr
   found = json.loads(run.stdout.splitlines()[-1])
   here = {name: list(digest(x)) for name, x in LEAVES.items()}
-  assert found == dict.fromkeys(meshes, here)
+  assert found == dict.fromkeys(meshes, {"digests": here, "equal": True})
+  one = integrity.read_manifest(run / "checkpoints" / "5")
+  for mesh in meshes:  # and back on one device
+    folder = tmp_path / f"run-{mesh}"
+    (folder / "config.json").write_text("{}")
+    reader = Reader(folder)
+    assert states.equal(reader.restore(states.ABSTRACT), states.state(5))
+    assert reader.check_files(5).leaves == one.leaves
+    reader.close()
 
 
 def by_hand(x: np.ndarray) -> tuple:

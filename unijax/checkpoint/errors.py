@@ -7,8 +7,8 @@ class CheckpointError(RuntimeError):
   exit_code = 2
 
 
-class NoneLeftError(CheckpointError):
-  """Every checkpoint of a run is damaged."""
+class DamagedError(CheckpointError):
+  """Every checkpoint of a run is damaged, or one that was to be verified."""
 
   exit_code = 3
 

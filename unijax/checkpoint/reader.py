@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from unijax.checkpoint import fits, integrity
 from unijax.checkpoint.arrays import Arrays
-from unijax.checkpoint.errors import CheckpointError, Damage, NoneLeftError
+from unijax.checkpoint.errors import CheckpointError, Damage, DamagedError
 from unijax.checkpoint.integrity import Manifest
 from unijax.types import TrainState
 
@@ -89,7 +89,7 @@ class Reader:
     Raises:
       CheckpointError: no such checkpoint, it does not fit `abstract`, or the step
         asked for is damaged.
-      NoneLeftError: all are damaged.
+      DamagedError: all are damaged.
     """
     return self.first_whole(lambda m: self._restore(m, abstract), step)
 
@@ -103,7 +103,7 @@ class Reader:
       step: only this one.
 
     Raises:
-      CheckpointError, NoneLeftError: as `restore`, or by `use`.
+      CheckpointError, DamagedError: as `restore`, or by `use`.
     """
     steps = self.steps()
     if not steps or (step is not None and step not in steps):
@@ -127,7 +127,7 @@ class Reader:
         f"checkpoint {step} of {self.workdir} is damaged ({damaged[step]}): "
         f"use another of {others}"
       )
-    raise NoneLeftError(
+    raise DamagedError(
       f"no checkpoint of {self.workdir} is whole ({why}): put back a copy, or train "
       "anew with another --workdir"
     )

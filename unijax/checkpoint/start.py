@@ -65,7 +65,7 @@ def first_state(
   Raises:
     CheckpointError: there is nothing to resume, or something that must not be; what is
       taken over does not fit.
-    NoneLeftError: all checkpoints of the run to go on with are damaged.
+    DamagedError: all checkpoints of the run to go on with are damaged.
   """
   steps = store.steps()
   if steps and start.resume == "never":

@@ -82,7 +82,7 @@ def _ls(args) -> dict:
 
 
 def _verify(args) -> dict:
-  from unijax.checkpoint.errors import CheckpointError, Damage, NoneLeftError
+  from unijax.checkpoint.errors import CheckpointError, Damage, DamagedError
   from unijax.checkpoint.start import open_run
 
   reader, only = open_run(args.run)
@@ -104,8 +104,9 @@ def _verify(args) -> dict:
   reader.close()
   if damaged:
     shown = "; ".join(f"step {s}: {why}" for s, why in damaged.items())
-    raise NoneLeftError(
-      f"{len(damaged)} of {len(steps)} checkpoints of {reader.workdir} damaged ({shown})"
+    raise DamagedError(
+      f"{len(damaged)} of {len(steps)} checkpoints of {reader.workdir} are damaged: "
+      f"{shown}"
     )
   return {"verified": steps}
 
@@ -224,10 +225,11 @@ def _export(args) -> dict:
     if other:
       raise CheckpointError(f"safetensors has no {other[0]}")
     forms = {n.removeprefix(prefix): (x.shape, x.dtype) for n, x in leaves.items()}
-    load = lambda: (
-      (n.removeprefix(prefix), np.asarray(x))
-      for n, x in _chunks(reader, manifest, leaves)
-    )
+
+    def load():
+      for name, x in _chunks(reader, manifest, leaves):
+        yield name.removeprefix(prefix), np.asarray(x)
+
     about = {
       "format": "flax", "weights": args.weights, "step": str(manifest.step),
       "about": json.dumps(dict(manifest.about), sort_keys=True),
