@@ -32,12 +32,12 @@ def test_digests_and_checkpoints_are_the_same_on_any_mesh(tmp_path):
     "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(CACHE),
     "PYTHONPATH": str(ROOT),
   }  # fmt: skip
-  run = subprocess.run(
+  done = subprocess.run(
     [sys.executable, "-m", "tests.checkpoint.digests", run, *meshes], cwd=ROOT,
     env=environment, text=True, capture_output=True,
   )  # fmt: skip
-  assert run.returncode == 0, run.stderr
-  found = json.loads(run.stdout.splitlines()[-1])
+  assert done.returncode == 0, done.stderr
+  found = json.loads(done.stdout.splitlines()[-1])
   here = {name: list(digest(x)) for name, x in LEAVES.items()}
   assert found == dict.fromkeys(meshes, {"digests": here, "equal": True})
   one = integrity.read_manifest(run / "checkpoints" / "5")

@@ -134,10 +134,10 @@ def test_renaming():
     renamed(names, [rule("blocks.*", "x")])
   with pytest.raises(CheckpointError, match="invalid group reference"):
     renamed(names, [rule("head", r"\2")])
-  path, rules = parse_init(r"run@4:a{1\x2c2}=>c,d=>")
+  path, rules = parse_init(r"run@4:a\x2cb=>c,d=>")
   assert path == "run@4"
-  assert [(r.pattern, name) for r, name in rules] == [(r"a{1\x2c2}", "c"), ("d", "")]
-  assert rules[0][0].fullmatch("aa")
+  assert [(r.pattern, name) for r, name in rules] == [(r"a\x2cb", "c"), ("d", "")]
+  assert rules[0][0].fullmatch("a,b")
 
 
 def test_a_damaged_source_falls_back_and_is_left_alone(tmp_path, other):

@@ -26,18 +26,18 @@ def add_arguments(parser) -> None:
     return verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
 
   sub = action("ls", "List checkpoints: step, size, age, metrics, whether files hold.")
-  sub.add_argument("run", metavar="RUN", help="run directory")
+  sub.add_argument("where", metavar="RUN", help="run directory")
   sub = action("verify", "Hash all files and digest all arrays; 3 if any is damaged.")
-  sub.add_argument("run", metavar="RUN[@STEP]", help="one step, or all of a run")
+  sub.add_argument("where", metavar="RUN[@STEP]", help="one step, or all of a run")
   sub = action("diff", "Compare two checkpoints: structure, numbers, config.")
   sub.add_argument("one", metavar="RUN[@STEP]")
   sub.add_argument("other", metavar="RUN[@STEP]")
   sub = action("rm", "Remove one checkpoint, or what was set aside as damaged.")
-  sub.add_argument("run", metavar="RUN@STEP", help="or RUN@damaged")
+  sub.add_argument("where", metavar="RUN@STEP", help="or RUN@damaged")
   sub.add_argument("--yes", action="store_true", help="do not ask")
   sub.add_argument("--all", action="store_true", help="even the last that is whole")
   sub = action("export", "Write parameters for other libraries.")
-  sub.add_argument("run", metavar="RUN[@STEP]")
+  sub.add_argument("where", metavar="RUN[@STEP]")
   sub.add_argument("--out", required=True, help="file.safetensors")
   sub.add_argument("--format", choices=("safetensors",), default="safetensors")
   sub.add_argument(
@@ -55,7 +55,7 @@ def run(args) -> dict:
 def _ls(args) -> dict:
   from unijax.checkpoint.reader import Reader
 
-  reader = Reader(args.run)
+  reader = Reader(args.where)
   rows = []
   for step in reader.steps():
     folder = reader.folder(step)
@@ -85,11 +85,11 @@ def _verify(args) -> dict:
   from unijax.checkpoint.errors import CheckpointError, Damage, DamagedError
   from unijax.checkpoint.start import open_run
 
-  reader, only = open_run(args.run)
+  reader, only = open_run(args.where)
   steps = reader.steps() if only is None else [only]
   if not steps or not set(steps) <= set(reader.steps()):
     raise CheckpointError(
-      f"{reader.workdir} has not {args.run}: it has steps {reader.steps()}"
+      f"{reader.workdir} has not {args.where}: it has steps {reader.steps()}"
     )
   damaged = {}
   for step in steps:
@@ -170,11 +170,11 @@ def _rm(args) -> dict:
   from unijax.checkpoint.reader import Reader
   from unijax.checkpoint.start import open_run
 
-  if args.run.endswith("@damaged"):
-    reader = Reader(args.run.removesuffix("@damaged"))
+  if args.where.endswith("@damaged"):
+    reader = Reader(args.where.removesuffix("@damaged"))
     paths = _set_aside(reader)
   else:
-    reader, step = open_run(args.run)
+    reader, step = open_run(args.where)
     if step not in reader.steps():
       raise CheckpointError(
         f"name the checkpoint as RUN@STEP: {reader.workdir} has {reader.steps()}"
@@ -216,7 +216,7 @@ def _export(args) -> dict:
   from unijax.checkpoint.errors import CheckpointError
   from unijax.checkpoint.start import open_run
 
-  reader, step = open_run(args.run)
+  reader, step = open_run(args.where)
   prefix = "ema_params." if args.weights == "ema" else "params."
 
   def export(manifest):
