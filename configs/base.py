@@ -103,8 +103,15 @@ def get_config() -> ConfigDict:
   c.train.log_every = 20  # steps
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
-  c.train.checkpoint_every = 500  # steps
-  c.train.keep_checkpoints = 2
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
+  c.checkpoint.every_minutes = 0.0  # 0: not by the clock
+  c.checkpoint.best_metric = ""  # also whenever this is best, as held_out/text_nll
+  c.checkpoint.best_mode = "min"  # or max
+  c.checkpoint.keep = 2  # latest ones: if one is damaged, there is another
+  c.checkpoint.keep_every_steps = 0  # and every so many steps; 0: none
+  c.checkpoint.keep_best = 1  # and the best ones by best_metric, where it is set
 
   c.guard = ConfigDict()
   c.guard.spike_factor = 0.0  # refuse steps above this times the median; 10; 0 is off

@@ -1,9 +1,10 @@
 """The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
 
 Exit codes: 0 done; 1 a failure inside unijax; 2 bad input or a diverged run, said in
-one message: a person is needed. Training also ends with 75 after SIGTERM and saving,
-the same command goes on; 76 after a hang, where guard.hang_exit is set, the same
-command goes on; 130 after Ctrl-C and saving.
+one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt verify`
+found damage. Training also ends with 75 after SIGTERM and saving, the same command
+goes on; 76 after a hang, where guard.hang_exit is set, the same command goes on; 130
+after Ctrl-C and saving.
 """
 
 import argparse
@@ -23,6 +24,7 @@ EPILOG = """examples:
   unijax eval --workdir=runs/tiny
   unijax goodput runs/tiny
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
+  unijax ckpt verify runs/tiny
 """
 
 EXIT_CODES = """
@@ -69,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_eval(verb)
   _add_data(verb)
   _add_goodput(verb)
+  _add_ckpt(verb)
   _add_demo(verb)
   _add_mesh(verb)
   return parser
@@ -90,6 +93,24 @@ def _add_train(verb) -> None:
   sub.add_argument(
     "--skip-steps", metavar="A:B",
     help="with --rewind: never read batches A to B - 1 (train/batch in metrics.jsonl)",
+  )  # fmt: skip
+  start = sub.add_argument_group("where it starts (the first that applies)")
+  start.add_argument(
+    "--resume", choices=("auto", "never", "must"), default="auto",
+    help="go on with the run in --workdir: if there is one, refuse it, or insist",
+  )  # fmt: skip
+  start.add_argument(
+    "--resume-from", default="", metavar="WORKDIR[@STEP]",
+    help="begin with the whole state of another run",
+  )  # fmt: skip
+  start.add_argument(
+    "--init-from", default="", metavar="WORKDIR[@STEP][:REGEX=>NAME,..]",
+    help="begin at step 0 with parameters of another run, renamed where a REGEX is the "
+    "whole old name; an empty NAME leaves them out",
+  )  # fmt: skip
+  start.add_argument(
+    "--init-allow", default="", metavar="KINDS",
+    help="what --init-from puts up with: missing,unexpected,misfit (default: nothing)",
   )  # fmt: skip
 
 
@@ -147,6 +168,16 @@ def _add_goodput(verb) -> None:
   sub.add_argument("workdir", help="directory of a run, also of one that is running")
 
 
+def _add_ckpt(verb) -> None:
+  from unijax.commands import ckpt
+
+  sub = verb(
+    "ckpt", _ckpt, "List, verify, compare, remove and export checkpoints.",
+    ckpt.EXAMPLES,
+  )  # fmt: skip
+  ckpt.add_arguments(sub)
+
+
 def _add_demo(verb) -> None:
   sub = verb("demo", _demo, "Train on embedded data, score exactly, write a report.")
   sub.add_argument("--long", action="store_true", help="about an hour, up to 3 objects")
@@ -166,12 +197,16 @@ def _add_mesh(verb) -> None:
 
 def _train(args, overrides) -> dict:
   from unijax import config_file
+  from unijax.checkpoint.start import Start
   from unijax.commands import train
+  from unijax.train import skips
   from unijax.train.events import process_began
 
   _cache_compilations()
-  config = config_file.load(overrides)
-  return train.run(config, args.workdir, args.rewind, args.skip_steps, process_began())
+  allow = [word for word in args.init_allow.split(",") if word]
+  begin = Start(args.resume, args.resume_from, args.init_from, allow)
+  config, wish = config_file.load(overrides), skips.parse(args.rewind, args.skip_steps)
+  return train.run(config, args.workdir, begin, wish, process_began())
 
 
 def _sample(args, overrides) -> dict:
@@ -202,6 +237,13 @@ def _goodput(args, overrides) -> dict:
 
   _no_config(overrides)
   return goodput.run(args)
+
+
+def _ckpt(args, overrides) -> dict:
+  from unijax.commands import ckpt
+
+  _no_config(overrides)
+  return ckpt.run(args)
 
 
 def _demo(args, overrides) -> dict:
@@ -257,7 +299,7 @@ def _no_config(overrides: list[str]) -> None:
 
 def _report_error(error: Exception) -> int:
   """Prints one message for bad input, a traceback for the rest; the exit code."""
-  from unijax.checkpoint.store import CheckpointError
+  from unijax.checkpoint.errors import CheckpointError
   from unijax.config import ConfigError
   from unijax.data.document import DataError
   from unijax.train.interrupt import Interrupted
@@ -267,7 +309,7 @@ def _report_error(error: Exception) -> int:
     return error.code
   if isinstance(error, ConfigError | DataError | CheckpointError | FloatingPointError):
     print(f"unijax: {error}", file=sys.stderr)
-    return 2
+    return getattr(error, "exit_code", 2)
   if isinstance(error, OSError):
     print(f"unijax: {error}", file=sys.stderr)
     return 1

@@ -16,6 +16,7 @@ from unijax.codecs import CODECS
 from unijax.config_checks import nearest
 from unijax.config_sections import (
   SECTIONS,
+  CheckpointConfig,
   DataConfig,
   DiffusionConfig,
   EvalConfig,
@@ -45,6 +46,7 @@ class Config:
   optim: OptimConfig
   train: TrainConfig
   guard: GuardConfig
+  checkpoint: CheckpointConfig
   sample: SampleConfig
   eval: EvalConfig
 

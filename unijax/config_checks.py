@@ -13,8 +13,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _ranges(c):
-  m, d, data, o, t, g, s, e = (
-    c.model, c.diffusion, c.data, c.optim, c.train, c.guard, c.sample, c.eval
+  m, d, data, o, t, g, k, s, e = (
+    c.model, c.diffusion, c.data, c.optim, c.train, c.guard, c.checkpoint, c.sample,
+    c.eval,
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
@@ -24,8 +25,9 @@ def _ranges(c):
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
-                 "sample_every checkpoint_every keep_checkpoints"),
+                 "sample_every"),
     "guard": (g, "window patience hang_seconds"),
+    "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
   }  # fmt: skip
@@ -50,6 +52,9 @@ def _ranges(c):
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
     "data.mixture_rate": data.mixture_rate,
+    "checkpoint.every_steps": k.every_steps,
+    "checkpoint.every_minutes": k.every_minutes,
+    "checkpoint.keep_every_steps": k.keep_every_steps,
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,

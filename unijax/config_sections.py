@@ -129,8 +129,17 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
-  checkpoint_every: int
-  keep_checkpoints: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+  every_steps: int
+  every_minutes: float
+  best_metric: str
+  best_mode: Literal["min", "max"]
+  keep: int
+  keep_every_steps: int
+  keep_best: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +185,7 @@ SECTIONS = {
   "optim": OptimConfig,
   "train": TrainConfig,
   "guard": GuardConfig,
+  "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
 }

@@ -163,7 +163,7 @@ def test_a_refused_step_changes_nothing_but_its_count(kind):
 def test_counters_of_a_run_are_exact_and_resuming_keeps_them(poisoned, tmp_path):
   """Spikes before the window is full are none; the guard's state is checkpointed."""
   poisoned({1: "spike", 5: "nan", 7: "inf", 8: "spike"})
-  c = config(train__steps=12, train__checkpoint_every=100)
+  c = config(train__steps=12, checkpoint__every_steps=100)
   straight, _ = loop.train(c, tmp_path / "straight")
   guard = straight.guard
   assert [int(guard.nonfinite), int(guard.spikes), int(guard.in_a_row)] == [2, 1, 0]
@@ -184,7 +184,7 @@ def test_counters_of_a_run_are_exact_and_resuming_keeps_them(poisoned, tmp_path)
 def test_too_many_in_a_row_end_the_run_and_keep_the_last_good_state(poisoned, tmp_path):
   """Exactly patience steps are judged, however late the host looks."""
   poisoned({2: "nan", **dict.fromkeys(range(7, 14), "nan")})
-  c = config(train__steps=30, train__checkpoint_every=4, train__log_every=100)
+  c = config(train__steps=30, checkpoint__every_steps=4, train__log_every=100)
   with pytest.raises(guards.Diverged) as error:
     loop.train(c, tmp_path)
   text = str(error.value)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.checkpoint import store as store_lib
-from unijax.checkpoint.store import CheckpointError, Store
+from unijax.checkpoint import rundir
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.store import Store
 from unijax.config import from_config_dict, to_dict
 from unijax.evals import held_out
 from unijax.infer.load import load_run
@@ -88,18 +89,18 @@ def test_options_that_json_writes_otherwise_are_still_the_same_config(tmp_path):
   values = to_dict(config())
   options = values["data"]["sources"]["scenes"]["options"]
   options["tasks"] = {"draw": 1.0, "ask": 2}
-  store_lib.write_config(tmp_path, from_config_dict(values), {})
+  rundir.write_config(tmp_path, from_config_dict(values), {})
   options["tasks"] = {"ask": 2.0, "draw": 1}
-  store_lib.check_same_run(tmp_path, from_config_dict(values))
+  rundir.check_same_run(tmp_path, from_config_dict(values))
   options["anything"] = (1, 2)  # a list in JSON
-  store_lib.write_config(tmp_path, from_config_dict(values), {})
-  store_lib.check_same_run(tmp_path, from_config_dict(values))
+  rundir.write_config(tmp_path, from_config_dict(values), {})
+  rundir.check_same_run(tmp_path, from_config_dict(values))
 
 
 @pytest.mark.parametrize("lost", ["params", "opt_state"])
 def test_what_is_not_finite_is_never_saved(tmp_path, lost):
   """The loss may look well, or not be looked at, while the weights are lost."""
-  c = config(train__log_every=100, train__checkpoint_every=2, guard__patience=1)
+  c = config(train__log_every=100, checkpoint__every_steps=2, guard__patience=1)
   state = small.functions(c).init()
   broken = jax.tree.map(
     lambda x: x * float("nan") if x.ndim else x, getattr(state, lost)
@@ -170,7 +171,7 @@ def losses_on_held_out(run, state, step):
 
 def test_step_one_is_the_only_compilation(tmp_path):
   """Fresh and resumed, with evaluations and checkpoints between the steps."""
-  c = config(train__checkpoint_every=2)
+  c = config(checkpoint__every_steps=2)
   hooks = [Hook(2, losses_on_held_out), Hook(3, press_ctrl_c)]
   with pytest.raises(Interrupted):
     loop.train(c, tmp_path, hooks)
@@ -230,7 +231,7 @@ def test_memory_is_flat(tmp_path):
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     seen[step] = len(jax.live_arrays()), pages * os.sysconf("SC_PAGE_SIZE")
 
-  c = config(train__steps=260, train__checkpoint_every=1000, train__log_every=10)
+  c = config(train__steps=260, checkpoint__every_steps=1000, train__log_every=10)
   loop.train(c, tmp_path, [Hook(50, losses_on_held_out), Hook(20, look)])
   arrays = {step: n for step, (n, _) in seen.items()}
   assert arrays[240] - arrays[60] < 20, arrays  # one left a step were 180

@@ -62,7 +62,7 @@ def test_what_is_written_on_the_command_line():
 
 
 def config(**knobs):
-  return small.scenes(train__checkpoint_every=2, train__keep_checkpoints=9, **knobs)
+  return small.scenes(checkpoint__every_steps=2, checkpoint__keep=9, **knobs)
 
 
 def by_hand(numbers):

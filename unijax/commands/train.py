@@ -2,28 +2,28 @@
 
 import time
 
+from unijax.checkpoint.start import Start
 from unijax.config import Config
 from unijax.evals import during
-from unijax.train import loop, skips
+from unijax.train import loop
 from unijax.train.metrics import read_metrics
+from unijax.train.skips import Rewind
 
 
 def run(
   config: Config,
   workdir: str,
-  rewind: int | None = None,
-  skip_steps: str | None = None,
+  begin: Start = Start(),  # noqa: B008 (frozen)
+  rewind: Rewind | None = None,
   process_began: float | None = None,
 ) -> dict:
   """Trains or resumes; returns the last losses and scores.
 
-  `rewind` and `skip_steps` are as in `unijax.train.skips.parse`; `process_began` is as
-  `began` in `unijax.train.loop.train`.
+  The arguments are those of `unijax.train.loop.train`.
   """
   began = time.monotonic()
-  wish = skips.parse(rewind, skip_steps)
   hooks = during.hooks(config)
-  _, finished = loop.train(config, workdir, hooks, wish, process_began)
+  _, finished = loop.train(config, workdir, hooks, begin, rewind, process_began)
   last: dict = {}
   for line in read_metrics(finished.workdir):
     last.update(line)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import jax
 
-from unijax.checkpoint import store as store_lib
+from unijax.checkpoint import rundir
+from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.data.loader import Loader
@@ -28,7 +29,7 @@ from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted, Interruptions
 from unijax.train.metrics import to_scalars
 from unijax.train.progress import duration
-from unijax.train.run import Hook, Run, announce, open_run
+from unijax.train.run import Hook, Run, announce, open_run, versions
 from unijax.train.skips import Rewind
 from unijax.types import TrainState
 
@@ -39,6 +40,7 @@ def train(
   config: Config,
   workdir: str | pathlib.Path,
   hooks: Sequence[Hook] = (),
+  begin: Start = Start(),  # noqa: B008 (frozen)
   rewind: Rewind | None = None,
   began: float | None = None,
 ):
@@ -48,6 +50,7 @@ def train(
     config: of the run.
     workdir: its directory.
     hooks: what else to do, and when.
+    begin: what to begin with.
     rewind: go back to an earlier checkpoint first, and leave batches out.
     began: when the process started, by time.time(), for the account of time.
 
@@ -61,20 +64,25 @@ def train(
   """
   workdir = pathlib.Path(workdir).absolute()
   events = Events(workdir, began)
-  store_lib.check_same_run(workdir, config)
+  rundir.check_same_run(workdir, config)
   rewound = skips.rewind(workdir, rewind)
   loader = Loader(config, folder=workdir / "plan")
   functions = StepFunctions(
     config, loader.builder.vocabulary.size, training_mesh(config)
   )
-  store = Store(workdir, config.train.keep_checkpoints)
+  about = {
+    "config": rundir.config_hash(config), "plan": loader.plan_hash,
+    "versions": versions(),
+  }  # fmt: skip
+  store = Store(workdir, config.checkpoint, about=about)
   try:
-    state = _first_state(store, functions)
+    abstract = functions.abstract_state()
+    state, origin = first_state(store, functions.init, abstract, begin)
     start = int(state.step)
     run = open_run(config, workdir, loader, functions, events, start)
     if rewound:
       run.progress.say(rewound)
-    announce(run, state, start)
+    announce(run, state, start, origin)
     if start < config.train.steps:
       state = _watched(run, store, state, start, hooks)
     run.writer.close()
@@ -97,12 +105,6 @@ def _watched(run: Run, store: Store, state, start: int, hooks) -> TrainState:
     run.events.stop(reason)
 
 
-def _first_state(store: Store, functions: StepFunctions) -> TrainState:
-  if store.steps():
-    return store.restore(functions.abstract_state())
-  return functions.init()
-
-
 def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
   """The steps from `start` to the last; nothing moves to or from the device unasked."""
   config, events, watchdog = run.config, run.events, run.watchdog
@@ -120,12 +122,13 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
       if not stop:
         _call_hooks(hooks, run, state, step)
         stop = interruptions.asked  # while a hook ran
-      save_now = step > start and step % config.train.checkpoint_every == 0
+      measured = run.writer.at(step)
+      save_now = step > start and store.due(step, measured)
       if save_now or stop:
         # Or a resumed run would miss this line.
         _write(run, step - 1, pending, check=True)
         pending = None
-        _save(run, store, state, step)
+        _save(run, store, state, step, measured)
       if stop:
         raise _interrupted(run, store, step, interruptions)
       batch = _next(run, batches)
@@ -144,7 +147,7 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
         events.flush()  # init and compile, which are never done again
     _write(run, config.train.steps - 1, pending)
     _call_hooks(hooks, run, state, config.train.steps, last=True)
-    _save(run, store, state, config.train.steps)
+    _save(run, store, state, config.train.steps, run.writer.at(config.train.steps))
     with _unguarded(run, "checkpoint", "writing the last checkpoint"):
       store.wait()
   return state
@@ -171,11 +174,10 @@ def _step_span(run: Run, step: int, first: bool):
     yield
 
 
-def _save(run: Run, store: Store, state: TrainState, step: int) -> None:
-  """Saves a step, unless it is there: just resumed from it, and stopped at once."""
+def _save(run: Run, store: Store, state: TrainState, step: int, measured) -> None:
+  """Saves a step, with what was measured at it."""
   with _unguarded(run, "checkpoint", f"saving step {step}"):
-    if step not in store.steps():
-      store.save(state, step)
+    store.save(state, step, measured)
   run.events.flush()
 
 

@@ -50,6 +50,7 @@ class MetricWriter:
       lines = [x for x in self.path.read_text().splitlines() if _step(x) < step]
     self.path.write_text("".join(f"{x}\n" for x in lines))
     self.file = self.path.open("a", buffering=1)
+    self._latest: tuple[int, dict[str, float]] = (-1, {})
     self.board = SummaryWriter(
       str(workdir / "tensorboard"), purge_step=step if step else None
     )
@@ -59,8 +60,13 @@ class MetricWriter:
     named = {f"{prefix}/{k}": v for k, v in values.items()}
     finite = {k: v if math.isfinite(v) else None for k, v in named.items()}
     self.file.write(json.dumps({"step": step, **finite}) + "\n")
+    self._latest = (step, {**self.at(step), **named})
     for name, value in named.items():
       self.board.add_scalar(name, value, step)
+
+  def at(self, step: int) -> dict[str, float]:
+    """Returns what was written at a step, if nothing was written at another since."""
+    return dict(self._latest[1]) if self._latest[0] == step else {}
 
   def image(self, step: int, name: str, pixels: np.ndarray) -> None:
     """Writes a uint8 [h, w, 3] picture to TensorBoard."""

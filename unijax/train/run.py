@@ -12,7 +12,7 @@ import optax
 from clu import parameter_overview
 
 import unijax
-from unijax.checkpoint import store as store_lib
+from unijax.checkpoint import rundir
 from unijax.config import Config
 from unijax.data.loader import Loader
 from unijax.train import skips
@@ -66,7 +66,7 @@ def open_run(
   """The files of a run, cut back to `start`."""
   skipped = skips.load(workdir)
   about = {"versions": versions(), "skipped": skipped.ranges}
-  store_lib.write_config(workdir, config, about)
+  rundir.write_config(workdir, config, about)
   # What was measured at the last step, after training, belongs to a finished run.
   first_new = start + (start >= config.train.steps)
   writer = MetricWriter(workdir, first_new)
@@ -80,10 +80,10 @@ def open_run(
   return run
 
 
-def announce(run: Run, state: TrainState, start: int) -> None:
+def announce(run: Run, state: TrainState, start: int, origin: str) -> None:
   """Says what begins; a fresh run also writes parameters.txt."""
+  run.progress.say(origin)
   if start:
-    run.progress.say(f"resumed {run.workdir} at step {start}")
     return
   overview = parameter_overview.get_parameter_overview(
     state.params, include_stats=False
