@@ -94,6 +94,11 @@ def _add_train(verb) -> None:
     "--skip-steps", metavar="A:B",
     help="with --rewind: never read batches A to B - 1 (train/batch in metrics.jsonl)",
   )  # fmt: skip
+  sub.add_argument(
+    "--processes", metavar="auto|HOST:PORT,COUNT,INDEX",
+    help="join the other processes of a pod: 'auto' finds them (TPU pods, Slurm), or "
+    "name the first one, how many there are and which this one is",
+  )  # fmt: skip
   start = sub.add_argument_group("where it starts (the first that applies)")
   start.add_argument(
     "--resume", choices=("auto", "never", "must"), default="auto",
@@ -199,14 +204,17 @@ def _train(args, overrides) -> dict:
   from unijax import config_file
   from unijax.checkpoint.start import Start
   from unijax.commands import train
+  from unijax.scale import processes
   from unijax.train import skips
   from unijax.train.events import process_began
 
+  began = process_began()
   _cache_compilations()
+  processes.join(args.processes)
   allow = [word for word in args.init_allow.split(",") if word]
   begin = Start(args.resume, args.resume_from, args.init_from, allow)
   config, wish = config_file.load(overrides), skips.parse(args.rewind, args.skip_steps)
-  return train.run(config, args.workdir, begin, wish, process_began())
+  return train.run(config, args.workdir, begin, wish, began)
 
 
 def _sample(args, overrides) -> dict:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 from PIL import Image as Picture
 
@@ -19,12 +20,15 @@ EMOJI = 4  # prompts of emoji in a sample grid
 
 
 def hooks(config: Config) -> list[Hook]:
-  """The hooks of an ordinary training run."""
-  return [
-    *mixing.hooks(config),
-    Hook(config.train.eval_every, _losses),
-    Hook(config.train.sample_every, _Samples(config)),
-  ]
+  """The hooks of an ordinary training run.
+
+  A run of several processes draws no samples: its weights are in no one process. Sample
+  from its checkpoints with `unijax sample` or `unijax eval`.
+  """
+  measure = [*mixing.hooks(config), Hook(config.train.eval_every, _losses)]
+  if jax.process_count() > 1:
+    return measure
+  return [*measure, Hook(config.train.sample_every, _Samples(config))]
 
 
 def _losses(run: Run, state, step: int) -> None:

@@ -60,6 +60,10 @@ class StepFunctions:
       return jax.device_put(batch)
     return self.layout.globalise(batch)
 
+  def part(self) -> tuple[int, int] | None:
+    """Returns which part of a batch's rows this process reads; None is all."""
+    return None if self.layout is None else self.layout.part()
+
   def abstract_state(self) -> TrainState:
     """Shapes, dtypes and places of the state, without making it."""
     places = self.layout.state if self.layout else None

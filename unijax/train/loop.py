@@ -108,7 +108,7 @@ def _watched(run: Run, store: Store, state, start: int, hooks) -> TrainState:
 def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
   """The steps from `start` to the last; nothing moves to or from the device unasked."""
   config, events, watchdog = run.config, run.events, run.watchdog
-  batches = run.skips.iterate(run.loader, start)
+  batches = run.skips.iterate(run.loader, start, run.functions.part())
   running: collections.deque = collections.deque()  # losses of dispatched steps
   pending = None  # metrics of the step before, still on the device
   with contextlib.ExitStack() as stack:

@@ -66,11 +66,13 @@ def open_run(
   """The files of a run, cut back to `start`."""
   skipped = skips.load(workdir)
   about = {"versions": versions(), "skipped": skipped.ranges}
-  rundir.write_config(workdir, config, about)
+  first = jax.process_index() == 0  # it alone writes and speaks
+  if first:
+    rundir.write_config(workdir, config, about)
   # What was measured at the last step, after training, belongs to a finished run.
   first_new = start + (start >= config.train.steps)
-  writer = MetricWriter(workdir, first_new)
-  progress = Progress(config.train.steps, start)
+  writer = MetricWriter(workdir, first_new, silent=not first)
+  progress = Progress(config.train.steps, start, silent=not first)
   leave = functools.partial(events.stop, "hang")
   watchdog = Watchdog(config.guard, workdir, progress.say, leave)
   run = Run(
@@ -83,7 +85,7 @@ def open_run(
 def announce(run: Run, state: TrainState, start: int, origin: str) -> None:
   """Says what begins; a fresh run also writes parameters.txt."""
   run.progress.say(origin)
-  if start:
+  if start or jax.process_index():
     return
   overview = parameter_overview.get_parameter_overview(
     state.params, include_stats=False

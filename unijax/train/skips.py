@@ -76,12 +76,17 @@ class Skips:
         number += end - first
     return number
 
-  def iterate(self, loader: Loader, step: int) -> Iterator[tuple[int, Any]]:
-    """Yields (number, batch) from a step on. Close it when done."""
+  def iterate(
+    self, loader: Loader, step: int, part: tuple[int, int] | None = None
+  ) -> Iterator[tuple[int, Any]]:
+    """Yields (number, batch) from a step on. Close it when done.
+
+    `part` is the rows to read, as in `Loader.iterate`.
+    """
     number = self.batch(step)
     stops = [first for first, _ in self.ranges if first > number]
     for stop in [*stops, None]:
-      batches = loader.iterate(number)
+      batches = loader.iterate(number, part)
       try:
         while number != stop:
           yield number, next(batches)
