@@ -65,13 +65,14 @@ def attention(backend: str, kv_heads: int):
   return worst((got, d_got), (want, d_want))
 
 
-def model(backend: str):
+def model(backend: str, rows: int = 2):
   """Returns the largest relative errors of the loss and each gradient of a model."""
   c = small.config(
     model__attention=backend, model__head_dim=64, data__seq_len=256,
     model__patch_position="learned",
   )  # fmt: skip
-  b = small.batch(c, [small.plain("ab", 0, 1, "c")], [small.plain(2, "d" * 150, id=1)])
+  packed = [[small.plain("ab", 0, 1, "c")], [small.plain(2, "d" * 150, id=1)]]
+  b = small.batch(c, *packed[:rows])
   inputs, params = small.inputs(c, b), small.params(c, seed=1)
 
   def run(name):
@@ -102,6 +103,7 @@ if __name__ == "__main__":
     "splash, odd key heads": attention("splash", 3),  # for two parts of `tensor`
     "model, dense": model("dense"),
     "model, splash": model("splash"),
+    "model, one row for two devices": model("dense", rows=1),
   }
   if importlib.util.find_spec("tokamax"):
     errors["tokamax"] = attention("tokamax", 2)

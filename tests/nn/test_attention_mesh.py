@@ -36,6 +36,8 @@ def test_the_mesh_changes_no_number(errors, case):
   assert forward <= 1e-5 and max(gradients) <= 1e-4
 
 
-@pytest.mark.parametrize("case", ["model, dense", "model, splash"])
+@pytest.mark.parametrize(
+  "case", ["model, dense", "model, splash", "model, one row for two devices"]
+)
 def test_nor_does_it_for_the_whole_model(errors, case):
   assert max(errors[case]) <= 1e-4  # of the largest entry

@@ -5,6 +5,7 @@ one meaning; a call with a cache is short and takes the dense form, `attend`.
 """
 
 import logging
+import math
 
 import flax.linen as nn
 import jax
@@ -156,6 +157,8 @@ def interval_attention(
   Returns:
     [B, T, H, K] in the dtype of q.
   """
+  if backend != "dense":
+    k_BTGK, v_BTGK = _copied_for_devices(k_BTGK), _copied_for_devices(v_BTGK)
   if backend == "splash":
     return attention_splash.attention(
       q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT, lookahead, ATTENTION
@@ -167,6 +170,12 @@ def interval_attention(
     mask_BTT = masks.allowed(start_BT, end_BT, index)
     y_BTHK = attend(q_BTHK, [k_BTGK], [v_BTGK], [mask_BTT])
   return checkpoint_name(y_BTHK, ATTENTION)
+
+
+def _copied_for_devices(x_BTGK):
+  """Copies key heads until they divide over the devices that share the query heads."""
+  heads, devices = x_BTGK.shape[2], logical.ways("act_heads")
+  return jnp.repeat(x_BTGK, devices // math.gcd(heads, devices), axis=2)
 
 
 class Attention(nn.Module):

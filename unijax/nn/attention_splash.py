@@ -13,7 +13,6 @@ ahead by the longest image. No array of T x T is made, forward or backward.
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu.splash_attention import (
   splash_attention_kernel as splash,
@@ -52,14 +51,10 @@ def attention(
   q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT, lookahead: int, name: str
 ) -> jax.Array:
   """`unijax.nn.attention.interval_attention`; `name` is that of the saved residuals."""
-  T, H, K = q_BTHK.shape[1:]
+  T, _, K = q_BTHK.shape[1:]
   schedule, options = _kernel(
     T, lookahead, logical.ways("sequence"), logical.platform() != "tpu"
   )
-  G, tensor = k_BTGK.shape[2], logical.ways("act_heads")
-  if G % tensor:  # fewer key heads than devices: each gets a copy of what it needs
-    copies = tensor // np.gcd(G, tensor)
-    k_BTGK, v_BTGK = (jnp.repeat(x, copies, axis=2) for x in (k_BTGK, v_BTGK))
 
   def rows(schedule, q, k, v, start_of_query, start_of_key, end):
     def row(q_HTK, k_GSK, v_GSK, start_of_query_T, start_of_key_S, end_T):

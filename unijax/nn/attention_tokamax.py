@@ -55,7 +55,7 @@ def attention(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT) -> jax.Array:
     )
 
   queries = ("batch", "sequence", "act_heads", None)
-  keys = ("batch", "keys", "act_kv_heads", None)
+  keys = ("batch", "keys", "act_heads", None)
   inputs = (queries, keys, keys, queries[:2], queries[:2])
   mixed = logical.per_device(rows, inputs, queries)
   return mixed(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT)
