@@ -124,3 +124,14 @@ def test_a_damaged_record_is_refused_and_named(tmp_path, damage):
   with pytest.raises(DataError, match=f"{NAME}: .*{message}"):
     History((1.0, 1.0), "other" if damage == "plan" else "hash", tmp_path)
   assert json.loads(content)["plan"] == "hash"
+
+
+def test_allotting_gives_out_all_and_nothing_to_the_idle():
+  half = UNIT // 2
+  assert mixture.allot([5 * half, UNIT], [False, True], 2) == [0, 2]
+  assert mixture.allot([3 * half, half], [True, True], 2) == [
+    2,
+    0,
+  ]  # the first of equals
+  assert mixture.allot([-UNIT, -half, 5 * UNIT], [True] * 3, 3) == [0, 0, 3]
+  assert mixture.allot([half, half, 0], [True] * 3, 1) == [1, 0, 0]
