@@ -87,11 +87,11 @@ def test_schedules():
 
 
 def test_losses_above_their_reference_gain_weight():
-  new = reweigh((0.5, 0.25, 0.25), (3.0, 2.0, 1.0), (1.0, 2.0, 5.0), 0.5, 0.0)
-  # Only the first is above its reference, by 2 nats: e^(0.5 x 2) more.
+  new = reweigh((0.5, 0.25, 0.25), (6.0, 2.0, 1.0), (2.0, 2.0, 5.0), 0.5, 0.0)
+  # Only the first is above its reference, three times it: e^(0.5 x 2) more.
   assert new[0] / new[1] == pytest.approx(2 * math.e) and new[1] == new[2]
   assert sum(new) == pytest.approx(1.0)
-  floored = reweigh((0.5, 0.25, 0.25), (9e5, 2.0, 1.0), (0.0, 0.0, 0.0), 0.5, 0.3)
+  floored = reweigh((0.5, 0.25, 0.25), (9e5, 2.0, 1.0), (1.0, 1.0, 1.0), 0.5, 0.3)
   assert floored == pytest.approx((0.8, 0.1, 0.1))
   assert reweigh((0.9, 0.1), (1.0, 1.0), (2.0, 3.0), 0.5, 0.0) == (0.9, 0.1)
 
