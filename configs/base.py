@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict()
   # name -> {kind, weight (share of documents), options}, and where `mixture` reads them
-  # schedule ([[step, weight], ...] after step 0) or reference (the held-out loss to reach)
+  # schedule ([[step, weight], ...] after step 0) or reference (held-out loss to reach)
   c.data.sources = ConfigDict()  # at least one
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from

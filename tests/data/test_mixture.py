@@ -105,7 +105,8 @@ def test_the_record_is_what_was_chosen(tmp_path):
   assert read.segments == history.segments
   rows = (0, 39, 40, 79, 80, 999)
   assert [read.weights(r)[1] for r in rows] == [0.25, 0.25, 0.5, 0.5, 0.8, 0.8]
-  assert [read.has(step) for step in (4, 5, 6, 10, 11)] == [True] * 4 + [False]
+  assert [read.at(step) for step in (4, 5, 10)] == [None, *history.segments]
+  assert read.last == 10 and History((3.0, 1.0), "hash", None).last == 0
   assert History((3.0, 1.0), "hash", None).segments == []
 
 

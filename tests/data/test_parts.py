@@ -341,6 +341,8 @@ def test_recorded_weights_are_not_chosen_again(tmp_path):
   assert loader.reweigh(6, {"long": 99.0, "short": 0.0}) == chosen
   again = Loader(config(**LOSS), folder=tmp_path)
   assert again.reweigh(6, {"long": 99.0, "short": 0.0}) == chosen
+  with pytest.raises(DataError, match="was planned before step 3"):
+    again.reweigh(3, losses(3))  # a later step has chosen
 
 
 def test_weights_never_change_rows_that_are_planned():

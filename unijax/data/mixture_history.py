@@ -85,9 +85,14 @@ class History:
     chosen = [s.weights for s in self.segments if s.first_row <= row]
     return chosen[-1] if chosen else self.first
 
-  def has(self, step: int) -> bool:
-    """Whether the losses at this step have chosen weights already."""
-    return any(s.step >= step for s in self.segments)
+  def at(self, step: int) -> Segment | None:
+    """Returns what the losses at this step have chosen already, if they have."""
+    return next((s for s in self.segments if s.step == step), None)
+
+  @property
+  def last(self) -> int:
+    """The last step whose losses have chosen weights, 0 before the first."""
+    return self.segments[-1].step if self.segments else 0
 
   def add(self, segment: Segment) -> None:
     """Records weights, later than all before."""
