@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict()
   # name -> {kind, weight (share of documents), options}, and where `mixture` reads them
-  # schedule ([[step, weight], ...] after step 0) or reference (a held-out loss)
+  # schedule ([[step, weight], ...] after step 0) or reference (held-out loss to reach)
   c.data.sources = ConfigDict()  # at least one
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
   c.data.threads = 2  # that build rows ahead of the step; 0 builds them when asked
   c.data.mixture = "constant"  # weights; or step, linear (schedules), loss (held-out)
   c.data.mixture_every = 500  # steps between changes of weights by the losses
-  c.data.mixture_rate = 0.5  # log weight gained for a nat of excess loss
+  c.data.mixture_rate = 0.5  # log weight gained by a loss of twice the reference
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
 
   c.optim = ConfigDict()

@@ -334,6 +334,8 @@ def test_schedules_of_weights():
   def other(v):
     v["data"]["sources"]["scenes"]["schedule"] = [[5, 1.0]]
 
+  found = problems(lambda v: v["data"].update(mixture="loss"))
+  assert len(found) == 1 and "scenes.reference: data.mixture='loss' needs" in found[0]
   message = "schedule: read only with data.mixture 'step' or 'linear'"
   assert problems(other) == [f"data.sources.scenes.{message}"]
   assert problems(lambda v: v["data"].update(mixture="step")) == [

@@ -91,6 +91,11 @@ def _schedules(data):
       yield f"{path}.schedule: weights must be >= 0"
     if source.reference and data.mixture != "loss":
       yield f"{path}.reference: read only with data.mixture='loss'"
+    if data.mixture == "loss" and source.weight > 0 and source.reference <= 0:
+      yield (
+        f"{path}.reference: data.mixture='loss' needs the held-out loss to reach, > 0 "
+        "(that of a reference run: it writes mixture/loss_NAME)"
+      )
   if scheduled and not any(source.schedule for source in data.sources):
     yield f"data.mixture: {data.mixture!r} needs a schedule in one of data.sources"
   steps = {step for source in data.sources for step, _ in source.schedule}

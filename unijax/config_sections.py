@@ -67,7 +67,7 @@ class SourceConfig:
   weight: float
   options: Mapping[str, Any]
   schedule: tuple[tuple[int, float], ...] = ()  # (step, weight) after step 0
-  reference: float = 0.0  # held-out loss below which mixture="loss" asks for no more
+  reference: float = 0.0  # held-out loss to reach, for mixture="loss"
 
   def weight_at(self, step: int, linear: bool) -> float:
     """Returns the weight at a step: `weight` at 0, then by the schedule.

@@ -87,11 +87,11 @@ def test_schedules():
 
 
 def test_losses_above_their_reference_gain_weight():
-  new = reweigh((0.5, 0.25, 0.25), (3.0, 2.0, 1.0), (1.0, 2.0, 5.0), 0.5, 0.0)
-  # Only the first is above its reference, by 2 nats: e^(0.5 x 2) more.
+  new = reweigh((0.5, 0.25, 0.25), (6.0, 2.0, 1.0), (2.0, 2.0, 5.0), 0.5, 0.0)
+  # Only the first is above its reference, three times it: e^(0.5 x 2) more.
   assert new[0] / new[1] == pytest.approx(2 * math.e) and new[1] == new[2]
   assert sum(new) == pytest.approx(1.0)
-  floored = reweigh((0.5, 0.25, 0.25), (9e5, 2.0, 1.0), (0.0, 0.0, 0.0), 0.5, 0.3)
+  floored = reweigh((0.5, 0.25, 0.25), (9e5, 2.0, 1.0), (1.0, 1.0, 1.0), 0.5, 0.3)
   assert floored == pytest.approx((0.8, 0.1, 0.1))
   assert reweigh((0.9, 0.1), (1.0, 1.0), (2.0, 3.0), 0.5, 0.0) == (0.9, 0.1)
 
@@ -105,7 +105,8 @@ def test_the_record_is_what_was_chosen(tmp_path):
   assert read.segments == history.segments
   rows = (0, 39, 40, 79, 80, 999)
   assert [read.weights(r)[1] for r in rows] == [0.25, 0.25, 0.5, 0.5, 0.8, 0.8]
-  assert [read.has(step) for step in (4, 5, 6, 10, 11)] == [True] * 4 + [False]
+  assert [read.at(step) for step in (4, 5, 10)] == [None, *history.segments]
+  assert read.last == 10 and History((3.0, 1.0), "hash", None).last == 0
   assert History((3.0, 1.0), "hash", None).segments == []
 
 
@@ -124,3 +125,14 @@ def test_a_damaged_record_is_refused_and_named(tmp_path, damage):
   with pytest.raises(DataError, match=f"{NAME}: .*{message}"):
     History((1.0, 1.0), "other" if damage == "plan" else "hash", tmp_path)
   assert json.loads(content)["plan"] == "hash"
+
+
+def test_allotting_gives_out_all_and_nothing_to_the_idle():
+  half = UNIT // 2
+  assert mixture.allot([5 * half, UNIT], [False, True], 2) == [0, 2]
+  assert mixture.allot([3 * half, half], [True, True], 2) == [
+    2,
+    0,
+  ]  # the first of equals
+  assert mixture.allot([-UNIT, -half, 5 * UNIT], [True] * 3, 3) == [0, 0, 3]
+  assert mixture.allot([half, half, 0], [True] * 3, 1) == [1, 0, 0]

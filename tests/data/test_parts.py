@@ -228,6 +228,7 @@ def test_the_hash_names_what_decides_the_rows():
     return {**SOURCES, "short": {**SOURCES["short"], **changes}}
 
   base = config()
+  referenced = {name: {**s, "reference": 2.0} for name, s in SOURCES.items()}
   other = {
     "seed": config(seed=1),
     "seq_len": config(data__seq_len=161),
@@ -244,9 +245,11 @@ def test_the_hash_names_what_decides_the_rows():
     "linear": config(
       data__mixture="linear", data__sources=sources(schedule=[[3, 1.0]])
     ),
-    "loss": config(data__mixture="loss"),
-    "rate": config(data__mixture="loss", data__mixture_rate=0.1),
-    "reference": config(data__mixture="loss", data__sources=sources(reference=1.0)),
+    "loss": config(**LOSS),
+    "rate": config(**{**LOSS, "data__mixture_rate": 0.1}),
+    "every": config(**{**LOSS, "data__mixture_every": 7}),
+    "floor": config(**{**LOSS, "data__mixture_floor": 0.2}),
+    "reference": config(**{**LOSS, "data__sources": referenced}),
   }
   hashes = {name: Loader(c).plan_hash for name, c in {"base": base, **other}.items()}
   assert len(set(hashes.values())) == len(hashes)
@@ -280,7 +283,10 @@ def test_a_schedule_moves_the_mixture():
 
 # -- weights that follow the losses ------------------------------------------------------
 
-LOSS = dict(data__mixture="loss", data__mixture_every=6, data__mixture_rate=1.0)
+LOSS = dict(
+  data__mixture="loss", data__mixture_every=6, data__mixture_rate=1.0,
+  data__sources={name: {**s, "reference": 1.0} for name, s in SOURCES.items()},
+)  # fmt: skip
 
 
 def losses(step: int) -> dict[str, float]:
@@ -335,6 +341,8 @@ def test_recorded_weights_are_not_chosen_again(tmp_path):
   assert loader.reweigh(6, {"long": 99.0, "short": 0.0}) == chosen
   again = Loader(config(**LOSS), folder=tmp_path)
   assert again.reweigh(6, {"long": 99.0, "short": 0.0}) == chosen
+  with pytest.raises(DataError, match="was planned before step 3"):
+    again.reweigh(3, losses(3))  # a later step has chosen
 
 
 def test_weights_never_change_rows_that_are_planned():

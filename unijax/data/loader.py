@@ -36,6 +36,7 @@ class Loader:
   Attributes:
     builder: lays out documents (also those of prompts).
     rows: packed rows by number.
+    entries: the sources that are read, as the config has them.
     plan_hash: decides, with the recorded weights if any, all rows and their order.
 
   Raises:
@@ -118,25 +119,29 @@ class Loader:
     row = (step + 1) * self.config.train.batch_size - 1
     return self.rows.plan_to(row).padding_until(row)
 
-  def reweigh(self, step: int, losses: Mapping[str, float]) -> tuple[float, ...]:
+  def reweigh(self, step: int, losses: Mapping[str, float]) -> Segment:
     """Lets held-out losses choose the weights from `data.mixture_every` steps on.
 
-    What is recorded for this step or a later one stays: a resumed run changes nothing.
+    What is recorded for this step stays: a resumed run changes nothing.
 
     Args:
       step: at which the losses were measured.
       losses: by name of the source.
 
     Returns:
-      The weights in force from then on.
+      The weights in force from then on, in the order of `entries`.
+
+    Raises:
+      DataError: rows that the weights would change are planned, or a later step has
+        chosen weights already.
     """
     data, history = self.config.data, self.history
     first_row = (step + data.mixture_every) * self.config.train.batch_size
     with self.rows.lock:
+      if (segment := history.at(step)) is not None:
+        return segment
       old = history.weights(first_row)
-      if history.has(step):
-        return old
-      if self.rows.plan.last_start >= first_row:
+      if self.rows.plan.last_start >= first_row or history.last > step:
         raise DataError(
           f"mixture: row {first_row} was planned before step {step} chose its weights; "
           "raise data.mixture_every"
@@ -144,8 +149,9 @@ class Loader:
       measured = [float(losses[e.name]) for e in self.entries]
       references = [e.reference for e in self.entries]
       new = reweigh(old, measured, references, data.mixture_rate, data.mixture_floor)
-      history.add(Segment(step, first_row, new, tuple(measured)))
-    return new
+      segment = Segment(step, first_row, new, tuple(measured))
+      history.add(segment)
+    return segment
 
   def _mixture(self, kind: str):
     if kind == "constant":

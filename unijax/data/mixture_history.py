@@ -7,12 +7,14 @@ reads the weights that the first run chose, and the record can be looked at and 
 
 The rule is that of multiplicative weights on excess losses:
 
-  w_i <- w_i exp(rate max(loss_i - reference_i, 0)), normalised,
+  w_i <- w_i exp(rate max(loss_i / reference_i - 1, 0)), normalised,
   w_i <- (1 - floor) w_i + floor / sources
 
 The exponential update on losses clipped below a reference is that of Sheared LLaMA (Xia
 et al. 2023, arXiv:2310.06694, algorithm 1), the mixing with the uniform distribution
-that of DoReMi (Xie et al. 2023, arXiv:2305.10429, algorithm 1).
+that of DoReMi (Xie et al. 2023, arXiv:2305.10429, algorithm 1). Both work on text and
+take differences of losses; here the excess is a ratio, since the losses of text and of
+pictures have no common scale.
 """
 
 import dataclasses
@@ -46,8 +48,8 @@ def reweigh(
   rate: float,
   floor: float,
 ) -> tuple[float, ...]:
-  """Returns new weights that sum to 1, by the rule above."""
-  excess = [max(x - r, 0.0) for x, r in zip(losses, references, strict=True)]
+  """Returns new weights that sum to 1, by the rule above; references are > 0."""
+  excess = [max(x / r - 1.0, 0.0) for x, r in zip(losses, references, strict=True)]
   largest = max(excess)  # taken off: only differences count, and exp stays finite
   raised = [
     w * math.exp(rate * (x - largest)) for w, x in zip(weights, excess, strict=True)
@@ -83,9 +85,14 @@ class History:
     chosen = [s.weights for s in self.segments if s.first_row <= row]
     return chosen[-1] if chosen else self.first
 
-  def has(self, step: int) -> bool:
-    """Whether the losses at this step have chosen weights already."""
-    return any(s.step >= step for s in self.segments)
+  def at(self, step: int) -> Segment | None:
+    """Returns what the losses at this step have chosen already, if they have."""
+    return next((s for s in self.segments if s.step == step), None)
+
+  @property
+  def last(self) -> int:
+    """The last step whose losses have chosen weights, 0 before the first."""
+    return self.segments[-1].step if self.segments else 0
 
   def add(self, segment: Segment) -> None:
     """Records weights, later than all before."""

@@ -33,15 +33,21 @@ def source_losses(config: Config, evaluate, params) -> dict[str, float]:
 
 
 def _reweigh(run: Run, state, step: int) -> None:
-  """Measures, records new weights and says so; nothing if this was done before."""
+  """Measures, records new weights and says so; a recorded step is only said again."""
   config, loader = run.config, run.loader
-  if step >= config.train.steps or loader.history.has(step):
+  if step >= config.train.steps:
     return
-  losses = source_losses(config, run.functions.evaluate, state.ema_params)
-  weights = dict(zip(losses, loader.reweigh(step, losses), strict=True))
-  scalars = {f"loss_{name}": loss for name, loss in losses.items()}
-  scalars |= {f"weight_{name}": weight for name, weight in weights.items()}
+  segment = loader.history.at(step)
+  if segment is None:
+    losses = source_losses(config, run.functions.evaluate, state.ema_params)
+    segment = loader.reweigh(step, losses)
+  scalars, shown = {}, ""
+  for entry, loss, weight in zip(
+    loader.entries, segment.losses, segment.weights, strict=True
+  ):
+    scalars[f"loss_{entry.name}"] = loss
+    scalars[f"weight_{entry.name}"] = weight
+    shown += f"  {entry.name} {weight:.3f}"
   run.writer.scalars(step, scalars, "mixture")
-  shown = "  ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
   begins = step + config.data.mixture_every
-  run.progress.say(f"step {step}: mixture from step {begins} on: {shown}")
+  run.progress.say(f"step {step}: mixture from step {begins} on:{shown}")
