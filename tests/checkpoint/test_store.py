@@ -171,15 +171,14 @@ def test_the_state_may_be_given_away_while_it_is_written(tmp_path):
   store.close()
 
 
-def test_nothing_moves_to_or_from_the_device_unasked(tmp_path):
+def test_saving_moves_nothing_unasked(tmp_path):
   """The loop runs under this guard."""
   saved, store = state(3), Store(tmp_path)
   jax.clear_caches()  # tracing is a part of it
   with jax.transfer_guard("disallow"):
     store.save(saved, 3)
     store.wait()
-    found = store.restore(ABSTRACT)
-  assert equal(found, saved)
+  assert equal(store.restore(ABSTRACT), saved)
   store.close()
 
 

@@ -196,7 +196,9 @@ class Reader:
       data[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=at)
     stored = {name: x for name, x in data.items() if x.size}
     arrays = {
-      name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
+      name: jax.make_array_from_callback(
+        x.shape, x.sharding, lambda _, x=x: np.zeros(x.shape, x.dtype)
+      )
       for name, x in data.items()
       if not x.size
     }
