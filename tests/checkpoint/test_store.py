@@ -171,6 +171,17 @@ def test_the_state_may_be_given_away_while_it_is_written(tmp_path):
   store.close()
 
 
+def test_saving_moves_nothing_unasked(tmp_path):
+  """The loop runs under this guard."""
+  saved, store = state(3), Store(tmp_path)
+  jax.clear_caches()  # tracing is a part of it
+  with jax.transfer_guard("disallow"):
+    store.save(saved, 3)
+    store.wait()
+  assert equal(store.restore(ABSTRACT), saved)
+  store.close()
+
+
 def test_a_save_that_failed_is_said_and_the_next_one_works(tmp_path, monkeypatch):
   store = Store(tmp_path, options(), say=(said := []).append)
   store.save(state(1), 1)

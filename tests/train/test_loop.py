@@ -12,6 +12,7 @@ import pytest
 from tests import small
 from unijax.checkpoint import rundir
 from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.start import Start
 from unijax.checkpoint.store import Store
 from unijax.config import from_config_dict, to_dict
 from unijax.evals import held_out
@@ -114,6 +115,38 @@ def test_what_is_not_finite_is_never_saved(tmp_path, lost):
     loop.train(c, tmp_path)
   store = Store(tmp_path, read_only=True)
   assert store.steps() == [3]
+  store.close()
+
+
+def test_a_run_goes_on_in_another_directory(tmp_path):
+  c = config(checkpoint__every_steps=3)
+  straight, _ = loop.train(c, tmp_path / "one")
+  begin = Start(resume_from=f"{tmp_path / 'one'}@3")
+  moved, _ = loop.train(c, tmp_path / "two", begin=begin)
+  assert same(straight, moved)
+  assert losses(tmp_path / "two") == losses(tmp_path / "one")[3:]
+
+
+def test_a_run_begins_with_the_parameters_of_another(tmp_path):
+  trained, _ = loop.train(config(), tmp_path / "one")
+  begin = Start(init_from=str(tmp_path / "one"))
+  state, _ = loop.train(config(), tmp_path / "two", begin=begin)
+  assert int(state.step) == 6 and not same(state.params, trained.params)
+  first = [losses(tmp_path / name)[0] for name in ("one", "two")]
+  assert first[0][0] == first[1][0] == 0 and first[1][1] < first[0][1]
+
+
+def test_the_best_state_is_saved_whenever_it_is_measured(tmp_path):
+  values = {1: 5.0, 2: 3.0, 3: 4.0, 4: 3.5, 5: 3.2, 6: 9.0}
+  score = lambda run, state, step: run.writer.scalars(
+    step, {"x": values[step]}, "score"
+  )
+  c = config(checkpoint__every_steps=0, checkpoint__keep=1)
+  c = changed(c, checkpoint__best_metric="score/x")
+  loop.train(c, tmp_path, [Hook(1, score)])
+  store = Store(tmp_path, read_only=True)
+  assert store.steps() == [2, 6]  # the best, and the end
+  assert store.metrics() == {2: {"score/x": 3.0}, 6: {"score/x": 9.0}}
   store.close()
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -197,7 +196,9 @@ class Reader:
       data[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=at)
     stored = {name: x for name, x in data.items() if x.size}
     arrays = {
-      name: jnp.zeros(x.shape, x.dtype, device=x.sharding)
+      name: jax.make_array_from_callback(
+        x.shape, x.sharding, lambda _, x=x: np.zeros(x.shape, x.dtype)
+      )
       for name, x in data.items()
       if not x.size
     }
