@@ -41,6 +41,8 @@ class Watchdog:
     describe: returns lines on the position in the data.
   """
 
+  config: GuardConfig
+
   def __init__(
     self,
     config: GuardConfig,
