@@ -292,6 +292,8 @@ def test_sections_of_the_wrong_shape():
     ("train.log_every", 0, "train.log_every: 0 must be > 0"),
     ("sample.guidance_low", 2.0, "sample.guidance_low: 2.0 must be in [0, 1]"),
     ("eval.batch_size", 0, "eval.batch_size: 0 must be > 0"),
+    ("guard.spike_factor", 0.5, "guard.spike_factor: 0.5 must be 0 (off) or > 1"),
+    ("guard.patience", 0, "guard.patience: 0 must be > 0"),
   ],
 )  # fmt: skip
 def test_ranges_and_sizes_that_do_not_fit(path, value, message):

@@ -100,6 +100,22 @@ def test_eval_writes_a_report(workdir, capsys, tmp_path):
     assert heading in html
 
 
+def test_goodput_adds_up(workdir, capsys, tmp_path):
+  result, printed = run(capsys, "goodput", str(workdir))
+  assert result["steps"] == 3 and result["starts"] == 1 and result["lost_steps"] == 0
+  assert sum(result["seconds"].values()) == pytest.approx(
+    result["wall_seconds"], rel=0.01
+  )
+  assert "evaluation" in printed and "3 steps kept" in printed
+  assert "has no events.jsonl" in refuse(capsys, "goodput", str(tmp_path))
+
+
+def test_going_back_needs_a_checkpoint_and_a_range(workdir, capsys):
+  train = ("train", CONFIG, f"--workdir={workdir}", *SMALL)
+  assert "write A:B" in refuse(capsys, *train, "--rewind=3", "--skip-steps=9:2")
+  assert "has checkpoints [3]" in refuse(capsys, *train, "--rewind=2")
+
+
 def test_inspect_draws_a_row(capsys, tmp_path):
   out = tmp_path / "row.png"
   result, printed = run(
