@@ -94,7 +94,8 @@ class Layout:
 
       return jax.make_array_from_callback((size, *x.shape[1:]), sharding, shard)
 
-    return jax.tree.map(one, batch, self.batch())
+    with jax.transfer_guard_host_to_device("allow"):  # here it is meant
+      return jax.tree.map(one, batch, self.batch())
 
 
 class _Bound:
