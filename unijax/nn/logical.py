@@ -67,7 +67,7 @@ def ways(name: str) -> int:
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-  """Asks for a layout of an activation; returns it unchanged where no mesh is in use."""
+  """Asks for a layout of an activation; without a mesh returns it unchanged."""
   if _ACTIVE.get() is None:
     return x
   return jax.lax.with_sharding_constraint(x, spec(*names))
