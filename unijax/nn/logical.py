@@ -67,17 +67,10 @@ def ways(name: str) -> int:
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-  """Asks for a layout of an activation; returns it unchanged where no mesh is in use.
-
-  An axis that does not divide (one row, one new position) is left to XLA.
-  """
+  """Asks for a layout of an activation; without a mesh returns it unchanged."""
   if _ACTIVE.get() is None:
     return x
-  layout = [
-    PartitionSpec.UNCONSTRAINED if name and size % ways(name) else axes
-    for size, name, axes in zip(x.shape, names, spec(*names), strict=True)
-  ]
-  return jax.lax.with_sharding_constraint(x, PartitionSpec(*layout))
+  return jax.lax.with_sharding_constraint(x, spec(*names))
 
 
 def per_device(function: Callable, inputs: tuple, output: tuple) -> Callable:
