@@ -11,7 +11,7 @@ import pytest
 from tests import small
 from tests.train import test_resume
 from tests.train.test_resume import start, wait_for
-from unijax.checkpoint.store import CheckpointError
+from unijax.checkpoint.errors import CheckpointError
 from unijax.commands import goodput
 from unijax.train import events, loop
 from unijax.train.events import DOWN, LOST, SPANS, Events

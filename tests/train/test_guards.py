@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.checkpoint.store import Store, abstract_state
+from unijax.checkpoint.fits import abstract_state
+from unijax.checkpoint.store import Store
 from unijax.data.loader import Loader
 from unijax.train import guards, loop
 from unijax.train.interrupt import Interrupted

@@ -12,7 +12,8 @@ import pytest
 
 from tests import small
 from tests.train.test_guards import assert_same
-from unijax.checkpoint.store import CheckpointError, read_config
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.rundir import read_config
 from unijax.data.loader import Loader
 from unijax.train import loop, skips
 from unijax.train.interrupt import Interrupted

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from unijax.checkpoint.store import CheckpointError
+from unijax.checkpoint.errors import CheckpointError
 from unijax.train import events
 from unijax.train.progress import duration
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from unijax.checkpoint.store import CheckpointError, Store
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.store import Store
 from unijax.data.loader import Loader
 
 FILE = "skipped.json"
