@@ -1,7 +1,7 @@
 """The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
 
 Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
-130 interrupted, after saving.
+4 a planned config does not fit its topology; 130 interrupted, after saving.
 """
 
 import argparse
@@ -19,6 +19,7 @@ EPILOG = """examples:
   unijax sample --workdir=runs/tiny --image=cat.png --prompt="what is this?"
   unijax sample --workdir=runs/tiny --interactive
   unijax eval --workdir=runs/tiny
+  unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
 """
 
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
   except Exception as error:
     sys.exit(_report_error(error))
   print("RESULT " + json.dumps(result), flush=True)
+  if result.get("fits") is False:
+    sys.exit(4)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_sample(verb)
   _add_eval(verb)
   _add_data(verb)
+  _add_plan(verb)
   _add_demo(verb)
   return parser
 
@@ -116,6 +120,13 @@ def _add_data(verb) -> None:
 
   sub = verb("data", _data, "Prepare data sets, and look at what a model is fed.")
   commands.add_arguments(sub)
+
+
+def _add_plan(verb) -> None:
+  from unijax.commands import plan
+
+  text = "Dry-run a config on a described pod: memory, network, floors."
+  plan.add_arguments(verb("plan", plan.run, text, plan.EPILOG))
 
 
 def _add_demo(verb) -> None:
