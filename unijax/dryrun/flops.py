@@ -137,8 +137,8 @@ def recomputed(config: Config, parts: dict[str, float]) -> float:
     "none": 0.0,
     "full": maps + attention + mlp,
     "dots": attention,
-    "attention": maps + attention + mlp,  # scores are needed for their gradients
-    "offload": maps + attention + mlp,
+    "attention": maps + attention / 2 + mlp,  # the scores, not what they mix
+    "offload": maps + attention / 2 + mlp,
   }[config.model.remat]
 
 

@@ -1,13 +1,14 @@
 """A plan for people."""
 
 from unijax.dryrun.chips import GIB
+from unijax.dryrun.collectives import KINDS
 
 
 def lines(report: dict) -> list[str]:
   """Returns the lines of a report of `plan.plan`."""
   mesh = " x ".join(f"{a} {n}" for a, n in report["mesh"].items()) or "1 device"
   out = [
-    f"{report['topology']}: {report['devices']:,} chips, mesh {mesh}; "
+    f"{report['topology']}: {report['devices']:,} devices, mesh {mesh}; "
     f"{report['tokens_per_step']:,} positions a step; compiled in "
     f"{report['compile_seconds']:.0f} s by {report['compiler']}",
     "",
@@ -24,13 +25,16 @@ def lines(report: dict) -> list[str]:
 
 def memory(parts: dict, limit: int | None) -> list[str]:
   """Memory of one chip by part."""
-  out = ["memory of one chip, GiB"]
+  unit, name_of_unit = (GIB, "GiB") if sum(parts.values()) > GIB else (2**20, "MiB")
+  out = [f"memory of one chip, {name_of_unit}"]
   for name, size in parts.items():
-    if size and name != "total":
-      out.append(f"  {name.replace('_', ' '):16} {size / GIB:9.3f}")
+    if size / unit > 5e-4 and name not in ("total", "host"):
+      out.append(f"  {name.replace('_', ' '):16} {size / unit:9.3f}")
   if "total" in parts:
-    of = f" of {limit / GIB:.2f}: fits" if limit else ""
-    out.append(f"  {'total':16} {parts['total'] / GIB:9.3f}{of}")
+    of = f" of {limit / unit:.2f}: fits" if limit else ""
+    out.append(f"  {'total':16} {parts['total'] / unit:9.3f}{of}")
+  if parts.get("host"):
+    out.append(f"  {'host memory':16} {parts['host'] / unit:9.3f}")
   return out
 
 
@@ -77,14 +81,23 @@ def _flops(report: dict) -> list[str]:
 
 def cycles(estimate: dict, unknown: list[str]) -> list[str]:
   """The compiler's estimate, and what it does not cover."""
+  if not estimate["total"]:
+    return ["this compiler estimates no cycles"]
   out = [f"compiler estimate: {estimate['total']:,} cycles of one chip"]
   if "per_token" in estimate:
     out[0] += f", {estimate['per_token']:,.0f} chip cycles a position"
-  left = ", ".join(f"{n:,} {kind}" for kind, n in estimate["without_estimate"].items())
-  out.append(f"  without an estimate: {left or 'nothing'}; no waiting for the network")
+  left = estimate["without_estimate"]
+  told = sorted((k for k in left if k.split()[0] in TOLD), key=lambda k: -left[k])
+  shown = ", ".join(f"{left[k]:,} {k}" for k in told[:6])
+  rest = sum(left.values()) - sum(left[k] for k in told[:6])
+  out.append(f"  without an estimate: {shown or 'nothing'}, {rest:,} others; and waiting")
   if unknown:
     out.append(f"  {len(unknown)} loops of unknown length, counted once")
   return out
+
+
+# Kinds of instruction whose missing estimate matters most.
+TOLD = (*KINDS, *(f"{k}-start" for k in KINDS), "custom-call", "fusion", "copy")
 
 
 def _roofline(r: dict) -> list[str]:
