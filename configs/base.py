@@ -32,8 +32,21 @@ def get_config() -> ConfigDict:
   c.model.time_injection = "add"  # to patches, or token (before them), or adaln
   c.model.image_mask = "bidirectional"  # or causal, inside an image
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
-  c.model.remat = "none"  # or full, dots: recompute activations to save memory
+  c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
+
+  c.mesh = ConfigDict()  # ignored on one device
+  c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0
+  c.mesh.replica = 0  # copies of everything; -1 fills what is left, in any of these
+  c.mesh.fsdp = 0  # rows, and storage of parameters
+  c.mesh.expert = 0  # experts of a mixture
+  c.mesh.context = 0  # positions of a row
+  c.mesh.tensor = 0  # heads, hidden units, vocabulary
+  c.mesh.dcn_replica = -1  # degrees between slices, over the slow network
+  c.mesh.dcn_fsdp = 1
+  c.mesh.dcn_expert = 1
+  c.mesh.dcn_context = 1
+  c.mesh.dcn_tensor = 1
 
   c.diffusion = ConfigDict()
   c.diffusion.path = "rectified_flow"  # or cosine, linear (the DDPM one)
@@ -74,6 +87,8 @@ def get_config() -> ConfigDict:
   c.train = ConfigDict()
   c.train.steps = 1000
   c.train.batch_size = 16  # packed rows
+  c.train.micro_batches = 1  # parts that a batch is run in, to save memory
+  c.train.loss_chunks = 1  # parts of a row whose logits are held at once
   c.train.text_loss_weight = 1.0
   c.train.image_loss_weight = 5.0  # lambda; 5 in the paper
   c.train.z_loss = 0.0  # weight of log^2 Z; 1e-5 stabilises large vocabularies

@@ -15,7 +15,7 @@ from unijax.data.document import Document, Image, Text, Turn
 from unijax.data.rows import RowBuilder
 from unijax.data.tokenizer import ByteTokenizer, vocabulary
 from unijax.nn import masks
-from unijax.train.step import StepFunctions
+from unijax.train.functions import StepFunctions
 from unijax.types import Batch, Inputs
 
 IMAGE = 4  # pixels a side: 2 x 2 patches of 2 pixels

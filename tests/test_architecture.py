@@ -27,7 +27,8 @@ MAY_IMPORT = {
   "nn": "config types",
   "data": "config codecs types",
   "checkpoint": "config types",
-  "train": "config types codecs data nn diffusion checkpoint",
+  "scale": "config types nn",
+  "train": "config types codecs data nn diffusion checkpoint scale",
   "infer": "config types codecs data nn diffusion checkpoint train",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")

@@ -21,7 +21,7 @@ from unijax.data.rows import RowBuilder, stack
 from unijax.data.sources import make_sources
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.functions import SampleFunctions
-from unijax.train.step import StepFunctions
+from unijax.train.functions import StepFunctions
 
 FILES = sorted(
   p for p in (ROOT / "configs").glob("*.py") if p.stem not in ("base", "__init__")

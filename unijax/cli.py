@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_data(verb)
   _add_plan(verb)
   _add_demo(verb)
+  _add_mesh(verb)
   return parser
 
 
@@ -135,6 +136,17 @@ def _add_demo(verb) -> None:
   sub.add_argument("--workdir", help="default: runs/demo or runs/demo-long")
 
 
+def _add_mesh(verb) -> None:
+  sub = verb(
+    "mesh", _mesh, "Explain how a config's state lies on a mesh of devices.",
+    "example: unijax mesh explain --config=configs/transfusion.py:7B --devices=256 \\\n"
+    "  --config.mesh.preset=fsdp_tp --config.mesh.tensor=8",
+  )  # fmt: skip
+  sub.add_argument("what", choices=("explain",), help="a table of every parameter")
+  sub.add_argument("--devices", type=int, default=8, help="default: %(default)s")
+  sub.add_argument("--slices", type=int, default=1, help="groups with a fast network")
+
+
 def _train(args, overrides) -> dict:
   from unijax import config_file
   from unijax.commands import train
@@ -172,6 +184,13 @@ def _demo(args, overrides) -> dict:
   _no_config(overrides)
   _cache_compilations()
   return demo.run(args)
+
+
+def _mesh(args, overrides) -> dict:
+  from unijax import config_file
+  from unijax.commands import mesh
+
+  return mesh.run(config_file.load(overrides), args.devices, args.slices)
 
 
 def _cache_compilations() -> None:

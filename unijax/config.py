@@ -19,6 +19,7 @@ from unijax.config_sections import (
   DataConfig,
   DiffusionConfig,
   EvalConfig,
+  MeshConfig,
   ModelConfig,
   OptimConfig,
   SampleConfig,
@@ -37,6 +38,7 @@ class Config:
 
   seed: int
   model: ModelConfig
+  mesh: MeshConfig
   diffusion: DiffusionConfig
   data: DataConfig
   optim: OptimConfig

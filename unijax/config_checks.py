@@ -22,8 +22,8 @@ def _ranges(c):
     "data": (data, "image_size patch_size seq_len images_per_row window threads"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
-    "train": (t, "steps batch_size log_every eval_every sample_every "
-                 "checkpoint_every keep_checkpoints"),
+    "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
+                 "sample_every checkpoint_every keep_checkpoints"),
     "sample": (s, "steps schedule_shift max_text_tokens"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
   }  # fmt: skip
@@ -50,6 +50,17 @@ def _ranges(c):
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,
   }  # fmt: skip
+  mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
+          "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
+          "mesh.tensor": c.mesh.tensor}  # fmt: skip
+  for path, value in mesh.items():
+    yield path, value, value >= -1, ">= -1 (0: the preset's degree, -1: what is left)"
+  between = {"mesh.dcn_replica": c.mesh.dcn_replica, "mesh.dcn_fsdp": c.mesh.dcn_fsdp,
+             "mesh.dcn_expert": c.mesh.dcn_expert,
+             "mesh.dcn_context": c.mesh.dcn_context,
+             "mesh.dcn_tensor": c.mesh.dcn_tensor}  # fmt: skip
+  for path, value in between.items():
+    yield path, value, value > 0 or value == -1, "> 0, or -1 for what is left"
   for path, value in free.items():
     yield path, value, value >= 0, ">= 0"
 
@@ -69,6 +80,16 @@ def problems(c) -> list[str]:
     bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
   if m.depth % m.scan_unroll:
     bad.append(f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}")
+  t = c.train
+  if t.batch_size % t.micro_batches:
+    bad.append(
+      f"train.micro_batches: {t.micro_batches} must divide train.batch_size "
+      f"{t.batch_size}"
+    )
+  if data.seq_len % t.loss_chunks:
+    bad.append(
+      f"train.loss_chunks: {t.loss_chunks} must divide data.seq_len {data.seq_len}"
+    )
   axes = 4 if m.positions == "grid" else 2
   if m.head_dim % axes:
     bad.append(

@@ -28,8 +28,23 @@ class ModelConfig:
   time_injection: Literal["add", "token", "adaln"]
   image_mask: Literal["bidirectional", "causal"]
   dtype: Literal["float32", "bfloat16"]
-  remat: Literal["none", "full", "dots"]
+  remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  preset: Literal["dp", "fsdp", "fsdp_tp", "fsdp_cp", "fsdp_ep"]
+  replica: int
+  fsdp: int
+  expert: int
+  context: int
+  tensor: int
+  dcn_replica: int
+  dcn_fsdp: int
+  dcn_expert: int
+  dcn_context: int
+  dcn_tensor: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +101,8 @@ class OptimConfig:
 class TrainConfig:
   steps: int
   batch_size: int
+  micro_batches: int
+  loss_chunks: int
   text_loss_weight: float
   image_loss_weight: float
   z_loss: float
@@ -125,6 +142,7 @@ class EvalConfig:
 
 SECTIONS = {
   "model": ModelConfig,
+  "mesh": MeshConfig,
   "diffusion": DiffusionConfig,
   "data": DataConfig,
   "optim": OptimConfig,

@@ -25,7 +25,7 @@ from unijax.data.document import Document, Image, Text
 from unijax.data.rows import RowBuilder
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.generate import Generator, Prompt
-from unijax.train.step import StepFunctions
+from unijax.train.functions import StepFunctions
 from unijax.types import Batch
 
 MATMUL = 2048  # side of the plain matrix product

@@ -9,7 +9,7 @@ import pytest
 
 from tests import small
 from unijax.checkpoint import store as store_lib
-from unijax.checkpoint.store import CheckpointError, Store, abstract_state
+from unijax.checkpoint.store import CheckpointError, Store
 from unijax.config import from_config_dict, to_dict
 from unijax.infer.load import load_run
 from unijax.train import loop
@@ -39,7 +39,7 @@ def same(one, other) -> bool:
 def restore(workdir, c, step=None):
   store = Store(workdir, read_only=True)
   try:
-    return store.restore(abstract_state(small.functions(c).init), step)
+    return store.restore(small.functions(c).abstract_state(), step)
   finally:
     store.close()
 

@@ -15,6 +15,10 @@ from unijax.train.losses import Sum
 B, T, V, C = 4, 12, 11, 3
 
 
+def text_nll(logits, batch, chunks=1):
+  return losses.text_nll(lambda x: x, logits, batch, chunks)
+
+
 def random_batch(seed: int):
   """Arbitrary weights, tokens, logits and predictions; shapes are all that counts."""
   rng = np.random.default_rng(seed)
@@ -41,7 +45,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole():
   @jax.jit
   def all_sums(batch, logits, prediction, target, time):
     image = losses.image_mse(prediction, target, time, batch)
-    return losses.text_nll(logits, batch), image
+    return text_nll(logits, batch), image
 
   whole = all_sums(batch, *arrays)
   parts = [all_sums(*rows_of((batch, *arrays), rows)) for rows in ([2], [0, 3, 1])]
@@ -61,9 +65,29 @@ def test_text_loss_by_its_definition():
       square += w * log_z**2
       right += w * (logits[b, t].argmax() == target)
       weight += w
-  got = losses.text_nll(logits, batch)
+  got = text_nll(logits, batch)
   for sum_, value in zip(got, (nll, square, right), strict=True):
     np.testing.assert_allclose(sum_, (value, weight), rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [2, 3, 12])
+def test_chunks_change_nothing_but_the_memory(chunks):
+  batch, _, _, _, _ = random_batch(3)
+  rng = np.random.default_rng(4)
+  h, table = (rng.standard_normal(s).astype(np.float32) for s in ((B, T, 8), (8, V)))
+
+  def loss(h, table, chunks):
+    sums = losses.text_nll(lambda x: x @ table, h, batch, chunks)
+    return sums.nll.value + 0.1 * sums.log_z.value, sums
+
+  run = jax.jit(jax.grad(loss, (0, 1), has_aux=True), static_argnums=2)
+  one, many = run(h, table, 1), run(h, table, chunks)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), one, many
+  )
+  text = jax.jit(run, static_argnums=2).lower(h, table, chunks).compile().as_text()
+  assert f"f32[{B},{T},{V}]" not in text, "all logits are held at once"
+  assert f"f32[{B},{T // chunks},{V}]" in text
 
 
 def test_image_loss_by_its_definition():

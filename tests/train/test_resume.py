@@ -17,7 +17,7 @@ import pytest
 
 from tests import small
 from tests.conftest import CACHE, ROOT
-from unijax.checkpoint.store import Store, abstract_state
+from unijax.checkpoint.store import Store
 from unijax.config import to_dict
 from unijax.train import loop
 from unijax.train.metrics import read_metrics
@@ -87,7 +87,7 @@ def final_state(workdir):
   store = Store(workdir, read_only=True)
   try:
     assert store.steps()[-1] == STEPS
-    return store.restore(abstract_state(small.functions(config()).init))
+    return store.restore(small.functions(config()).abstract_state())
   finally:
     store.close()
 

@@ -100,6 +100,29 @@ def test_rows_that_lack_something_give_no_nan(name, lacks):
   assert ("image_mse" in scalars) == (lacks == "text")
 
 
+@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("name", ["add-linear", "token-unet"])
+def test_parts_of_a_batch_add_up(name, parts):
+  """Gradient accumulation: exact denominators for both losses, whatever is where."""
+  c, _ = loss_and_gradient(name)
+  # Unequal parts: all images in some rows, only text or nothing in others.
+  batch = in_rows(c, [2], [0, 1], [], [4], [3])
+  batch = jax.tree.map(lambda *x: np.concatenate(x), batch, in_rows(c, [1], [2]))
+  params, key, model = small.params(c, 0), jax.random.key(1), small.functions(c).model
+
+  def run(parts):
+    train = dataclasses.replace(c.train, micro_batches=parts)
+    config = dataclasses.replace(c, train=train)
+    part = functools.partial(step.gradients, model=model, config=config)
+    return jax.jit(
+      lambda p, b, k: part(p, batch=b, key=k), compiler_options=small.QUICK
+    )(params, batch, key)
+
+  (grads, metrics), (whole_grads, whole_metrics) = run(parts), run(1)
+  close(grads, whole_grads, rtol=1e-5)
+  close(metrics, whole_metrics, rtol=1e-5)
+
+
 def test_noise_belongs_to_the_image_and_the_step():
   c, _ = loss_and_gradient("token-unet")
   corrupt = jax.jit(functools.partial(step.corrupt, c))

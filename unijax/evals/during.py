@@ -28,7 +28,7 @@ def hooks(config: Config) -> list[Hook]:
 
 def _losses(run: Run, state, step: int) -> None:
   scalars = held_out.losses(
-    run.config, run.functions.evaluate, state.ema_params, run.config.eval.loss_batches
+    run.config, run.functions, state.ema_params, run.config.eval.loss_batches
   )
   run.writer.scalars(step, scalars, "held_out")
   run.progress.say(

@@ -11,22 +11,22 @@ from unijax.data.loader import Loader
 from unijax.train.metrics import to_scalars
 
 
-def losses(config: Config, evaluate, params, batches: int) -> dict[str, float]:
+def losses(config: Config, functions, params, batches: int) -> dict[str, float]:
   """Mean losses of held-out batches.
 
   Args:
     config: of the run.
-    evaluate: compiled (params, batch, key) -> metrics.
+    functions: the compiled StepFunctions of the run.
     params: weights.
     batches: how many; batch i and its noise are the same at every call.
 
   Returns:
     Scalars named as in training, with the denoising loss by noise level.
   """
-  return to_scalars(_merged(config, evaluate, params, batches)[0])
+  return to_scalars(_merged(config, functions, params, batches)[0])
 
 
-def bits_per_byte(config: Config, evaluate, params, batches: int) -> float | None:
+def bits_per_byte(config: Config, functions, params, batches: int) -> float | None:
   """Compression of the held-out text of the config's corpora; None without one.
 
   All nats of a document, its end included, over its bytes of UTF-8.
@@ -36,7 +36,7 @@ def bits_per_byte(config: Config, evaluate, params, batches: int) -> float | Non
     return None
   data = dataclasses.replace(config.data, sources=sources)
   config = dataclasses.replace(config, data=data)
-  metrics, loader = _merged(config, evaluate, params, batches)
+  metrics, loader = _merged(config, functions, params, batches)
   size = config.train.batch_size
   bytes_read = sum(
     len(part.text.encode())
@@ -48,12 +48,13 @@ def bits_per_byte(config: Config, evaluate, params, batches: int) -> float | Non
   return float(metrics["text_nll"].total) / math.log(2) / bytes_read
 
 
-def _merged(config: Config, evaluate, params, batches: int):
+def _merged(config: Config, functions, params, batches: int):
   loader = Loader(config, held_out=True)
   key = jax.random.key(config.seed + 1)
   total = None
   for i in range(batches):
-    metrics = evaluate(params, loader.batch(i), jax.random.fold_in(key, i))
+    batch = functions.place(loader.batch(i))
+    metrics = functions.evaluate(params, batch, jax.random.fold_in(key, i))
     if total is not None:
       metrics = {name: total[name].merge(metrics[name]) for name in total}
     total = metrics

@@ -9,7 +9,7 @@ from unijax.evals import held_out, scene_scores
 from unijax.evals.drawings import Drawings, draw_emoji
 from unijax.evals.scenes import Outcome, SceneEvaluator, scene_options
 from unijax.infer.load import LoadedRun
-from unijax.train.step import StepFunctions
+from unijax.train.functions import StepFunctions
 
 Interval = tuple[float, float, float]  # mean, low, high
 
@@ -108,8 +108,8 @@ def _losses(run: LoadedRun, seconds) -> tuple[dict[str, float], float | None]:
   began = time.monotonic()
   config, batches = run.config, run.config.eval.loss_batches
   functions = StepFunctions(config, run.builder.vocabulary.size)
-  losses = held_out.losses(config, functions.evaluate, run.params, batches)
-  compression = held_out.bits_per_byte(config, functions.evaluate, run.params, batches)
+  losses = held_out.losses(config, functions, run.params, batches)
+  compression = held_out.bits_per_byte(config, functions, run.params, batches)
   seconds["losses"] = time.monotonic() - began
   return losses, compression
 

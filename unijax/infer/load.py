@@ -10,7 +10,7 @@ from unijax.data.rows import RowBuilder
 from unijax.data.sources import has_turns
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.generate import Generator
-from unijax.train.step import StepFunctions
+from unijax.train.functions import StepFunctions
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)
   try:
-    state = store.restore(store_lib.abstract_state(functions.init), step)
+    state = store.restore(functions.abstract_state(), step)
   finally:
     store.close()
   return LoadedRun(config, state.ema_params, builder, int(state.step))

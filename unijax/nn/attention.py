@@ -3,11 +3,13 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from unijax.config import ModelConfig
 from unijax.nn import rope
 from unijax.nn.layers import Linear, RMSNorm
 
+ATTENTION = "attention"  # what remat policies call the mixed values
 MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN
 
 
@@ -118,5 +120,6 @@ class Attention(nn.Module):
       keys_BSGK, values_BSGK, mask_BTS = cached
       keys, values, masks = [keys_BSGK, k], [values_BSGK, v], [mask_BTS, own_BTT]
     y = attend(q, keys, values, masks).reshape(*shape, c.heads * c.head_dim)
+    y = checkpoint_name(y, ATTENTION)
     y = Linear(c.width, ("heads", "embed"), dtype, scale=self.out_scale, name="out")(y)
     return y, (k, v)

@@ -151,6 +151,6 @@ class TimeEmbedding(nn.Module):
     x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(
       time_features(time)
     )
-    return Linear(self.width, ("embed", "time_out"), self.dtype, bias=True, name="out")(
+    return Linear(self.width, ("embed", None), self.dtype, bias=True, name="out")(
       nn.silu(x)
     )

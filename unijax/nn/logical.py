@@ -1,8 +1,8 @@
 """Names for the axes of arrays, which a mesh may spread over devices.
 
-Modules speak of `batch` or `act_heads`; which mesh axes that means, if any, is said once
-by whoever calls them (`unijax.scale.rules`). Outside `use` nothing is constrained, so the
-model runs unchanged on one device.
+Modules speak of `batch` or `act_heads`; which mesh axes that means, if any, is said
+once by whoever calls them (`unijax.scale.rules`). Outside `use` nothing is constrained,
+so the model runs unchanged on one device.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def spec(*names: str | None) -> PartitionSpec:
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-  """Asks for a layout of an activation; returns it unchanged where no mesh is in use."""
+  """Asks for a layout of an activation; does nothing where no mesh is in use."""
   if _ACTIVE.get() is None:
     return x
   return jax.lax.with_sharding_constraint(x, spec(*names))

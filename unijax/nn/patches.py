@@ -34,6 +34,15 @@ class LinearPatches(nn.Module):
     return self.leave(h_BTD).astype(jnp.float32)
 
 
+def _conv(features: int, size: int, dtype, axis: str | None = "channels", **more):
+  """A convolution whose output channels may be divided over devices."""
+  init = nn.initializers.lecun_normal()
+  return nn.Conv(
+    features, (size, size), dtype=dtype,
+    kernel_init=nn.with_logical_partitioning(init, (None, None, None, axis)), **more,
+  )  # fmt: skip
+
+
 class ResidualBlock(nn.Module):
   """Two 3x3 convolutions with layer norm; the timestep is added in between."""
 
@@ -43,18 +52,13 @@ class ResidualBlock(nn.Module):
   @nn.compact
   def __call__(self, x_MHWF, time_MD):
     def conv(name, size=3):
-      return nn.Conv(
-        self.features, (size, size), dtype=self.dtype, name=name,
-        kernel_init=nn.with_logical_partitioning(
-          nn.initializers.lecun_normal(), (None, None, None, "mlp")
-        ),
-      )  # fmt: skip
+      return _conv(self.features, size, self.dtype, name=name)
 
     def norm(name, x):
       return nn.LayerNorm(dtype=self.dtype, name=name)(x)
 
     y = conv("conv1")(nn.silu(norm("norm1", x_MHWF)))
-    time = Linear(self.features, ("embed", "mlp"), self.dtype, bias=True, name="time")
+    time = Linear(self.features, ("embed", None), self.dtype, bias=True, name="time")
     y = y + time(nn.silu(time_MD))[:, None, None]
     y = conv("conv2")(nn.silu(norm("norm2", y)))
     if x_MHWF.shape[-1] != self.features:
@@ -81,25 +85,24 @@ class UNetPatches(nn.Module):
     dtype = jnp.dtype(c.dtype)
     self.levels = self.patch_size.bit_length() - 1
     widths = [c.unet_width * 2**i for i in range(self.levels + 1)]
-    self.stem = nn.Conv(widths[0], (3, 3), dtype=dtype)
+    self.stem = _conv(widths[0], 3, dtype)
     self.down = [
       [ResidualBlock(w, dtype, name=f"down{i}_{j}") for j in range(c.unet_blocks)]
       for i, w in enumerate(widths)
     ]
     self.halve = [
-      nn.Conv(widths[i + 1], (3, 3), strides=(2, 2), dtype=dtype)
-      for i in range(self.levels)
+      _conv(widths[i + 1], 3, dtype, strides=(2, 2)) for i in range(self.levels)
     ]
-    self.enter = Linear(c.width, ("mlp", "embed"), dtype, bias=True)
-    self.back = Linear(widths[-1], ("embed", "mlp"), dtype, bias=True)
+    self.enter = Linear(c.width, (None, "embed"), dtype, bias=True)
+    self.back = Linear(widths[-1], ("embed", None), dtype, bias=True)
     self.up = [
       [ResidualBlock(w, dtype, name=f"up{i}_{j}") for j in range(c.unet_blocks)]
       for i, w in enumerate(widths)
     ]
-    self.double = [nn.Conv(widths[i], (3, 3), dtype=dtype) for i in range(self.levels)]
+    self.double = [_conv(widths[i], 3, dtype) for i in range(self.levels)]
     self.out_norm = nn.LayerNorm(dtype=dtype)
     side = self.patch_size
-    self.leave = nn.Conv(self.channels // side**2, (3, 3), dtype=dtype)
+    self.leave = _conv(self.channels // side**2, 3, dtype, None)
 
   def _slots(self, inputs: Inputs, x_BTF):
     """Gathers positions into images: [B, T, F] -> [B, I, P, F]."""

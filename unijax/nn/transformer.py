@@ -6,15 +6,23 @@ import jax.numpy as jnp
 
 from unijax.config import ModelConfig
 from unijax.nn import masks, rope
-from unijax.nn.attention import Attention
+from unijax.nn.attention import ATTENTION, Attention
 from unijax.nn.layers import MLP, RMSNorm, param
 from unijax.types import Cache, Inputs
 
+# What the backward pass of a block finds saved besides the block's input; the rest it
+# computes again. `attention` is the mixed values, the dearest thing to compute twice;
+# `offload` keeps them in the host's memory.
 REMAT = {
   "none": None,
   "full": jax.checkpoint_policies.nothing_saveable,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
+  "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),
+  "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=[], names_which_can_be_offloaded=[ATTENTION],
+    offload_src="device", offload_dst="pinned_host",
+  ),
+}  # fmt: skip
 
 
 class Block(nn.Module):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from unijax.report.markup import Html, el, join, number
+from unijax.report.plain import plain_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +68,14 @@ def score_table(scores: Sequence[Score]) -> str:
   if not scores:
     return "no scores"
   mark = {True: "✓", False: "✗", None: ""}
-  rows = [("", "score", "value", "95 % interval", "bar", "n", "baselines")]
+  head = ("", "score", "value", "95 % interval", "bar", "n", "baselines")
+  rows = []
   for score in scores:
     count = "" if score.count is None else number(score.count)
     baselines = ", ".join(f"{k} {score.show(v)}" for k, v in score.baselines.items())
     cells = (score.name, score.show(score.value), score.interval, score.goal)
     rows.append((mark[score.passed], *cells, count, baselines))
-  rows = [[" ".join(cell.split()) for cell in row] for row in rows]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  left = (0, 1, 6)  # figures are aligned to the right
-  lines = [
-    "  ".join(
-      cell.ljust(width) if i in left else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  ]
-  lines.insert(1, "  ".join("─" * width for width in widths))
-  return "\n".join(lines)
+  return plain_table(head, rows, left=(0, 1, 6))
 
 
 def scores(items: Sequence[Score]) -> Html:

@@ -23,10 +23,11 @@ from unijax.checkpoint import store as store_lib
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.data.loader import Loader
+from unijax.scale.mesh import training_mesh
+from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted, Interruptions
 from unijax.train.metrics import MetricWriter, to_scalars
 from unijax.train.progress import Progress, duration
-from unijax.train.step import StepFunctions
 from unijax.types import TrainState
 
 
@@ -63,7 +64,9 @@ def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = (
   workdir = pathlib.Path(workdir).absolute()
   store_lib.check_same_run(workdir, config)
   loader = Loader(config)
-  functions = StepFunctions(config, loader.builder.vocabulary.size)
+  functions = StepFunctions(
+    config, loader.builder.vocabulary.size, training_mesh(config)
+  )
   store = Store(workdir, config.train.keep_checkpoints)
   try:
     state = _first_state(store, functions)
@@ -93,7 +96,7 @@ def versions() -> dict[str, str]:
 
 def _first_state(store: Store, functions: StepFunctions) -> TrainState:
   if store.steps():
-    return store.restore(store_lib.abstract_state(functions.init))
+    return store.restore(functions.abstract_state())
   return functions.init()
 
 
@@ -132,7 +135,7 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
         began = time.monotonic()
         batch = next(batches)
         progress.wait(time.monotonic() - began)
-        state, metrics = run.functions.train(state, batch)
+        state, metrics = run.functions.train(state, run.functions.place(batch))
         _write(run, step - 1, pending)
         pending = metrics
         if step == start:

@@ -4,8 +4,7 @@ Everything random about an image is keyed by (step, image key): the same documen
 the same noise whatever row, device or packing it lands in.
 """
 
-import functools
-from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,11 +14,10 @@ from clu import metrics as clu_metrics
 
 from unijax.config import Config
 from unijax.diffusion import process, schedules
-from unijax.nn import masks
-from unijax.nn.model import Model, make_model
+from unijax.nn import logical, masks
+from unijax.nn.model import Model
 from unijax.train import losses
 from unijax.train.losses import Sum
-from unijax.train.optim import make_optimizer
 from unijax.types import Batch, Inputs, TrainState
 
 Metrics = dict[str, clu_metrics.Average]
@@ -76,29 +74,57 @@ def corrupt(config: Config, key: jax.Array, batch: Batch):
   return inputs, epsilon_BTC
 
 
-def loss_fn(params, model: Model, config: Config, batch: Batch, key: jax.Array):
+class Weights(NamedTuple):
+  """Global weights that the losses of a whole batch are divided by."""
+
+  text: jax.Array
+  image: jax.Array
+
+
+def total_weights(batch: Batch) -> Weights:
+  """Sums the weights of a batch, before it is cut into micro-batches."""
+  return Weights(batch.text_weight_BT[:, 1:].sum(), batch.image_weight_BT.sum())
+
+
+def loss_fn(
+  params, model: Model, config: Config, batch: Batch, key: jax.Array, weights=None
+):
   """The unified loss of a batch.
+
+  Args:
+    weights: of the batch that this one is a part of; its own if not given. The losses
+      and gradients of the parts then add up to those of the whole.
 
   Returns:
     (scalar loss, Metrics). The loss is text_nll * w_text + image_mse * w_image
     (+ z-loss), each a global sum over a global weight.
   """
   d, t = config.diffusion, config.train
+  weights = weights or total_weights(batch)
   inputs, epsilon = corrupt(config, key, batch)
-  logits, prediction = model.apply({"params": params}, inputs)
+
+  def heads(m: Model):
+    h_BTD, _, context = m.hidden(inputs)
+    return h_BTD, m.prediction(h_BTD, inputs, context)
+
+  def to_logits(h):
+    return model.apply({"params": params}, h, method=model.logits)
+
+  h_BTD, prediction = model.apply({"params": params}, method=heads)
   space = d.predict if d.loss_target == "same" else d.loss_target
   prediction = process.convert(
     d.path, d.predict, space, prediction, inputs.patches_BTC, inputs.time_BT
   )
   target = process.to_kind(d.path, space, batch.patches_BTC, epsilon, inputs.time_BT)
-  nll, log_z, accuracy = losses.text_nll(logits, batch)
+  text = losses.text_nll(to_logits, h_BTD, batch, t.loss_chunks)
   mse, levels = losses.image_mse(prediction, target, inputs.time_BT, batch)
-  total = t.text_loss_weight * nll.mean() + t.image_loss_weight * mse.mean()
-  total = total + t.z_loss * log_z.mean()
+  total = t.text_loss_weight * Sum(text.nll.value, weights.text).mean()
+  total += t.image_loss_weight * Sum(mse.value, weights.image).mean()
+  total += t.z_loss * Sum(text.log_z.value, weights.text).mean()
   metrics = {
     "loss": _average(Sum(total, jnp.ones(()))),
-    "text_nll": _average(nll),
-    "text_accuracy": _average(accuracy),
+    "text_nll": _average(text.nll),
+    "text_accuracy": _average(text.accuracy),
     "image_mse": _average(mse),
     "image_mse_by_noise": _average(levels),
     "tokens": _average(
@@ -108,15 +134,63 @@ def loss_fn(params, model: Model, config: Config, batch: Batch, key: jax.Array):
   return total, metrics
 
 
+def gradients(params, model: Model, config: Config, batch: Batch, key: jax.Array):
+  """Loss gradients of a batch, run in `train.micro_batches` parts.
+
+  Both losses are divided by the weights of the whole batch, and noise belongs to
+  documents: the number of parts changes nothing but the memory.
+
+  Returns:
+    (gradients, Metrics).
+  """
+  weights, parts = total_weights(batch), config.train.micro_batches
+
+  def grad_fn(batch):
+    fn = jax.grad(loss_fn, has_aux=True)
+    return fn(params, model, config, batch, key, weights)
+
+  if parts == 1:
+    return grad_fn(batch)
+
+  def split(x):  # part i takes rows i, i + parts, ...: every device keeps its own
+    x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+    return logical.constrain(x, None, "batch", "sequence", *[None] * (x.ndim - 3))
+
+  def one(carry, part):
+    grads, metrics = grad_fn(part)
+    return jax.tree.map(jnp.add, carry, (grads, _sums(metrics))), None
+
+  shapes = jax.eval_shape(grad_fn, batch)
+  zero = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], _sums(shapes[1]))
+  )
+  (grads, sums), _ = jax.lax.scan(one, zero, jax.tree.map(split, batch))
+  metrics = {name: _average(s) for name, s in sums.items()}
+  for name in PARTS_ADD_UP:
+    metrics[name] = _average(Sum(sums[name].value, jnp.ones(())))
+  return grads, metrics
+
+
+PARTS_ADD_UP = ("loss", "tokens")  # metrics that are no averages over their parts
+
+
+def _sums(metrics: Metrics) -> dict[str, Sum]:
+  return {name: Sum(m.total, m.count) for name, m in metrics.items()}
+
+
 def _average(s: Sum) -> clu_metrics.Average:
   return clu_metrics.Average(total=s.value, count=s.weight)
+
+
+def init_params(config: Config, model: Model, key: jax.Array):
+  """Fresh parameters in boxes that carry the logical names of their axes."""
+  return model.init(key, blank_inputs(config, 1, config.data.seq_len))["params"]
 
 
 def init_state(config: Config, model: Model, optimizer) -> TrainState:
   """Fresh parameters, optimizer state and randomness from config.seed. Traceable."""
   init_key, train_key = jax.random.split(jax.random.key(config.seed))
-  inputs = blank_inputs(config, 1, config.data.seq_len)
-  params = nn.unbox(model.init(init_key, inputs)["params"])
+  params = nn.unbox(init_params(config, model, init_key))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -145,10 +219,9 @@ def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
 def train_step(
   model: Model, config: Config, optimizer, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-  """One update. Pure; see `make_step_functions` for the compiled form."""
+  """One update. Pure; `functions` has the compiled form."""
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
-  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-  (_, metrics), grads = grad_fn(state.params, model, config, batch, key)
+  grads, metrics = gradients(state.params, model, config, batch, key)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   # Early on the average would mostly remember the initial weights: warm it up.
@@ -164,23 +237,3 @@ def train_step(
 def eval_step(model: Model, config: Config, params, batch: Batch, key) -> Metrics:
   """Losses of a batch without an update."""
   return loss_fn(params, model, config, batch, key)[1]
-
-
-class StepFunctions:
-  """The compiled training functions of a config, and the model they share.
-
-  Attributes:
-    init: () -> TrainState.
-    train: (state, batch) -> (state, metrics); the old state is donated.
-    evaluate: (params, batch, key) -> metrics.
-  """
-
-  def __init__(self, config: Config, vocab: int):
-    self.model = make_model(config, vocab)
-    self.optimizer = make_optimizer(config)
-    init = functools.partial(init_state, config, self.model, self.optimizer)
-    train = functools.partial(train_step, self.model, config, self.optimizer)
-    evaluate = functools.partial(eval_step, self.model, config)
-    self.init: Callable = jax.jit(init)
-    self.train: Callable = jax.jit(train, donate_argnums=0)
-    self.evaluate: Callable = jax.jit(evaluate)

@@ -1,0 +1,80 @@
+"""The compiled functions of training, on one device or laid out over a mesh."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh
+
+from unijax.config import Config
+from unijax.nn.model import make_model
+from unijax.scale import rules
+from unijax.scale.layout import Layout, check_rows
+from unijax.train import step
+from unijax.train.optim import make_optimizer
+from unijax.types import Batch, TrainState
+
+
+class StepFunctions:
+  """The compiled training functions of a config, and the model they share.
+
+  Args:
+    config: of the run.
+    vocab: ids that the token table holds.
+    mesh: devices to spread over; None runs on one.
+
+  Attributes:
+    init: () -> TrainState, already in its place.
+    train: (state, batch) -> (state, metrics); the old state is donated.
+    evaluate: (params, batch, key) -> metrics.
+    layout: where everything lies, None on one device.
+
+  Raises:
+    ConfigError: the config does not fit the mesh; before anything is compiled.
+  """
+
+  def __init__(self, config: Config, vocab: int, mesh: Mesh | None = None):
+    self.model = make_model(config, vocab)
+    self.optimizer = make_optimizer(config)
+    init = functools.partial(step.init_state, config, self.model, self.optimizer)
+    train = functools.partial(step.train_step, self.model, config, self.optimizer)
+    evaluate = functools.partial(step.eval_step, self.model, config)
+    self.layout: Layout | None = None
+    state = whole = None
+    if mesh is not None:
+      check_rows(config, mesh)
+      self.layout = Layout(
+        config, mesh, rules.place(jax.eval_shape(init), self._names(config), mesh)
+      )
+      state, whole = self.layout.state, self.layout.whole
+    self.init: Callable = self._bind(jax.jit(init, out_shardings=state))
+    self.train: Callable = self._bind(
+      jax.jit(train, donate_argnums=0, out_shardings=(state, whole))
+    )
+    self.evaluate: Callable = self._bind(jax.jit(evaluate, out_shardings=whole))
+
+  def place(self, batch: Batch) -> Batch:
+    """Puts a batch (the rows of this process) on the devices."""
+    if self.layout is None:
+      return jax.device_put(batch)
+    return self.layout.globalise(batch)
+
+  def abstract_state(self) -> TrainState:
+    """Shapes, dtypes and places of the state, without making it."""
+    shapes = jax.eval_shape(self.init)
+    if self.layout is None:
+      one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+      places = jax.tree.map(lambda _: one, shapes)
+    else:
+      places = self.layout.state
+    return jax.tree.map(
+      lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places
+    )
+
+  def _names(self, config: Config):
+    key = jax.eval_shape(jax.random.key, 0)
+    init = functools.partial(step.init_params, config, self.model)
+    return rules.parameter_names(jax.eval_shape(init, key))
+
+  def _bind(self, function) -> Callable:
+    return function if self.layout is None else self.layout.bind(function)
