@@ -1,14 +1,16 @@
 """The reader of compiled modules, on text from the TPU compiler and live on the CPU."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
+from tests.conftest import ROOT
 from unijax.dryrun import collectives, hlo
 from unijax.dryrun.collectives import MeshLayout, replica_groups
 
@@ -118,68 +120,19 @@ ENTRY %main (x: f32[1024]) -> f32[1024] {
   ]
 
 
-@pytest.fixture(scope="module")
-def mesh():
-  """Eight simulated devices, which tests/conftest.py or the environment provides."""
-  if jax.device_count() < 8:
-    pytest.skip("needs 8 devices: XLA_FLAGS=--xla_force_host_platform_device_count=8")
-  grid = np.array(jax.devices()[:8]).reshape(2, 2, 2)
-  return Mesh(grid, ("replica", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-
-
-def compiled(function, mesh, spec, shape=(8, 8)):
-  x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
-  module = hlo.parse(jax.jit(function).lower(x).compile().as_text())
-  executed, unknown = hlo.schedule(module)
-  assert unknown == []
-  return collectives.find(module, executed, MeshLayout.of(mesh))
-
-
-AXES = ("replica", "fsdp", "tensor")
-
-
-@pytest.mark.parametrize("axis", [*AXES, ("replica", "tensor"), AXES])
-def test_each_axis_is_told_apart(mesh, axis):
-  f = jax.shard_map(
-    lambda x: jax.lax.psum(x, axis), mesh=mesh, in_specs=P(AXES), out_specs=P(),
-    check_vma=False,
-  )  # fmt: skip
-  (found,) = compiled(f, mesh, P(AXES))
-  names = axis if isinstance(axis, tuple) else (axis,)
-  assert (found.kind, found.axis) == ("all-reduce", "+".join(names))
-  assert found.members == 2 ** len(names)
-  assert found.payload == 8 * 4
-
-
-@pytest.mark.parametrize(
-  ("collective", "kind"),
-  [
-    (lambda x: jax.lax.all_gather(x, "fsdp"), "all-gather"),
-    (
-      lambda x: jax.lax.psum_scatter(x, "fsdp", scatter_dimension=1, tiled=True),
-      "reduce-scatter",
-    ),
-    (lambda x: jax.lax.all_to_all(x, "fsdp", 1, 0, tiled=True), "all-to-all"),
-    (lambda x: jax.lax.ppermute(x, "fsdp", [(0, 1), (1, 0)]), "collective-permute"),
-  ],
-)
-def test_each_kind_inside_a_scan_counts_its_trips(mesh, collective, kind):
-  def local(x):
-    def body(total, i):
-      return total + collective(x * i).sum(), None
-
-    return jax.lax.scan(body, 0.0, jnp.arange(5.0))[0][None]
-
-  f = jax.shard_map(
-    local, mesh=mesh, in_specs=P(AXES), out_specs=P(AXES), check_vma=False
-  )
-  found = compiled(f, mesh, P(AXES))
-  kinds = {(c.kind, c.axis) for c in found}
-  assert kinds == {(kind, "fsdp")}
-  assert sum(c.times for c in found) == 5
-
-
 def test_a_loop_whose_length_depends_on_data_is_said():
   f = jax.jit(lambda n: jax.lax.while_loop(lambda i: i < n, lambda i: i * 2 + 1, 0))
   module = hlo.parse(f.lower(jax.ShapeDtypeStruct((), jnp.int32)).compile().as_text())
   assert len(hlo.schedule(module)[1]) == 1
+
+
+def test_axes_and_trips_on_eight_devices():
+  """Runs tests/dryrun/eight_devices.py where JAX sees eight CPU devices."""
+  flags = "--xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-m", "pytest", "tests/dryrun/eight_devices.py"],
+    cwd=ROOT, capture_output=True, text=True,
+    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout[-3000:]
+  assert "9 passed" in done.stdout, done.stdout

@@ -61,7 +61,7 @@ class StepFunctions:
 
   def abstract_state(self) -> TrainState:
     """Shapes, dtypes and places of the state, without making it."""
-    shapes = jax.eval_shape(self.init)
+    shapes = self.init.eval_shape()
     if self.layout is None:
       one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
       places = jax.tree.map(lambda _: one, shapes)
