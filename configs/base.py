@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
   c.model.patch_position = "none"  # or learned: a vector for each place in the image
   c.model.time_injection = "add"  # to patches, or token (before them), or adaln
   c.model.image_mask = "bidirectional"  # or causal, inside an image
+  c.model.attention = "auto"  # or dense, splash (TPU), tokamax (GPU); never inexact
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile

@@ -27,6 +27,7 @@ class ModelConfig:
   patch_position: Literal["none", "learned"]
   time_injection: Literal["add", "token", "adaln"]
   image_mask: Literal["bidirectional", "causal"]
+  attention: Literal["auto", "dense", "splash", "tokamax"]
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int

@@ -1,4 +1,10 @@
-"""Multi-head attention over the row's own positions and a cache of earlier ones."""
+"""Multi-head attention over the row's own positions and a cache of earlier ones.
+
+Whole rows, in training, go through `interval_attention`, which has three back ends of
+one meaning; a call with a cache is short and takes the dense form, `attend`.
+"""
+
+import logging
 
 import flax.linen as nn
 import jax
@@ -6,10 +12,13 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from unijax.config import ModelConfig
-from unijax.nn import rope
+from unijax.nn import attention_splash, attention_tokamax, logical, masks, rope
 from unijax.nn.layers import Linear, RMSNorm
+from unijax.nn.logical import constrain
+from unijax.nn.masks import MaskUnsupportedError
 
 ATTENTION = "attention"  # what remat policies call the mixed values
+FASTEST = {"tpu": "splash", "gpu": "tokamax"}  # by platform; dense elsewhere
 MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN
 
 
@@ -88,18 +97,93 @@ def _one_group_backward(saved, d_out):
 _one_group.defvjp(_one_group_forward, _one_group_backward)
 
 
+def pick_backend(c: ModelConfig, rows: int, length: int) -> str:
+  """Returns what mixes whole rows: dense, splash or tokamax.
+
+  `auto` takes the fastest of the platform and, where that cannot do these shapes, says
+  so and takes dense, which can do all.
+
+  Raises:
+    MaskUnsupportedError: `model.attention` names a back end that cannot.
+  """
+  name = c.attention
+  if name == "auto":
+    name = FASTEST.get(logical.platform(), "dense")
+  if name == "dense":
+    return name
+  kernel = attention_splash if name == "splash" else attention_tokamax
+  problems = _layout_problems(c, rows, length) + kernel.problems(length)
+  if not problems:
+    return name
+  reasons = "\n  ".join(problems)
+  if c.attention != "auto":
+    raise MaskUnsupportedError(
+      f"model.attention={name!r} cannot run here:\n  {reasons}\n"
+      "Change these, or take model.attention='dense' (memory grows with the square "
+      "of data.seq_len)."
+    )
+  logging.warning("model.attention: dense instead of %s:\n  %s", name, reasons)
+  return "dense"
+
+
+def _layout_problems(c: ModelConfig, rows: int, length: int) -> list[str]:
+  """A kernel runs on equal parts: what does not divide over the mesh."""
+  sizes = [
+    ("train.batch_size: a call of", rows, "rows", "batch"),
+    ("data.seq_len:", length, "positions", "sequence"),
+    ("model.heads:", c.heads, "heads", "act_heads"),
+  ]
+  return [
+    f"{knob} {size} {what} do not divide over {logical.ways(axis)} parts of the mesh"
+    for knob, size, what, axis in sizes
+    if size % logical.ways(axis)
+  ]
+
+
+def interval_attention(
+  q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT, backend: str, lookahead: int
+) -> jax.Array:
+  """Softmax attention of whole rows, in which query q sees keys start[q] to end[q].
+
+  Args:
+    q_BTHK: queries of positions 0 to T - 1, H = G * (queries a key head).
+    k_BTGK, v_BTGK: keys and values of the same positions.
+    start_BT, end_BT: int32, both inclusive, of `masks.intervals`. The kernels rely on
+      what `masks.scheduled` checks.
+    backend: dense, splash or tokamax, of `pick_backend`.
+    lookahead: largest end - q.
+
+  Returns:
+    [B, T, H, K] in the dtype of q.
+  """
+  if backend == "splash":
+    return attention_splash.attention(
+      q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT, lookahead, ATTENTION
+    )
+  if backend == "tokamax":
+    y_BTHK = attention_tokamax.attention(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT)
+  else:
+    index = jnp.arange(k_BTGK.shape[1], dtype=jnp.int32)[None]
+    mask_BTT = masks.allowed(start_BT, end_BT, index)
+    y_BTHK = attend(q_BTHK, [k_BTGK], [v_BTGK], [mask_BTT])
+  return checkpoint_name(y_BTHK, ATTENTION)
+
+
 class Attention(nn.Module):
   """Self-attention with rotary positions, optional QK-norm and a read-only cache.
 
-  Returns the mixed values and this call's keys and values [B, T, G, K]; whether
-  they are committed to the cache is the caller's business.
+  `sees` is (start_BT, end_BT) of whole rows or, with a cache, the mask [B, T, T] of
+  this call's own keys. Returns the mixed values and this call's keys and values
+  [B, T, G, K]; whether they are committed to the cache is the caller's business.
   """
 
   config: ModelConfig
   out_scale: float
+  backend: str
+  lookahead: int
 
   @nn.compact
-  def __call__(self, x_BTD, rotation, own_BTT, cached=None):
+  def __call__(self, x_BTD, rotation, sees, cached=None):
     c = self.config
     dtype = jnp.dtype(c.dtype)
     shape = x_BTD.shape[:2]
@@ -115,11 +199,15 @@ class Attention(nn.Module):
       q = RMSNorm(c.norm_eps, "head_norm", name="q_norm")(q)
       k = RMSNorm(c.norm_eps, "head_norm", name="k_norm")(k)
     q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
-    keys, values, masks = [k], [v], [own_BTT]
     if cached is not None:
       keys_BSGK, values_BSGK, mask_BTS = cached
-      keys, values, masks = [keys_BSGK, k], [values_BSGK, v], [mask_BTS, own_BTT]
-    y = attend(q, keys, values, masks).reshape(*shape, c.heads * c.head_dim)
-    y = checkpoint_name(y, ATTENTION)
+      y = attend(q, [keys_BSGK, k], [values_BSGK, v], [mask_BTS, sees])
+    else:
+      # Queries stay where their positions are; keys and values of the row are gathered.
+      q = constrain(q, "batch", "sequence", "act_heads", None)
+      k, v = (constrain(x, "batch", "keys", "act_kv_heads", None) for x in (k, v))
+      y = interval_attention(q, k, v, *sees, self.backend, self.lookahead)
+      y = constrain(y, "batch", "sequence", "act_heads", None)
+    y = y.reshape(*shape, c.heads * c.head_dim)
     y = Linear(c.width, ("heads", "embed"), dtype, scale=self.out_scale, name="out")(y)
     return y, (k, v)

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unijax.nn.logical import constrain
+
 TIME_FEATURES = 128  # sines and cosines of the timestep
 
 
@@ -123,9 +125,10 @@ class MLP(nn.Module):
   def __call__(self, x_BTD):
     gate = Linear(self.hidden, ("embed", "mlp"), self.dtype, name="gate")(x_BTD)
     up = Linear(self.hidden, ("embed", "mlp"), self.dtype, name="up")(x_BTD)
+    hidden = constrain(nn.silu(gate) * up, "batch", "sequence", "act_mlp")
     return Linear(
       self.width, ("mlp", "embed"), self.dtype, scale=self.out_scale, name="down"
-    )(nn.silu(gate) * up)
+    )(hidden)
 
 
 def time_features(time: jax.Array) -> jax.Array:

@@ -7,7 +7,8 @@ so the model runs unchanged on one device.
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
@@ -48,8 +49,49 @@ def spec(*names: str | None) -> PartitionSpec:
   return PartitionSpec(*(active[1][n] or None if n else None for n in names))
 
 
+def platform() -> str:
+  """Returns cpu, gpu or tpu: where functions traced now will run.
+
+  A mesh may be of devices that are only compiled for, so it is asked first.
+  """
+  active = mesh()
+  return active.devices.flat[0].platform if active else jax.default_backend()
+
+
+def ways(name: str) -> int:
+  """Returns into how many parts an axis of this name is divided."""
+  axes = spec(name)
+  parts = axes[0] if axes else None
+  parts = (parts,) if isinstance(parts, str) else parts or ()
+  return math.prod(mesh().shape[axis] for axis in parts)
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-  """Asks for a layout of an activation; does nothing where no mesh is in use."""
+  """Asks for a layout of an activation; returns it unchanged where no mesh is in use.
+
+  An axis that does not divide (one row, one new position) is left to XLA.
+  """
   if _ACTIVE.get() is None:
     return x
-  return jax.lax.with_sharding_constraint(x, spec(*names))
+  layout = [
+    PartitionSpec.UNCONSTRAINED if name and size % ways(name) else axes
+    for size, name, axes in zip(x.shape, names, spec(*names), strict=True)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*layout))
+
+
+def per_device(function: Callable, inputs: tuple, output: tuple) -> Callable:
+  """Returns `function`, run by every device on its own part of the arrays.
+
+  Args:
+    function: of arrays, or trees of arrays of one layout.
+    inputs: for each argument the names of its axes; an axis that is whole on every
+      device is gathered first, and its gradients are summed over the devices.
+    output: names of the result's axes.
+  """
+  if mesh() is None:
+    return function
+  specs = tuple(spec(*names) for names in inputs)
+  return jax.shard_map(
+    function, mesh=mesh(), in_specs=specs, out_specs=spec(*output), check_vma=False
+  )

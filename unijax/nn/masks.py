@@ -10,6 +10,12 @@ kernel never needs a [T, S] mask and the dense reference is one comparison.
 import jax
 import jax.numpy as jnp
 
+from unijax.config import ConfigError
+
+
+class MaskUnsupportedError(ConfigError):
+  """A named attention back end cannot compute these intervals exactly."""
+
 
 def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Array]:
   """Returns (start_BT, end_BT), int32, both inclusive.
@@ -41,3 +47,18 @@ def allowed(start_BT, end_BT, key_index_BS) -> jax.Array:
   """The dense form: bool [B, T, S], True where the query sees the key."""
   key = key_index_BS[:, None, :]
   return (start_BT[:, :, None] <= key) & (key <= end_BT[:, :, None])
+
+
+def scheduled(start_BT, end_BT, lookahead: int) -> jax.Array:
+  """Whether intervals are of the kind that kernels rely on: bool [B], one a row.
+
+  They are where documents are contiguous (every query starts where its neighbour on
+  the left does, or at itself) and each interval ends in its own document, at most
+  `lookahead` positions after the query. `intervals` makes no others.
+  """
+  index = jnp.arange(start_BT.shape[1], dtype=jnp.int32)
+  left = jnp.pad(start_BT[:, :-1], ((0, 0), (1, 0)))
+  contiguous = (start_BT == left) | (start_BT == index)
+  same_document = jnp.take_along_axis(start_BT, end_BT, axis=1) == start_BT
+  near = (start_BT <= end_BT) & (end_BT <= index + lookahead)
+  return (contiguous & same_document & near).all(axis=1)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from unijax.config import Config, ModelConfig
 from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
+from unijax.nn.logical import constrain
 from unijax.nn.patches import PATCH_CODECS
 from unijax.nn.transformer import Transformer
 from unijax.types import Array, Cache, Inputs
@@ -50,7 +51,10 @@ class Model(nn.Module):
       c, s.channels, s.grid, s.patch_size, s.images
     )
     self.time_embedding = TimeEmbedding(c.width, dtype)
-    self.transformer = Transformer(c)
+    # How far past itself a position may look: to the end of its image.
+    span = s.grid**2 + (c.time_injection == "token")
+    lookahead = span - 1 if c.image_mask == "bidirectional" else 0
+    self.transformer = Transformer(c, lookahead)
     if c.patch_position == "learned":
       init = nn.initializers.normal(0.02)
       self.patch_position = param(
@@ -69,7 +73,8 @@ class Model(nn.Module):
   def __call__(self, inputs: Inputs):
     """Both heads over whole rows: (logits_BTV, prediction_BTC). Used in training."""
     h_BTD, _, context = self.hidden(inputs)
-    return self.logits(h_BTD), self.prediction(h_BTD, inputs, context)
+    logits_BTV = constrain(self.logits(h_BTD), "batch", "sequence", "act_vocab")
+    return logits_BTV, self.prediction(h_BTD, inputs, context)
 
   def hidden(self, inputs: Inputs, cache: Cache | None = None):
     """Embeds and mixes.

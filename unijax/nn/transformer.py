@@ -6,8 +6,9 @@ import jax.numpy as jnp
 
 from unijax.config import ModelConfig
 from unijax.nn import masks, rope
-from unijax.nn.attention import ATTENTION, Attention
+from unijax.nn.attention import ATTENTION, Attention, pick_backend
 from unijax.nn.layers import MLP, RMSNorm, param
+from unijax.nn.logical import constrain
 from unijax.types import Cache, Inputs
 
 # What the backward pass of a block finds saved besides the block's input; the rest it
@@ -34,9 +35,11 @@ class Block(nn.Module):
   """
 
   config: ModelConfig
+  backend: str
+  lookahead: int
 
   @nn.compact
-  def __call__(self, x_BTD, cached, rotation, own_BTT, cache_mask_BTS, modulation):
+  def __call__(self, x_BTD, cached, rotation, sees, cache_mask_BTS, modulation):
     c = self.config
     out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
     if cached is not None:
@@ -46,11 +49,12 @@ class Block(nn.Module):
     else:
       change, gate = self._adaln(*modulation)
     y = change[0](RMSNorm(c.norm_eps, name="attention_norm")(x_BTD))
-    y, kv = Attention(c, out_scale, name="attention")(y, rotation, own_BTT, cached)
+    attention = Attention(c, out_scale, self.backend, self.lookahead, name="attention")
+    y, kv = attention(y, rotation, sees, cached)
     x_BTD = x_BTD + gate[0](y)
     y = change[1](RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD))
     y = MLP(c.mlp_width, c.width, jnp.dtype(c.dtype), out_scale, name="mlp")(y)
-    return x_BTD + gate[1](y), kv
+    return constrain(x_BTD + gate[1](y), "batch", "sequence", "act_embed"), kv
 
   def _adaln(self, shared_BT6D, is_image_BT):
     offset = param(
@@ -71,17 +75,30 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-  """All blocks and the final norm: [B, T, D] -> [B, T, D] and new keys and values."""
+  """All blocks and the final norm: [B, T, D] -> [B, T, D] and new keys and values.
+
+  Without a cache the call holds whole rows, index 0 to T - 1, and their intervals reach
+  at most `lookahead` positions past the query.
+  """
 
   config: ModelConfig
+  lookahead: int
 
   @nn.compact
   def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
     c = self.config
     turn = rope.rotation(inputs.position_BTA, c.head_dim, c.rope_theta, c.positions)
-    own = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
-    cached = cache_mask = None
-    if cache is not None:
+    name, cached, cache_mask = "dense", None, None
+    if cache is None:
+      sees = (inputs.start_BT, inputs.end_BT)
+      # Parameters do not depend on the back end, and their initial row is a dummy.
+      if not self.is_initializing():
+        name = pick_backend(c, *x_BTD.shape[:2])
+      if name != "dense":  # a row that breaks the kernel's schedule must not pass
+        lawful = masks.scheduled(*sees, self.lookahead)
+        x_BTD = jnp.where(lawful[:, None, None], x_BTD, jnp.nan)
+    else:
+      sees = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
       slots = jnp.arange(cache.keys_NBSGK.shape[2], dtype=jnp.int32)
       filled = slots < cache.length_B[:, None]
       # A free slot gets an index that no interval reaches.
@@ -92,7 +109,8 @@ class Transformer(nn.Module):
     block = Block
     if c.remat != "none":
       block = nn.remat(block, policy=REMAT[c.remat], prevent_cse=False)
-    x_BTD, kv = nn.scan(
+    x_BTD = constrain(x_BTD, "batch", "sequence", "act_embed")
+    blocks = nn.scan(
       block,
       variable_axes={"params": 0},
       split_rngs={"params": True},
@@ -100,5 +118,6 @@ class Transformer(nn.Module):
       length=c.depth,
       unroll=c.scan_unroll,
       metadata_params={nn.PARTITION_NAME: "layers"},
-    )(c, name="blocks")(x_BTD, cached, turn, own, cache_mask, modulation)
+    )(c, name, self.lookahead, name="blocks")
+    x_BTD, kv = blocks(x_BTD, cached, turn, sees, cache_mask, modulation)
     return RMSNorm(c.norm_eps, name="final_norm")(x_BTD), kv
