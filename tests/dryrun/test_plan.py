@@ -133,7 +133,9 @@ GIB = 2**30
 
 
 def changes(c, needs, held, rows=32, limit=16):
-  outcome = Outcome(False, {"params": held * GIB}, "", 1.0, needs * GIB, limit * GIB)
+  outcome = Outcome(
+    False, {"params": held * GIB}, "", 1.0, 1.0, needs * GIB, limit * GIB
+  )
   return list(search.candidates(c, rows, outcome))
 
 
@@ -160,7 +162,7 @@ def test_the_search_stops_at_what_fits_and_counts_what_it_compiled():
   from unijax.config import ConfigError
 
   c = small.config(train__batch_size=32)
-  outcome = Outcome(False, {"params": GIB}, "", 1.0, 20 * GIB, 16 * GIB)
+  outcome = Outcome(False, {"params": GIB}, "", 1.0, 1.0, 20 * GIB, 16 * GIB)
   asked = []
 
   def attempt(config, label):
@@ -168,7 +170,7 @@ def test_the_search_stops_at_what_fits_and_counts_what_it_compiled():
     if config.train.micro_batches == 2:
       raise ConfigError("rows do not divide")
     fits = config.model.remat == "dots"
-    return Outcome(fits, {"total": GIB}, "", 1.0, 17 * GIB, 16 * GIB)
+    return Outcome(fits, {"total": GIB}, "", 1.0, 1.0, 17 * GIB, 16 * GIB)
 
   knobs, new, tried = search.search(c, 32, outcome, attempt, most=5)
   assert knobs == {"model.remat": "dots"} and new.fits

@@ -29,7 +29,8 @@ class Outcome:
     fits: it compiled.
     memory: bytes of one device by part; where it did not fit, what is known.
     text: the scheduled module; empty where it did not fit.
-    seconds: tracing and compiling.
+    seconds: tracing and compiling, by the clock.
+    cpu_seconds: the same, of processor time.
     needs, limit: bytes of memory that the compiler counted against its limit, where it
       did not fit.
   """
@@ -38,6 +39,7 @@ class Outcome:
   memory: dict[str, int]
   text: str
   seconds: float
+  cpu_seconds: float
   needs: int | None = None
   limit: int | None = None
 
@@ -111,7 +113,7 @@ def run(lower, known: dict[str, int], label: str) -> Outcome:
     known: bytes of the arguments, by part.
     label: shown while it takes its time.
   """
-  began = time.monotonic()
+  began, worked = time.monotonic(), time.process_time()
   try:
     with ticking(label):
       compiled = lower().compile()
@@ -119,10 +121,10 @@ def run(lower, known: dict[str, int], label: str) -> Outcome:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     needs, limit = out_of_memory(str(error), sum(known.values()))
-    seconds = time.monotonic() - began
-    return Outcome(False, dict(known), "", seconds, needs, limit)
-  seconds = time.monotonic() - began
-  return Outcome(True, memory(compiled, known), compiled.as_text(), seconds)
+    took = time.monotonic() - began, time.process_time() - worked
+    return Outcome(False, dict(known), "", *took, needs, limit)
+  took = time.monotonic() - began, time.process_time() - worked
+  return Outcome(True, memory(compiled, known), compiled.as_text(), *took)
 
 
 def memory(compiled, known: dict[str, int]) -> dict[str, int]:

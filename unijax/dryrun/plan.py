@@ -45,6 +45,7 @@ def plan(config: Config, name: topology.Name, most: int) -> dict:
     "mesh": {axis: n for axis, n in mesh.shape.items() if n > 1},
     "jax": jax.__version__, "compiler": compiler(name),
     "fits": outcome.fits, "compile_seconds": round(outcome.seconds, 1),
+    "compile_cpu_seconds": round(outcome.cpu_seconds, 1),
     "tokens_per_step": config.train.batch_size * config.data.seq_len,
     "rows": {**dataclasses.asdict(row), "padding": row.padding},
     "memory_bytes": outcome.memory,

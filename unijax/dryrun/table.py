@@ -10,7 +10,8 @@ def lines(report: dict) -> list[str]:
   out = [
     f"{report['topology']}: {report['devices']:,} devices, mesh {mesh}; "
     f"{report['tokens_per_step']:,} positions a step; compiled in "
-    f"{report['compile_seconds']:.0f} s by {report['compiler']}",
+    f"{report['compile_seconds']:.0f} s ({report['compile_cpu_seconds']:.0f} s of "
+    f"processor time) by {report['compiler']}",
     "",
     *memory(report["memory_bytes"], report["memory_limit_bytes"]),
   ]
