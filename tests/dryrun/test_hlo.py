@@ -64,6 +64,25 @@ def test_cycles_are_summed_over_the_schedule(tpu):
   assert estimate["without_estimate"]["fusion all-reduce-scatter"] == 12
 
 
+def test_metadata_of_kernels_may_span_lines():
+  """As the TPU compiler writes a Pallas kernel: JSON with line breaks and braces."""
+  module = hlo.parse("""HloModule m
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  %k = f32[4]{0} custom-call(%x), custom_call_target="tpu_custom_call", metadata={op_name="a"}, frontend_attributes={kernel_metadata={
+"name": "k",
+"more": {
+}
+}}, backend_config={"window_config":{"estimated_cycles":"7"}}
+  ROOT %y = f32[4]{0} add(%k, %k)
+}
+""")
+  main = module.computations["main"]
+  assert list(main.instructions) == ["x", "k", "y"] and main.root.name == "y"
+  assert main.instructions["k"].cycles == 7
+
+
 @pytest.mark.parametrize(
   ("text", "groups"),
   [

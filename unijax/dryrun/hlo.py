@@ -68,7 +68,10 @@ class Computation:
   @property
   def root(self) -> Instruction:
     """The instruction whose value the computation returns."""
-    return next(i for i in reversed(self.instructions.values()) if i.root)
+    found = [i for i in self.instructions.values() if i.root]
+    if len(found) != 1:
+      raise HloError(f"computation {self.name}: {len(found)} roots instead of one")
+    return found[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +90,30 @@ def parse(text: str) -> Module:
   """
   computations: dict[str, Computation] = {}
   entry, current = None, None
-  for line in text.splitlines():
+  pending: list[str] = []  # an instruction; metadata of kernels may span lines
+
+  def finish():
+    if pending:
+      instruction = _instruction("\n".join(pending))
+      current.instructions[instruction.name] = instruction
+      pending.clear()
+
+  lines = [*text.splitlines(), ""]
+  for line, after in zip(lines, lines[1:], strict=False):
     if current is None:
       match = _COMPUTATION.match(line)
       if match:
         current = Computation(match[2], {})
         computations[match[2]] = current
         entry = match[2] if match[1] else entry
-    elif line.startswith("}"):
+    elif line == "}" and not after.strip():
+      finish()
       current = None
-    elif line.strip():
-      instruction = _instruction(line)
-      if instruction:
-        current.instructions[instruction.name] = instruction
+    elif _INSTRUCTION.match(line):
+      finish()
+      pending.append(line)
+    elif pending:
+      pending.append(line)
   if entry is None:
     raise HloError(
       "no ENTRY computation: pass compiled.as_text(), the text after optimisation"
@@ -107,10 +121,8 @@ def parse(text: str) -> Module:
   return Module(computations, entry)
 
 
-def _instruction(line: str) -> Instruction | None:
+def _instruction(line: str) -> Instruction:
   head = _INSTRUCTION.match(line)
-  if head is None:
-    return None  # the continuation of a literal or of a long attribute
   at = head.end()
   shape_end = _closing(line, at) if line[at] == "(" else line.index(" ", at)
   opcode = _OPCODE.match(line, shape_end)
