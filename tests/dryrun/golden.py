@@ -22,7 +22,8 @@ PODS = {  # Cloud's name -> topology, slices, chips; v5p-1024 counts TensorCores
   "v5p-1024": ("v5p:8x8x8", 1, 512),
   "2xv5e-256": ("v5e:16x16", 2, 512),
 }
-NAMES = [f"{size}-on-{pod}" for pod in PODS for size in SIZES]
+NAMES = [f"{size}-on-{pod}" for pod in PODS for size in SIZES] + ["7B-on-v5p-128"]
+PODS["v5p-128"] = ("v5p:4x4x4", 1, 64)
 KEPT = (
   "topology", "devices", "mesh", "jax", "compiler", "fits", "tokens_per_step",
   "memory_bytes", "memory_limit_bytes", "collectives", "cycles", "flops",
@@ -60,9 +61,14 @@ def main(names: list[str]) -> None:
       continue
     print(f"== {name}", flush=True)
     report, _ = plan(arguments(name))
-    kept = {key: report[key] for key in KEPT if key in report}
-    kept["command"] = "unijax " + " ".join(arguments(name))
-    path.write_text(json.dumps(kept, indent=1) + "\n")
+    write(name, report)
+
+
+def write(name: str, report: dict) -> None:
+  """Keeps what the tests compare, and the command that made it."""
+  kept = {key: report[key] for key in KEPT if key in report}
+  kept["command"] = "unijax " + " ".join(arguments(name))
+  (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ ENTRY %main (x: f32[4]) -> f32[4] {
     ("[2,2]<=[4]", [[0, 1], [2, 3]]),
     ("[2,2]<=[2,2]T(1,0)", [[0, 2], [1, 3]]),
     ("mesh['a'=2,'b'=1,'c'=2] {'a'}", [[0, 2], [1, 3]]),
+    ("mesh['a'=2,'c'=2], device_ids=([2,2]T(1,0)) {'a'}", [[0, 1], [2, 3]]),
     ("mesh['a'=2,'c'=2] {'c','a'}", [[0, 2, 1, 3]]),
   ],
 )
@@ -143,6 +144,23 @@ def test_a_loop_whose_length_depends_on_data_is_said():
   f = jax.jit(lambda n: jax.lax.while_loop(lambda i: i < n, lambda i: i * 2 + 1, 0))
   module = hlo.parse(f.lower(jax.ShapeDtypeStruct((), jnp.int32)).compile().as_text())
   assert len(hlo.schedule(module)[1]) == 1
+
+
+def test_transfers_that_the_host_carries_between_slices():
+  """As the TPU compiler writes an all-reduce of two slices of two chips."""
+  layout = MeshLayout({"replica": 2, "fsdp": 2}, np.array([0, 0, 1, 1]))
+  module = hlo.parse("""HloModule m
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %t = token[] after-all()
+  %s = (f32[8]{0}, u32[], token[]) send(%x, %t), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %d = token[] send-done(%s), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  ROOT %y = f32[8]{0} add(%x, %x)
+}
+""")
+  (c,) = collectives.find(module, hlo.schedule(module)[0], layout)
+  assert (c.kind, c.axis, c.network, c.sent) == ("all-reduce", "replica", "DCN", 32)
 
 
 def test_axes_and_trips_on_eight_devices():

@@ -29,6 +29,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     "--sampling", action="store_true", help="prefill, decode and denoise on one chip"
   )
   sub.add_argument("--rows", type=int, default=1, help="prompts of --sampling")
+  sub.add_argument("--hlo", metavar="FILE", help="write the compiled step there")
   sub.add_argument("--json", metavar="FILE", help="write everything there")
 
 
@@ -39,9 +40,10 @@ def run(args, overrides: list[str]) -> dict:
   from unijax.dryrun import table, topology
 
   config = config_file.load(overrides)
-  for option in ("search", "rows"):
-    if getattr(args, option) < (option == "rows"):
-      raise ConfigError(f"--{option}={getattr(args, option)}: is too small")
+  for option, least in (("search", 0), ("rows", 1)):
+    if getattr(args, option) < least:
+      given = f"--{option}={getattr(args, option)}"
+      raise ConfigError(f"{given}: must be at least {least}")
   name = topology.parse(args.topology, args.slices)
   topology.prepare(name)
   if args.sampling:
@@ -52,7 +54,9 @@ def run(args, overrides: list[str]) -> dict:
   else:
     from unijax.dryrun import plan
 
-    report = plan.plan(config, name, args.search)
+    report, text = plan.plan(config, name, args.search)
+    if args.hlo:
+      pathlib.Path(args.hlo).write_text(text)
     lines = table.lines(report)
   print("\n".join(lines), flush=True)
   if args.json:

@@ -3,8 +3,9 @@
 Sources of what the text means: the HLO text forms of `replica_groups` (a list of lists,
 `[groups,size]<=[dims]T(perm)`, and `mesh['a'=2,...] {'a'}`) are those that XLA prints.
 TPU writes a reduce-scatter as an all-reduce inside a fusion named
-`all-reduce-scatter`, and overlaps an all-gather with matrix products by repeating it,
-under one channel, in every fusion of the chain; both are counted once.
+`all-reduce-scatter`, hands what goes to other slices to the host (`send` with the
+handler megascale), and overlaps an all-gather with matrix products by repeating it,
+under one channel, in every fusion of the chain, which counts once.
 """
 
 import dataclasses
@@ -35,10 +36,13 @@ class MeshLayout:
   slice_of: np.ndarray
 
   @classmethod
-  def of(cls, mesh) -> "MeshLayout":
-    """The layout of a jax Mesh."""
-    slices = [getattr(d, "slice_index", None) or 0 for d in mesh.devices.flat]
-    return cls(dict(mesh.shape), np.asarray(slices))
+  def of(cls, mesh, slices: int = 1) -> "MeshLayout":
+    """The layout of a jax Mesh; simulated slices are consecutive devices."""
+    devices = list(mesh.devices.flat)
+    numbers = [getattr(d, "slice_index", None) for d in devices]
+    if None in numbers:
+      numbers = [d.id * slices // len(devices) for d in devices]
+    return cls(dict(mesh.shape), np.unique(numbers, return_inverse=True)[1])
 
   def axis(self, groups: np.ndarray) -> str:
     """Names the mesh axes along which the members of [groups, members] differ."""
@@ -79,6 +83,8 @@ def find(module: Module, executed: list[Executed], mesh: MeshLayout):
   found: list[Collective] = []
   seen: set[tuple[str, str]] = set()
   for e in executed:
+    if e.instruction.opcode == "send" and "megascale" in e.instruction.attributes:
+      found.append(_between_slices(e.instruction, e.times, mesh))
     for instruction, inside in _candidates(module, e.instruction):
       kind = _kind(instruction, inside)
       if kind is None:
@@ -201,12 +207,39 @@ def replica_groups(attributes: str, devices: int) -> np.ndarray:
 
 
 def _named(text: str) -> np.ndarray:
-  if "device_ids" in text or ":(" in text:
+  """Groups along named axes: mesh['a'=2,'b'=4] or with device_ids=([4,2]T(1,0))."""
+  inside = re.search(r"mesh\[(.*?)\]", text)[1]
+  sizes = {n: int(s) for n, s in re.findall(r"'([^']+)'=(\d+)", inside)}
+  last = text[text.rindex("{") :]
+  if ":" in last:
     raise hlo.HloError(f"replica_groups of an unknown form: {text[:100]}")
-  sizes = {n: int(s) for n, s in re.findall(r"'([^']+)'=(\d+)", text)}
-  names = re.findall(r"'([^']+)'", text[text.rindex("{") :])
-  ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+  names = re.findall(r"'([^']+)'", last)
+  ids = np.arange(math.prod(sizes.values()))
+  order = re.search(r"device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)", text)
+  if order:
+    dims, turn = ([int(i) for i in (g or "").split(",") if i] for g in order.groups())
+    ids = ids.reshape(dims)
+    ids = ids.transpose(turn) if turn else ids
+  elif "device_ids" in text:
+    raise hlo.HloError(f"replica_groups of an unknown form: {text[:100]}")
+  ids = ids.reshape(tuple(sizes.values()))
   moved = [list(sizes).index(n) for n in names]
   rest = [i for i in range(len(sizes)) if i not in moved]
   members = math.prod(sizes[n] for n in names)
   return ids.transpose(rest + moved).reshape(-1, members)
+
+
+def _between_slices(instruction: Instruction, times: int, mesh: MeshLayout):
+  """A TPU transfer over DCN: a `send` to the host, which exchanges it with slices.
+
+  Chip i of every slice takes part with chip i of the others.
+  """
+  kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes)
+  kind = kind[1].lower().replace("_", "-") if kind else "send"
+  by_slice = np.argsort(mesh.slice_of, kind="stable")
+  groups = by_slice.reshape(mesh.slice_of.max() + 1, -1).T
+  dtype, count = hlo.arrays(instruction.shape)[0]
+  payload = int(hlo.BYTES[dtype] * count)
+  n = groups.shape[1]
+  sent = SENT.get(kind, SENT["collective-permute"])(n) * payload
+  return Collective(kind, mesh.axis(groups), "DCN", n, payload, sent, times)

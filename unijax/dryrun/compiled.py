@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import re
 import sys
 import threading
@@ -83,16 +84,9 @@ def abstract_batch(config: Config, places: Batch, length: int | None = None) -> 
 def device_bytes(tree) -> int:
   """Bytes that one device holds of a tree of placed shapes."""
   return sum(
-    jnp.dtype(x.dtype).itemsize * _count(x.sharding.shard_shape(x.shape))
+    x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape))
     for x in jax.tree.leaves(tree)
   )
-
-
-def _count(shape) -> int:
-  count = 1
-  for n in shape:
-    count *= n
-  return count
 
 
 def state_bytes(state, batch) -> dict[str, int]:
@@ -192,11 +186,11 @@ def ticking(label: str, every: float = 15.0) -> Iterator[None]:
     thread.join()
 
 
-def network(text: str, mesh) -> dict:
+def network(text: str, mesh, slices: int) -> dict:
   """Collectives and cycles of a compiled module, ready for JSON."""
   module = hlo.parse(text)
   executed, unknown = hlo.schedule(module)
-  layout = collectives.MeshLayout.of(mesh)
+  layout = collectives.MeshLayout.of(mesh, slices)
   rows = collectives.table(collectives.find(module, executed, layout))
   return {
     "collectives": rows,

@@ -18,13 +18,16 @@ CYCLES = (
 )
 
 
-def plan(config: Config, name: topology.Name, most: int) -> dict:
+def plan(config: Config, name: topology.Name, most: int) -> tuple[dict, str]:
   """Dry-runs the training step.
 
   Args:
     config: of the run.
     name: the topology; `topology.prepare` has been called.
     most: candidates that the search for a fitting change may compile.
+
+  Returns:
+    (the report, text of the compiled module; empty if it does not fit).
 
   Raises:
     ConfigError: the config does not fit the mesh, or the topology is unknown.
@@ -57,7 +60,7 @@ def plan(config: Config, name: topology.Name, most: int) -> dict:
   else:
     report["needs_bytes"] = outcome.needs
     report |= _smallest_change(config, mesh, outcome, attempt, most)
-  return report
+  return report, outcome.text
 
 
 def read_rows(config: Config) -> tuple[flops.Layout, int]:
@@ -81,7 +84,7 @@ def compiler(name: topology.Name) -> str:
 
 def _reading(config, name, outcome: Outcome, mesh, row, vocab) -> dict:
   """What can be said of a step that compiled."""
-  found = compiled.network(outcome.text, mesh)
+  found = compiled.network(outcome.text, mesh, name.slices)
   tokens = config.train.batch_size * config.data.seq_len
   estimate = found["cycles"]
   found["cycles"] = {

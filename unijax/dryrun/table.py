@@ -91,9 +91,7 @@ def cycles(estimate: dict, unknown: list[str]) -> list[str]:
   told = sorted((k for k in left if k.split()[0] in TOLD), key=lambda k: -left[k])
   shown = ", ".join(f"{left[k]:,} {k}" for k in told[:6])
   rest = sum(left.values()) - sum(left[k] for k in told[:6])
-  out.append(
-    f"  without an estimate: {shown or 'nothing'}, {rest:,} others; and waiting"
-  )
+  out.append(f"  without an estimate: {shown or 'nothing'}, {rest:,} others, waiting")
   if unknown:
     out.append(f"  {len(unknown)} loops of unknown length, counted once")
   return out
