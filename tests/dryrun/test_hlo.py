@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from unijax.dryrun import collectives, hlo
+from unijax.dryrun import collectives, cycles, hlo
 from unijax.dryrun.collectives import MeshLayout, replica_groups
 
 HERE = pathlib.Path(__file__).parent
@@ -51,7 +51,7 @@ def test_collectives_of_a_tpu_module(tpu):
 
 
 def test_cycles_are_summed_over_the_schedule(tpu):
-  estimate = hlo.cycles(hlo.schedule(tpu)[0])
+  estimate = cycles.estimate(hlo.schedule(tpu)[0])
   once = sum(
     i.cycles or 0
     for name in (tpu.entry, *(c for c in tpu.computations if "sunk" in c))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config import Config
-from unijax.dryrun import collectives, hlo
+from unijax.dryrun import collectives, cycles, hlo
 from unijax.dryrun.chips import GIB
 from unijax.scale.mesh import make_mesh
 from unijax.train.functions import StepFunctions
@@ -194,6 +194,6 @@ def network(text: str, mesh, slices: int) -> dict:
   rows = collectives.table(collectives.find(module, executed, layout))
   return {
     "collectives": rows,
-    "cycles": hlo.cycles(executed),
+    "cycles": cycles.estimate(executed),
     "loops_of_unknown_length": unknown,
   }

@@ -9,7 +9,7 @@ import numpy as np
 
 from unijax.config import Config
 from unijax.data.tokenizer import make_tokenizer, vocabulary
-from unijax.dryrun import compiled, hlo, topology
+from unijax.dryrun import compiled, cycles, hlo, topology
 from unijax.infer.denoise import make_guidance
 from unijax.infer.functions import SampleFunctions, chunk_length, make_cache
 from unijax.infer.text_sampling import text_sampling
@@ -68,7 +68,7 @@ def plan(config: Config, name: topology.Name, rows: int) -> dict:
     }  # fmt: skip
     if outcome.fits:
       executed, unknown = hlo.schedule(hlo.parse(outcome.text))
-      entry |= {"cycles": hlo.cycles(executed), "loops_of_unknown_length": unknown}
+      entry |= {"cycles": cycles.estimate(executed), "loops_of_unknown_length": unknown}
     report["functions"][function] = entry
     report["fits"] &= outcome.fits
   return report
