@@ -60,7 +60,9 @@ def get_config() -> ConfigDict:
   c.diffusion.time_max = 1.0  # largest timestep; < 1 where alpha(1) = 0 hurts
 
   c.data = ConfigDict()
-  c.data.sources = ConfigDict()  # name -> {kind, weight (share of documents), options}
+  # name -> {kind, weight (share of documents), options}, and where `mixture` reads them
+  # schedule ([[step, weight], ...] after step 0) or reference (a held-out loss)
+  c.data.sources = ConfigDict()  # at least one
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
   c.data.image_size = 32  # pixels a side
@@ -69,8 +71,12 @@ def get_config() -> ConfigDict:
   c.data.images_per_row = 8  # largest number of images that packing puts in a row
   c.data.noise_limit = 1.0  # largest timestep of context images; 0 keeps them clean
   c.data.caption_dropout = 0.1  # share of drawing documents without text, for guidance
-  c.data.window = 512  # documents packed together
-  c.data.threads = 2  # that build rows ahead of the step
+  c.data.window = 512  # documents packed together; 50 rows' worth or more pack tightly
+  c.data.threads = 2  # that build rows ahead of the step; 0 builds them when asked
+  c.data.mixture = "constant"  # weights; or step, linear (schedules), loss (held-out)
+  c.data.mixture_every = 500  # steps between changes of weights by the losses
+  c.data.mixture_rate = 0.5  # log weight gained for a nat of excess loss
+  c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
 
   c.optim = ConfigDict()
   c.optim.name = "adamw"  # or muon, for the kernels of the blocks
@@ -97,8 +103,22 @@ def get_config() -> ConfigDict:
   c.train.log_every = 20  # steps
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
-  c.train.checkpoint_every = 500  # steps
-  c.train.keep_checkpoints = 2
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
+  c.checkpoint.every_minutes = 0.0  # 0: not by the clock
+  c.checkpoint.best_metric = ""  # also whenever this is best, as held_out/text_nll
+  c.checkpoint.best_mode = "min"  # or max
+  c.checkpoint.keep = 2  # latest ones: if one is damaged, there is another
+  c.checkpoint.keep_every_steps = 0  # and every so many steps; 0: none
+  c.checkpoint.keep_best = 1  # and the best ones by best_metric, where it is set
+
+  c.guard = ConfigDict()
+  c.guard.spike_factor = 0.0  # refuse steps above this times the median; 10; 0 is off
+  c.guard.window = 128  # accepted steps that the median is over; no spikes before
+  c.guard.patience = 10  # refused steps in a row (spikes, not finite) that end the run
+  c.guard.hang_seconds = 300.0  # without a step (at least 20 usual ones) is a hang
+  c.guard.hang_exit = False  # on a hang, leave with code 76 for a supervisor to restart
 
   c.sample = ConfigDict()
   c.sample.sampler = "euler"  # or ddpm, ddim, heun

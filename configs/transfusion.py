@@ -107,8 +107,8 @@ def tiny(c: ConfigDict) -> ConfigDict:
     image_loss_weight=15.0,
     eval_every=400,
     sample_every=800,
-    checkpoint_every=400,
   )
+  c.checkpoint.every_steps = 400
   c.sample.update(
     sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5, max_text_tokens=48
   )
@@ -120,9 +120,8 @@ def tiny_long(c: ConfigDict) -> ConfigDict:
   c = tiny(c)
   c.model.update(depth=6, scan_unroll=6)
   c.data.sources.scenes.options.max_objects = 3
-  c.train.update(
-    steps=12_000, eval_every=1000, sample_every=2000, checkpoint_every=1000
-  )
+  c.train.update(steps=12_000, eval_every=1000, sample_every=2000)
+  c.checkpoint.every_steps = 1000
   return c
 
 

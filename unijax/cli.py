@@ -1,7 +1,10 @@
 """The `unijax` command. Every verb ends with one line `RESULT {json}` on stdout.
 
-Exit codes: 0 done; 1 a failure inside unijax; 2 bad input, said in one message;
-4 a planned config does not fit its topology; 130 interrupted, after saving.
+Exit codes: 0 done; 1 a failure inside unijax; 2 bad input or a diverged run, said in
+one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt verify`
+found damage; 4 a planned config does not fit its topology. Training also ends with 75
+after SIGTERM and saving, the same command goes on; 76 after a hang, where
+guard.hang_exit is set, the same command goes on; 130 after Ctrl-C and saving.
 """
 
 import argparse
@@ -20,8 +23,15 @@ EPILOG = """examples:
   unijax sample --workdir=runs/tiny --interactive
   unijax eval --workdir=runs/tiny
   unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
+  unijax goodput runs/tiny
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
+  unijax ckpt verify runs/tiny
 """
+
+EXIT_CODES = """
+exit codes: 0 done; 1 failed; 2 bad input, or diverged; 75 stopped by SIGTERM, saved;
+76 hung (with guard.hang_exit); 130 stopped by Ctrl-C, saved. After 75, 76 and 130 the
+same command goes on."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,6 +74,8 @@ def make_parser() -> argparse.ArgumentParser:
   _add_eval(verb)
   _add_data(verb)
   _add_plan(verb)
+  _add_goodput(verb)
+  _add_ckpt(verb)
   _add_demo(verb)
   _add_mesh(verb)
   return parser
@@ -72,9 +84,43 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_train(verb) -> None:
   sub = verb(
     "train", _train, "Train a config, or resume its run.",
-    "example: unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny",
+    "examples:\n"
+    "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny\n"
+    "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny \\\n"
+    "    --rewind=1200 --skip-steps=1310:1320\n" + EXIT_CODES,
   )  # fmt: skip
   sub.add_argument("--workdir", required=True, help="directory of the run")
+  sub.add_argument(
+    "--rewind", type=int, metavar="STEP",
+    help="go back to this checkpoint first; later ones are moved to rewound/",
+  )  # fmt: skip
+  sub.add_argument(
+    "--skip-steps", metavar="A:B",
+    help="with --rewind: never read batches A to B - 1 (train/batch in metrics.jsonl)",
+  )  # fmt: skip
+  sub.add_argument(
+    "--processes", metavar="auto|HOST:PORT,COUNT,INDEX",
+    help="join the other processes of a pod: 'auto' finds them (TPU pods, Slurm), or "
+    "name the first one, how many there are and which this one is",
+  )  # fmt: skip
+  start = sub.add_argument_group("where it starts (the first that applies)")
+  start.add_argument(
+    "--resume", choices=("auto", "never", "must"), default="auto",
+    help="go on with the run in --workdir: if there is one, refuse it, or insist",
+  )  # fmt: skip
+  start.add_argument(
+    "--resume-from", default="", metavar="WORKDIR[@STEP]",
+    help="begin with the whole state of another run",
+  )  # fmt: skip
+  start.add_argument(
+    "--init-from", default="", metavar="WORKDIR[@STEP][:REGEX=>NAME,..]",
+    help="begin at step 0 with parameters of another run, renamed where a REGEX is the "
+    "whole old name; an empty NAME leaves them out",
+  )  # fmt: skip
+  start.add_argument(
+    "--init-allow", default="", metavar="KINDS",
+    help="what --init-from puts up with: missing,unexpected,misfit (default: nothing)",
+  )  # fmt: skip
 
 
 def _add_sample(verb) -> None:
@@ -130,6 +176,24 @@ def _add_plan(verb) -> None:
   plan.add_arguments(verb("plan", plan.run, text, plan.EPILOG))
 
 
+def _add_goodput(verb) -> None:
+  sub = verb(
+    "goodput", _goodput, "Show where the time of a run went, restarts included.",
+    "example: unijax goodput runs/tiny",
+  )  # fmt: skip
+  sub.add_argument("workdir", help="directory of a run, also of one that is running")
+
+
+def _add_ckpt(verb) -> None:
+  from unijax.commands import ckpt
+
+  sub = verb(
+    "ckpt", _ckpt, "List, verify, compare, remove and export checkpoints.",
+    ckpt.EXAMPLES,
+  )  # fmt: skip
+  ckpt.add_arguments(sub)
+
+
 def _add_demo(verb) -> None:
   sub = verb("demo", _demo, "Train on embedded data, score exactly, write a report.")
   sub.add_argument("--long", action="store_true", help="about an hour, up to 3 objects")
@@ -149,10 +213,19 @@ def _add_mesh(verb) -> None:
 
 def _train(args, overrides) -> dict:
   from unijax import config_file
+  from unijax.checkpoint.start import Start
   from unijax.commands import train
+  from unijax.scale import processes
+  from unijax.train import skips
+  from unijax.train.events import process_began
 
+  began = process_began()
   _cache_compilations()
-  return train.run(config_file.load(overrides), args.workdir)
+  processes.join(args.processes)
+  allow = [word for word in args.init_allow.split(",") if word]
+  begin = Start(args.resume, args.resume_from, args.init_from, allow)
+  config, wish = config_file.load(overrides), skips.parse(args.rewind, args.skip_steps)
+  return train.run(config, args.workdir, begin, wish, began)
 
 
 def _sample(args, overrides) -> dict:
@@ -176,6 +249,20 @@ def _data(args, overrides) -> dict:
   from unijax.data import commands
 
   return commands.run(args, config_file.load(overrides) if overrides else None)
+
+
+def _goodput(args, overrides) -> dict:
+  from unijax.commands import goodput
+
+  _no_config(overrides)
+  return goodput.run(args)
+
+
+def _ckpt(args, overrides) -> dict:
+  from unijax.commands import ckpt
+
+  _no_config(overrides)
+  return ckpt.run(args)
 
 
 def _demo(args, overrides) -> dict:
@@ -231,17 +318,17 @@ def _no_config(overrides: list[str]) -> None:
 
 def _report_error(error: Exception) -> int:
   """Prints one message for bad input, a traceback for the rest; the exit code."""
-  from unijax.checkpoint.store import CheckpointError
+  from unijax.checkpoint.errors import CheckpointError
   from unijax.config import ConfigError
   from unijax.data.document import DataError
   from unijax.train.interrupt import Interrupted
 
   if isinstance(error, Interrupted):
     print(error, file=sys.stderr)
-    return 130
+    return error.code
   if isinstance(error, ConfigError | DataError | CheckpointError | FloatingPointError):
     print(f"unijax: {error}", file=sys.stderr)
-    return 2
+    return getattr(error, "exit_code", 2)
   if isinstance(error, OSError):
     print(f"unijax: {error}", file=sys.stderr)
     return 1

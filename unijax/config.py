@@ -16,9 +16,11 @@ from unijax.codecs import CODECS
 from unijax.config_checks import nearest
 from unijax.config_sections import (
   SECTIONS,
+  CheckpointConfig,
   DataConfig,
   DiffusionConfig,
   EvalConfig,
+  GuardConfig,
   MeshConfig,
   ModelConfig,
   OptimConfig,
@@ -43,6 +45,8 @@ class Config:
   data: DataConfig
   optim: OptimConfig
   train: TrainConfig
+  guard: GuardConfig
+  checkpoint: CheckpointConfig
   sample: SampleConfig
   eval: EvalConfig
 
@@ -94,10 +98,18 @@ def from_config_dict(config: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
   """Returns the config as nested plain values, the inverse of from_config_dict."""
   result = dataclasses.asdict(config)
-  result["data"]["sources"] = {
-    s.name: {"kind": s.kind, "weight": s.weight, "options": dict(s.options)}
-    for s in config.data.sources
-  }
+  result["data"]["sources"] = {s.name: _source_dict(s) for s in config.data.sources}
+  return result
+
+
+def _source_dict(source: SourceConfig) -> dict[str, Any]:
+  """What differs from the defaults of the optional entries, beside the others."""
+  result = {"kind": source.kind, "weight": source.weight}
+  result["options"] = dict(source.options)
+  if source.schedule:
+    result["schedule"] = [list(point) for point in source.schedule]
+  if source.reference:
+    result["reference"] = source.reference
   return result
 
 
@@ -149,7 +161,9 @@ def _sources(values, problems) -> tuple[SourceConfig, ...]:
   for name, entry in _mapping("data.sources", values, problems).items():
     path = f"data.sources.{name}."
     entry = _mapping(path[:-1], entry, problems)
-    _check_names(path, entry, {"kind", "weight", "options"}, problems)
+    optional = {"schedule": (), "reference": 0.0}
+    known = {"kind", "weight", "options", *optional}
+    _check_names(path, {**optional, **entry}, known, problems)
     if {"kind", "weight", "options"} <= set(entry):
       weight = _typed(f"{path}weight", float, entry["weight"], problems)
       kind = _typed(f"{path}kind", str, entry["kind"], problems)
@@ -157,8 +171,23 @@ def _sources(values, problems) -> tuple[SourceConfig, ...]:
         k: v.to_dict() if hasattr(v, "to_dict") else v
         for k, v in _mapping(f"{path}options", entry["options"], problems).items()
       }
-      sources.append(SourceConfig(name, kind, weight, options))
+      schedule = _schedule(f"{path}schedule", entry.get("schedule", ()), problems)
+      reference = _typed(
+        f"{path}reference", float, entry.get("reference", 0.0), problems
+      )
+      sources.append(SourceConfig(name, kind, weight, options, schedule, reference))
   return tuple(sources)
+
+
+def _schedule(path, points, problems) -> tuple[tuple[int, float], ...]:
+  try:
+    return tuple(
+      (_typed(path, int, step, problems), _typed(path, float, weight, problems))
+      for step, weight in points
+    )
+  except (TypeError, ValueError):
+    problems.append(f"{path}: expected [[step, weight], ...], got {points!r}")
+    return ()
 
 
 def _mapping(path, value, problems) -> dict[str, Any]:

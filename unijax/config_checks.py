@@ -13,17 +13,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _ranges(c):
-  m, d, data, o, t, s, e = (
-    c.model, c.diffusion, c.data, c.optim, c.train, c.sample, c.eval
+  m, d, data, o, t, g, k, s, e = (
+    c.model, c.diffusion, c.data, c.optim, c.train, c.guard, c.checkpoint, c.sample,
+    c.eval,
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta norm_eps"),
-    "data": (data, "image_size patch_size seq_len images_per_row window threads"),
+    "data": (data, "image_size patch_size seq_len images_per_row window "
+                   "mixture_every"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
-                 "sample_every checkpoint_every keep_checkpoints"),
+                 "sample_every"),
+    "guard": (g, "window patience hang_seconds"),
+    "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
   }  # fmt: skip
@@ -32,6 +36,7 @@ def _ranges(c):
       yield f"{section}.{name}", getattr(values, name), getattr(values, name) > 0, "> 0"
   unit = {
     "data.noise_limit": data.noise_limit, "data.caption_dropout": data.caption_dropout,
+    "data.mixture_floor": data.mixture_floor,
     "optim.final_fraction": o.final_fraction, "train.ema_decay": t.ema_decay,
     "sample.guidance_low": s.guidance_low, "sample.guidance_high": s.guidance_high,
     "sample.guidance_rescale": s.guidance_rescale,
@@ -45,7 +50,11 @@ def _ranges(c):
   free = {
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
-    "optim.warmup_steps": o.warmup_steps,
+    "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
+    "data.mixture_rate": data.mixture_rate,
+    "checkpoint.every_steps": k.every_steps,
+    "checkpoint.every_minutes": k.every_minutes,
+    "checkpoint.keep_every_steps": k.keep_every_steps,
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,
@@ -63,6 +72,33 @@ def _ranges(c):
     yield path, value, value > 0 or value == -1, "> 0, or -1 for what is left"
   for path, value in free.items():
     yield path, value, value >= 0, ">= 0"
+  factor, law = g.spike_factor, "0 (off) or > 1"
+  yield "guard.spike_factor", factor, factor == 0 or factor > 1, law
+
+
+def _schedules(data):
+  """Problems of the sources' schedules of weights."""
+  scheduled, rising = data.mixture in ("step", "linear"), True
+  for source in data.sources:
+    path = f"data.sources.{source.name}"
+    steps = [step for step, _ in source.schedule]
+    if steps and not scheduled:
+      yield f"{path}.schedule: read only with data.mixture 'step' or 'linear'"
+    if any(b <= a for a, b in zip([0, *steps], steps, strict=False)):
+      rising = False
+      yield f"{path}.schedule: steps must rise from above 0, got {steps}"
+    if any(weight < 0 for _, weight in source.schedule):
+      yield f"{path}.schedule: weights must be >= 0"
+    if source.reference and data.mixture != "loss":
+      yield f"{path}.reference: read only with data.mixture='loss'"
+  if scheduled and not any(source.schedule for source in data.sources):
+    yield f"data.mixture: {data.mixture!r} needs a schedule in one of data.sources"
+  steps = {step for source in data.sources for step, _ in source.schedule}
+  for step in sorted(steps) if rising else ():
+    # At the points is enough: straight lines between them stay above zero.
+    linear = data.mixture == "linear"
+    if scheduled and not any(s.weight_at(step, linear) for s in data.sources):
+      yield f"data.sources: at step {step} all weights are zero"
 
 
 def problems(c) -> list[str]:
@@ -119,6 +155,7 @@ def problems(c) -> list[str]:
     sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
   ):
     bad.append("data.sources: weights must be >= 0 and not all zero")
+  bad += _schedules(data)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")
   return bad

@@ -66,6 +66,20 @@ class SourceConfig:
   kind: str
   weight: float
   options: Mapping[str, Any]
+  schedule: tuple[tuple[int, float], ...] = ()  # (step, weight) after step 0
+  reference: float = 0.0  # held-out loss below which mixture="loss" asks for no more
+
+  def weight_at(self, step: int, linear: bool) -> float:
+    """Returns the weight at a step: `weight` at 0, then by the schedule.
+
+    Straight lines between the points if `linear`, else each holds until the next.
+    """
+    points = [(0, self.weight), *self.schedule]
+    for (start, weight), (end, after) in zip(points, points[1:], strict=False):
+      if step < end:
+        slope = (after - weight) * (step - start) / (end - start) if linear else 0.0
+        return weight + slope
+    return points[-1][1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +95,10 @@ class DataConfig:
   caption_dropout: float
   window: int
   threads: int
+  mixture: Literal["constant", "step", "linear", "loss"]
+  mixture_every: int
+  mixture_rate: float
+  mixture_floor: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +129,26 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
-  checkpoint_every: int
-  keep_checkpoints: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+  every_steps: int
+  every_minutes: float
+  best_metric: str
+  best_mode: Literal["min", "max"]
+  keep: int
+  keep_every_steps: int
+  keep_best: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardConfig:
+  spike_factor: float
+  window: int
+  patience: int
+  hang_seconds: float
+  hang_exit: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +184,8 @@ SECTIONS = {
   "data": DataConfig,
   "optim": OptimConfig,
   "train": TrainConfig,
+  "guard": GuardConfig,
+  "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
 }

@@ -75,3 +75,4 @@ class TrainState:
   ema_params: Any  # exponential moving average, used for sampling and scores
   opt_state: Any
   key_data: Array  # uint32 [2]: base of all training randomness
+  guard: Any = None  # train.guards.GuardState; None where nothing trains

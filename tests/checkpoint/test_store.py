@@ -9,46 +9,22 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.checkpoint import store as store_lib
-from unijax.checkpoint.store import CheckpointError, Store
-from unijax.types import TrainState
-
-SHAPES = {"a": (3, 4), "b": {"c": (5,)}}
-
-
-def state(seed: int) -> TrainState:
-  """A small TrainState of random numbers."""
-  keys = iter(jax.random.split(jax.random.key(seed), 6))
-  tree = lambda: jax.tree.map(  # noqa: E731
-    lambda s: jax.random.normal(next(keys), s),
-    SHAPES,
-    is_leaf=lambda x: type(x) is tuple,
-  )
-  return TrainState(
-    jnp.int32(seed), tree(), tree(), {"mu": tree()}, jnp.array([1, seed], jnp.uint32)
-  )
-
-
-ABSTRACT = store_lib.abstract_state(lambda: state(0))
-
-
-def equal(one, other) -> bool:
-  leaves = jax.tree.map(
-    lambda a, b: a.dtype == b.dtype and bool((a == b).all()), one, other
-  )
-  return all(jax.tree.leaves(leaves))
+from tests.checkpoint.states import ABSTRACT, equal, options, state
+from unijax.checkpoint import integrity, rundir
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.store import Store
 
 
 @pytest.fixture
 def workdir(tmp_path):
   """A run directory with steps 2, 3 and 5; at most three are kept."""
-  store = Store(tmp_path, keep=3)
+  store = Store(tmp_path, options(keep=3))
   for step in (1, 2, 3, 5):
     store.save(state(step), step)
   store.wait()
   assert store.steps() == [2, 3, 5]
   store.close()
-  store_lib.write_config(tmp_path, small.config(), {"versions": {"x": "1"}})
+  rundir.write_config(tmp_path, small.config(), {"versions": {"x": "1"}})
   return tmp_path
 
 
@@ -62,7 +38,7 @@ def test_what_is_saved_comes_back(workdir):
 def test_reading_changes_nothing(workdir):
   (workdir / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir()
   before = sorted(workdir.rglob("*"))
-  store = Store(workdir, keep=1, read_only=True)
+  store = Store(workdir, options(keep=1), read_only=True)
   store.restore(ABSTRACT)
   store.close()
   assert sorted(workdir.rglob("*")) == before
@@ -84,29 +60,25 @@ def test_what_is_not_there(workdir, tmp_path):
   empty.close()
 
 
-def test_a_state_of_another_shape_is_refused(workdir):
+def test_a_state_of_another_shape_is_refused_and_nothing_is_touched(workdir):
   wider = ABSTRACT.replace(
-    params={**ABSTRACT.params, "a": jax.ShapeDtypeStruct((3, 5), jnp.float32)}
+    params={**ABSTRACT.params, "a": jax.ShapeDtypeStruct((4, 9), jnp.float32)}
   )
   longer = ABSTRACT.replace(params={**ABSTRACT.params, "d": ABSTRACT.params["a"]})
-  store = Store(workdir, read_only=True)
-  for abstract in (wider, longer):
-    with pytest.raises(CheckpointError, match=r"checkpoints/5 cannot be read: "):
+  halved = ABSTRACT.replace(step=jax.ShapeDtypeStruct((), jnp.int16))
+  store = Store(workdir, options())
+  before = sorted(workdir.rglob("*"))
+  for abstract, line in (
+    (wider, r"params.a: float32\[4, 8\] there, float32\[4, 9\] here"),
+    (longer, r"params.d: nothing there, float32\[4, 8\] here"),
+    (halved, r"step: int32\[\] there, int16\[\] here"),
+  ):
+    with pytest.raises(
+      CheckpointError, match=f"5 is whole, but does not fit .*\n  {line}"
+    ):
       store.restore(abstract)
   store.close()
-
-
-def test_a_truncated_file_is_named_and_earlier_steps_still_work(workdir):
-  files = [p for p in (workdir / "checkpoints" / "5").rglob("*") if p.is_file()]
-  largest = max(files, key=lambda p: p.stat().st_size)
-  largest.write_bytes(largest.read_bytes()[:20])
-  store = Store(workdir, read_only=True)
-  with pytest.raises(
-    CheckpointError, match=r"checkpoints/5 cannot be read.*\[2, 3, 5\]"
-  ):
-    store.restore(ABSTRACT)
-  assert equal(store.restore(ABSTRACT, 3), state(3))
-  store.close()
+  assert sorted(workdir.rglob("*")) == before
 
 
 def test_saving_where_nothing_can_be_written(tmp_path):
@@ -116,7 +88,7 @@ def test_saving_where_nothing_can_be_written(tmp_path):
 
 
 def test_config_json_is_enough_to_run_again(workdir):
-  assert store_lib.read_config(workdir) == small.config()
+  assert rundir.read_config(workdir) == small.config()
   content = json.loads((workdir / "config.json").read_text())
   assert content["versions"] == {"x": "1"}
   assert not list(workdir.glob("*.tmp"))
@@ -124,17 +96,21 @@ def test_config_json_is_enough_to_run_again(workdir):
 
 def test_only_knobs_that_decide_no_number_may_change(workdir):
   c = small.config()
-  store_lib.check_same_run(workdir, c)
-  free = dict(log_every=3, eval_every=3, sample_every=3, checkpoint_every=3)
-  free = dataclasses.replace(c.train, keep_checkpoints=9, **free)
+  rundir.check_same_run(workdir, c)
+  free = dataclasses.replace(c.train, log_every=3, eval_every=3, sample_every=3)
   sample = dataclasses.replace(c.sample, steps=99, guidance=9.0)
-  store_lib.check_same_run(workdir, dataclasses.replace(c, train=free, sample=sample))
+  same = dataclasses.replace(
+    c, train=free, sample=sample, checkpoint=options(keep=9, every_steps=3)
+  )
+  rundir.check_same_run(workdir, same)
+  assert rundir.config_hash(same) == rundir.config_hash(c)
   other = dataclasses.replace(
     c, seed=1, train=dataclasses.replace(free, batch_size=3),
     model=dataclasses.replace(c.model, width=48),
   )  # fmt: skip
+  assert rundir.config_hash(other) != rundir.config_hash(c)
   with pytest.raises(CheckpointError) as error:
-    store_lib.check_same_run(workdir, other)
+    rundir.check_same_run(workdir, other)
   lines = [x.strip() for x in str(error.value).splitlines()[1:-1]]
   assert lines == ["model.width: 32 -> 48", "seed: 0 -> 1", "train.batch_size: 2 -> 3"]
 
@@ -143,3 +119,78 @@ def test_abstract_state_allocates_nothing_and_fits():
   assert all(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(ABSTRACT))
   shapes = jax.tree.map(np.shape, state(0))
   assert jax.tree.map(lambda x: x.shape, ABSTRACT) == shapes
+
+
+def test_a_manifest_says_what_was_saved(tmp_path):
+  about = {"config": "c", "plan": "p", "versions": {"jax": jax.__version__}}
+  store = Store(tmp_path, options(), about=about)
+  store.save(state(4), 4, {"held_out/text_nll": 2.5, "nothing": float("nan")})
+  store.close()
+  manifest = integrity.check_files(tmp_path / "checkpoints" / "4")
+  assert manifest.about == about and manifest.metrics == {"held_out/text_nll": 2.5}
+  named = integrity.named_leaves(state(4))
+  assert {n: (x.shape, x.dtype, x.prng) for n, x in manifest.leaves.items()} == {
+    n: integrity.stored_form(x) for n, x in named.items()
+  }
+  assert manifest.leaves["opt_state.key"].prng == "threefry2x32"
+  assert manifest.leaves["opt_state.none"].shape == (0, 3)
+
+
+def test_other_data_are_refused_and_nothing_is_touched(tmp_path):
+  store = Store(tmp_path, about={"plan": "one"})
+  store.save(state(4), 4)
+  store.close()
+  before = sorted(tmp_path.rglob("*"))
+  store = Store(tmp_path, about={"plan": "two"})
+  with pytest.raises(CheckpointError, match="packing plan of the data: one there, two"):
+    store.restore(ABSTRACT)
+  store.close()
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_state_may_be_given_away_while_it_is_written(tmp_path):
+  """The step after a save donates what is being saved."""
+  step = jax.jit(
+    lambda s: s.replace(
+      step=s.step + 1, params=jax.tree.map(lambda x: x * 1.5 + 1, s.params)
+    ),
+    donate_argnums=0,
+  )
+  now, copies, store = state(0), {}, Store(tmp_path)
+  now = now.replace(params={**now.params, "a": jax.numpy.ones((256, 1024))})
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), now
+  )
+  for number in range(6):
+    copies[number] = jax.tree.map(lambda x: x.copy(), now)
+    store.save(now, number)
+    now = step(now)
+  store.wait()
+  for number, copy in copies.items():  # and every digest holds
+    assert equal(store.restore(abstract, number), copy)
+  store.close()
+
+
+def test_a_save_that_failed_is_said_and_the_next_one_works(tmp_path, monkeypatch):
+  store = Store(tmp_path, options(), say=(said := []).append)
+  store.save(state(1), 1)
+  store.wait()
+
+  def full(folder):
+    raise OSError(28, "No space left on device")
+
+  with monkeypatch.context() as patched:
+    patched.setattr(integrity, "hash_files", full)
+    store.save(state(2), 2)
+    with pytest.raises(CheckpointError, match="could not save 2 under .*No space left"):
+      store.wait()
+  assert store.steps() == [1]
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["1"]
+  store.save(state(2), 2)  # the same step, tried again
+  store.wait()
+  assert store.steps() == [1, 2] and equal(store.restore(ABSTRACT), state(2))
+  with monkeypatch.context() as patched:
+    patched.setattr(integrity, "hash_files", full)
+    store.save(state(3), 3)
+    store.close()
+  assert said and "could not save 3" in said[-1]

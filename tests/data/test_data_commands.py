@@ -11,6 +11,8 @@ from unijax.config import ConfigError, from_config_dict
 from unijax.data import commands
 from unijax.data.document import DataError
 from unijax.data.emoji import EmojiOptions, EmojiSource
+from unijax.data.loader import Loader
+from unijax.data.plan_cache import PlanCache
 from unijax.data.records import RecordsOptions, RecordsSource, read_info
 
 
@@ -121,3 +123,25 @@ def test_inspect_says_what_is_missing(tmp_path):
     run("inspect", "--option", "a=1", config=config())
   with pytest.raises(DataError, match="--rows"):
     run("inspect", "--rows", 0, config=config())
+
+
+def test_plan_prints_what_rows_hold(tmp_path, capsys):
+  small = config(window=64, images_per_row=9)
+  result = run("plan", "--steps", 2, "--folder", tmp_path / "plan", config=small)
+  loader = Loader(small)
+  rows = [loader.rows.plan.sizes(r) for r in range(32)]
+  images = [sum(n for _, n in sizes) for sizes in rows]
+  assert result["rows"] == 32 and result["plan_hash"] == loader.plan_hash
+  assert result["documents"] == sum(map(len, rows)) > 64
+  assert result["images_a_row"] == {"mean": sum(images) / 32, "most": max(images)}
+  assert result["padding"] == round(loader.padding(1), 5)
+  assert result["documents_by_source"] == result["positions_by_source"]
+  assert result["documents_by_source"] == {"drawings": 1.0}
+  assert json.loads(json.dumps(result)) == result
+  text = capsys.readouterr().out
+  assert loader.plan_hash in text and "drawings" in text
+  assert ("more than 3%" in text) == (result["padding"] > 0.03)
+  kept = PlanCache(tmp_path / "plan", loader.plan_hash).read()
+  assert kept == loader.rows.plan.windows
+  with pytest.raises(DataError, match="--steps must be at least 1"):
+    run("plan", "--steps", 0, config=small)

@@ -2,10 +2,13 @@
 
 import functools
 import random
+import threading
 
 import pytest
 
-from unijax.data.plan import Plan, pack
+from unijax.data.document import DataError
+from unijax.data.plan import Plan, Windows, pack
+from unijax.data.plan_cache import NAME, PlanCache
 
 CAPACITY, MOST = 50, 5
 
@@ -96,5 +99,137 @@ def test_reading_on_measures_every_document_once_and_keeps_little():
   for i in range(120):
     made.documents(i)
   assert len(calls) == len(set(calls))
-  assert len(made._rows) <= 3
+  assert len(made._kept) <= 3
   assert 0 <= made.padding < 1
+
+
+def restored(known: Windows, calls: list, begin=lambda number, row: 0) -> Plan:
+  made = plan(calls=calls)
+  made.begin = begin
+  made.restore(known, "some file")
+  return made
+
+
+def test_a_far_row_measures_one_window_when_the_others_are_known():
+  first = plan()
+  first.documents(119)
+  calls = []
+  made = restored(first.windows, calls)
+  assert made.documents(119) == in_order()[119]
+  assert len(calls) == 16
+  assert made.planned == first.planned and made.padding == first.padding
+  assert [made.documents(i) for i in range(120)] == in_order()
+
+
+def test_windows_hold_as_long_as_the_mixture_begins_them_alike():
+  first = plan()
+  first.begin = lambda number, row: number**2
+  first.documents(119)
+  begun = []
+  begin = lambda number, row: begun.append((number, row)) or min(number, 2) ** 2  # noqa: E731
+  made = restored(first.windows, [], begin)
+  assert len(made.windows) == 3 and made.windows.marks == [0, 1, 4]
+  starts = [sum(first.windows.rows[:n]) for n in range(4)]
+  assert begun == list(enumerate(starts))
+
+
+@pytest.mark.parametrize("wrong", ["rows", "used"])
+def test_known_windows_that_are_not_so_are_found_when_read(wrong):
+  first = plan()
+  first.documents(119)
+  getattr(first.windows, wrong)[2] += 1
+  made = restored(first.windows, [])
+  made.documents(0)
+  with pytest.raises(DataError, match="window 2 .*from some file.*has changed"):
+    made.documents(sum(first.windows.rows[:2]))
+
+
+def test_padding_until_a_row_does_not_depend_on_what_is_planned():
+  made, shares = plan(), []
+  for row in range(120):
+    made.documents(row)
+    shares.append(made.padding_until(row))
+    assert shares[-1] == made.padding
+  assert [made.padding_until(row) for row in range(120)] == shares
+  assert len(set(shares)) == len(made.windows)
+  with pytest.raises(IndexError, match="not planned"):
+    made.padding_until(made.planned)
+  empty = sum(CAPACITY - sum(n for n, _ in made.sizes(r)) for r in range(made.planned))
+  assert made.padding == pytest.approx(empty / made.planned / CAPACITY)
+
+
+def test_sizes_are_those_of_the_documents_in_the_row():
+  made = plan()
+  for row in (0, 40, 3):
+    assert made.sizes(row) == [measure(n) for n in made.documents(row)]
+
+
+def test_a_failure_leaves_the_plan_usable():
+  made = plan()
+  good, made.measure = made.measure, lambda number: 1 / 0
+  with pytest.raises(ZeroDivisionError):
+    made.documents(5)
+  made.measure = good
+  assert made.documents(5) == in_order()[5]
+
+
+def test_reading_backwards_keeps_little():
+  made = plan()
+  for row in reversed(range(120)):
+    assert made.documents(row) == in_order()[row]
+  assert len(made._kept) <= 3
+
+
+def windows(count: int) -> Windows:
+  return Windows([7] * count, [300] * count, list(range(count)))
+
+
+def test_windows_on_disk(tmp_path, caplog):
+  folder = tmp_path / "deep" / "plan"
+  cache = PlanCache(folder, "one")
+  assert cache.read() == Windows()
+  cache.save(windows(2))  # a moment ago: not yet
+  assert not folder.exists()
+  cache.save(windows(3), now=True)
+  assert PlanCache(folder, "one").read() == windows(3)
+  assert [p.name for p in folder.iterdir()] == [NAME]
+  assert not caplog.records
+  assert PlanCache(folder, "two").read() == Windows()
+  assert "was made for another plan" in caplog.text
+
+
+def test_nothing_new_writes_nothing(tmp_path):
+  cache = PlanCache(tmp_path, "one")
+  cache.save(windows(3), now=True)
+  written = (tmp_path / NAME).stat().st_mtime_ns
+  again = PlanCache(tmp_path, "one")
+  again.read()
+  again.save(windows(3), now=True)
+  assert (tmp_path / NAME).stat().st_mtime_ns == written
+  again.forget()
+  again.save(windows(2), now=True)
+  assert PlanCache(tmp_path, "one").read() == windows(2)
+
+
+def test_many_writers_leave_a_whole_file(tmp_path):
+  def write(count):
+    PlanCache(tmp_path, "one").save(windows(count), now=True)
+
+  threads = [threading.Thread(target=write, args=(n,)) for n in range(1, 17)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  read = PlanCache(tmp_path, "one").read()
+  assert read == windows(len(read)) and len(read) > 0
+  assert [p.name for p in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+  (tmp_path / "file").write_text("in the way")
+  cache = PlanCache(tmp_path / "file", "one")
+  cache.save(windows(3), now=True)
+  assert "cannot be written" in caplog.text
+  (tmp_path / "file").unlink()
+  cache.save(windows(3), now=True)
+  assert PlanCache(tmp_path / "file", "one").read() == windows(3)

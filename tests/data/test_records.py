@@ -232,7 +232,9 @@ def test_missing_and_cut_files_are_found_at_once(tmp_path):
   [
     (None, "no prepared data.*unijax data prepare"),
     ("{ cut", "no prepared data"),
-    ('{"version": 99}', "version 99, this program reads 1"),
+    ('{"version": 99}', "version 99, this program reads 2"),
+    ('{"version": 2}', "info.json has changed"),
+    ("[2]", "no prepared data"),
   ],
 )
 def test_a_folder_that_is_no_prepared_data_is_named(tmp_path, content, message):
@@ -243,9 +245,41 @@ def test_a_folder_that_is_no_prepared_data_is_named(tmp_path, content, message):
 
 
 def test_records_of_another_program_are_refused():
-  for record in (b"", b"junk", b"\xc1", records.msgpack.packb({"v": 2, "parts": []})):
+  for record in (
+    b"",
+    b"junk",
+    records.msgpack.packb({"v": 2, "parts": []}) + 16 * b"x",
+  ):
+    with pytest.raises(DataError, match="file x: changed record: .*prepare"):
+      records.unpack(record, 0, "file x")
+  for content in (b"\xc1", records.msgpack.packb({"v": 1, "parts": []}), b"\x07"):
+    record = content + records._digest(content, 0, "")
     with pytest.raises(DataError, match="file x: no document of this program"):
       records.unpack(record, 0, "file x")
+
+
+def test_a_record_belongs_to_its_place_and_its_folder():
+  record = records.pack(Numbered(1)[0], 3, "source a")
+  assert plain(records.unpack(record, 0, "x", 3, "source a")) == plain(Numbered(1)[0])
+  for number, origin in ((4, "source a"), (3, "source b")):
+    with pytest.raises(DataError, match="x: changed record"):
+      records.unpack(record, 0, "x", number, origin)
+
+
+def test_changed_info_and_lengths_are_found(tmp_path):
+  prepare(Numbered(10), str(tmp_path / "out"))
+  options = RecordsOptions(str(tmp_path / "out"))
+  for name, old, new in (
+    ("info.json", b'"documents": 10', b'"documents": 11'),
+    ("lengths.npz", b"group", b"grouq"),
+  ):
+    path = tmp_path / "out" / name
+    content = path.read_bytes()
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match=f"{name} has changed since it was written"):
+      RecordsSource(options)
+    path.write_bytes(content)
+  assert len(RecordsSource(options)) > 0
 
 
 def test_pictures_of_another_size_are_refused(tmp_path):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from tests import small
+from unijax.config import SourceConfig
 from unijax.data import rows
 from unijax.data.document import DataError, Document, Image, Text, Turn
+from unijax.data.sources import make_source
 from unijax.types import Batch
 
 USER, ASSISTANT = Turn("user"), Turn("assistant")
@@ -210,6 +212,30 @@ def test_what_does_not_fit_says_what_to_do():
   big = Document((small.image(1, size=8),), id=0)
   with pytest.raises(DataError, match=r"noise 1: 8x8 px, but data.image_size is 4"):
     builder.layout(big)
+
+
+@pytest.mark.parametrize("token", ["add", "token"])
+def test_measuring_is_the_size_of_the_layout(token):
+  c = small.config(
+    model__time_injection=token, data__caption_dropout=0.5, data__image_size=32,
+    data__patch_size=8,
+  )  # fmt: skip
+  sources = {
+    "scenes": {"tasks": dict.fromkeys(["draw", "describe", "ask", "edit", "multi"], 1)},
+    "emoji": {},
+    "corpus": {},
+  }
+  builder = small.builder(c)
+  for kind, options in sources.items():
+    for chat in (True, False) if kind != "corpus" else (True,):
+      chosen = {**options, "chat": chat} if kind != "corpus" else options
+      source = make_source(SourceConfig(kind, kind, 1.0, chosen), 32)
+      for i in range(60):
+        layout = builder.layout(source[i], key=i)
+        assert builder.measure(source[i], key=i) == (len(layout), len(layout.images))
+  wrong = Document((small.image(1, size=6),), id=0)
+  with pytest.raises(DataError, match="6x6 px, but data.image_size is 32"):
+    builder.measure(wrong)
 
 
 def test_a_part_is_a_layout_of_its_own():

@@ -51,17 +51,17 @@ def test_collectives_of_a_tpu_module(tpu):
 
 
 def test_cycles_are_summed_over_the_schedule(tpu):
-  estimate = cycles.estimate(hlo.schedule(tpu)[0])
+  found = cycles.estimate(hlo.schedule(tpu)[0])
   once = sum(
     i.cycles or 0
     for name in (tpu.entry, *(c for c in tpu.computations if "sunk" in c))
     for i in tpu.computations[name].instructions.values()
   )
   entry = sum(i.cycles or 0 for i in tpu.computations[tpu.entry].instructions.values())
-  assert estimate["total"] == entry + 6 * (once - entry) > 0
-  assert sum(estimate["by_opcode"].values()) == estimate["total"]
-  assert estimate["without_estimate"]["all-gather"] == 18
-  assert estimate["without_estimate"]["fusion all-reduce-scatter"] == 12
+  assert found["total"] == entry + 6 * (once - entry) > 0
+  assert sum(found["by_opcode"].values()) == found["total"]
+  assert found["without_estimate"]["all-gather"] == 18
+  assert found["without_estimate"]["fusion all-reduce-scatter"] == 12
 
 
 def test_metadata_of_kernels_may_span_lines():

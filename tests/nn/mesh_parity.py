@@ -20,7 +20,7 @@ RULES = {
   "act_heads": ("tensor",), "act_kv_heads": ("tensor",), "act_mlp": ("tensor",),
   "act_vocab": ("tensor",),
 }  # fmt: skip
-B, T, H, K = 2, 2 * layouts.T, 4, 64
+B, T, H, K = 2, 2 * layouts.T, 6, 64
 
 
 def mesh():
@@ -99,7 +99,7 @@ if __name__ == "__main__":
   assert len(jax.devices()) == 8
   errors = {
     "splash": attention("splash", 2),
-    "splash, one key head": attention("splash", 1),  # for two parts of `tensor`
+    "splash, odd key heads": attention("splash", 3),  # for two parts of `tensor`
     "model, dense": model("dense"),
     "model, splash": model("splash"),
   }

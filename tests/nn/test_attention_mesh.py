@@ -28,7 +28,7 @@ def errors():
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("case", ["splash", "splash, one key head", "tokamax"])
+@pytest.mark.parametrize("case", ["splash", "splash, odd key heads", "tokamax"])
 def test_the_mesh_changes_no_number(errors, case):
   if case not in errors:
     pytest.skip("tokamax is not installed")

@@ -1,6 +1,8 @@
 """Laws of the loop: hooks, refusals, interruption, and that a small model learns."""
 
+import logging
 import os
+import pathlib
 import signal
 
 import jax
@@ -8,14 +10,17 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.checkpoint import store as store_lib
-from unijax.checkpoint.store import CheckpointError, Store
+from unijax.checkpoint import rundir
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.store import Store
 from unijax.config import from_config_dict, to_dict
+from unijax.evals import held_out
 from unijax.infer.load import load_run
 from unijax.train import loop
 from unijax.train.interrupt import Interrupted
 from unijax.train.loop import Hook
 from unijax.train.metrics import read_metrics
+from unijax.train.run import open_run
 
 
 def changed(c, **knobs):
@@ -84,18 +89,18 @@ def test_options_that_json_writes_otherwise_are_still_the_same_config(tmp_path):
   values = to_dict(config())
   options = values["data"]["sources"]["scenes"]["options"]
   options["tasks"] = {"draw": 1.0, "ask": 2}
-  store_lib.write_config(tmp_path, from_config_dict(values), {})
+  rundir.write_config(tmp_path, from_config_dict(values), {})
   options["tasks"] = {"ask": 2.0, "draw": 1}
-  store_lib.check_same_run(tmp_path, from_config_dict(values))
+  rundir.check_same_run(tmp_path, from_config_dict(values))
   options["anything"] = (1, 2)  # a list in JSON
-  store_lib.write_config(tmp_path, from_config_dict(values), {})
-  store_lib.check_same_run(tmp_path, from_config_dict(values))
+  rundir.write_config(tmp_path, from_config_dict(values), {})
+  rundir.check_same_run(tmp_path, from_config_dict(values))
 
 
 @pytest.mark.parametrize("lost", ["params", "opt_state"])
 def test_what_is_not_finite_is_never_saved(tmp_path, lost):
   """The loss may look well, or not be looked at, while the weights are lost."""
-  c = config(train__log_every=100, train__checkpoint_every=1)
+  c = config(train__log_every=100, checkpoint__every_steps=2, guard__patience=1)
   state = small.functions(c).init()
   broken = jax.tree.map(
     lambda x: x * float("nan") if x.ndim else x, getattr(state, lost)
@@ -104,7 +109,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, lost):
   store.save(state.replace(step=state.step + 3, **{lost: broken}), 3)
   store.close()
   with pytest.raises(
-    FloatingPointError, match=r"(loss|param_norm) is nan at step 3: lower"
+    FloatingPointError, match=r"steps .* 3 to 3: (loss nan|.*param_norm nan)"
   ):
     loop.train(c, tmp_path)
   store = Store(tmp_path, read_only=True)
@@ -156,3 +161,79 @@ def test_a_small_model_learns_eight_documents_by_heart(tmp_path):
   text = np.mean([line["train/text_nll"] for line in last])
   image = np.mean([line["train/image_mse"] for line in last])
   assert text < 0.1 and image < 0.1, (text, image)  # both begin above 1.8
+
+
+def losses_on_held_out(run, state, step):
+  """What an evaluation does: other compiled functions, host arrays moved freely."""
+  figures = held_out.losses(run.config, run.functions.evaluate, state.ema_params, 1)
+  run.writer.scalars(step, figures, "held_out")
+
+
+def test_step_one_is_the_only_compilation(tmp_path):
+  """Fresh and resumed, with evaluations and checkpoints between the steps."""
+  c = config(checkpoint__every_steps=2)
+  hooks = [Hook(2, losses_on_held_out), Hook(3, press_ctrl_c)]
+  with pytest.raises(Interrupted):
+    loop.train(c, tmp_path, hooks)
+  counted = []
+  count = Hook(1, lambda run, state, step: counted.append(len(compiled.records)))
+  with Compiled() as compiled:
+    _, run = loop.train(c, tmp_path, [hooks[0], count])
+  assert run.functions.train._cache_size() == 1
+  assert run.functions.evaluate._cache_size() == 1
+  names = [r.getMessage() for r in compiled.records[counted[0] :]]
+  assert sum("train_step" in name for name in names) == 1, names
+  assert sum("eval_step" in name for name in names) == 1, names
+  assert counted[-1] == counted[-2], names  # at steps 5 and 6
+
+
+class Compiled(logging.Handler):
+  """While open, keeps a record of everything that JAX compiles."""
+
+  def __init__(self):
+    super().__init__()
+    self.records = []
+
+  def emit(self, record):
+    if record.getMessage().startswith("Compiling "):
+      self.records.append(record)
+
+  def __enter__(self):
+    self.context = jax.log_compiles()
+    self.context.__enter__()
+    logging.getLogger("jax").addHandler(self)
+    return self
+
+  def __exit__(self, *error):
+    logging.getLogger("jax").removeHandler(self)
+    self.context.__exit__(*error)
+
+
+def test_nothing_moves_to_the_device_unasked(tmp_path, monkeypatch):
+  """The batch is placed on purpose; were it not, the step would not take it."""
+  opened = open_run
+
+  def forgetful(*arguments):
+    run = opened(*arguments)
+    run.place = lambda batch: batch
+    return run
+
+  monkeypatch.setattr(loop, "open_run", forgetful)
+  with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+    loop.train(config(), tmp_path)
+
+
+def test_memory_is_flat(tmp_path):
+  """200 steps with metrics and evaluations: neither arrays nor bytes are left behind."""
+  seen = {}
+
+  def look(run, state, step):
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    seen[step] = len(jax.live_arrays()), pages * os.sysconf("SC_PAGE_SIZE")
+
+  c = config(train__steps=260, checkpoint__every_steps=1000, train__log_every=10)
+  loop.train(c, tmp_path, [Hook(50, losses_on_held_out), Hook(20, look)])
+  arrays = {step: n for step, (n, _) in seen.items()}
+  assert arrays[240] - arrays[60] < 20, arrays  # one left a step were 180
+  grown = seen[240][1] - seen[60][1]
+  assert grown < 24 * 2**20, grown  # a batch is 0.9 MB: 180 of them were 170 MB

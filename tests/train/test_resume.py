@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ runpy.run_module("unijax", run_name="__main__")
 
 
 def config():
-  return small.scenes(train__steps=STEPS, train__checkpoint_every=3)
+  return small.scenes(train__steps=STEPS, checkpoint__every_steps=3)
 
 
 def score(run, state, step):
@@ -65,7 +66,7 @@ def start(*words) -> subprocess.Popen:
 
 def wait_for(process, happened) -> None:
   """Polls until `happened()`; fails with the output of a process that ended before."""
-  deadline = time.monotonic() + 120
+  deadline = time.monotonic() + 600
   while not happened():
     if process.poll() is not None or time.monotonic() > deadline:
       process.kill()
@@ -112,34 +113,69 @@ def straight(tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+def saving(workdir: pathlib.Path) -> bool:
+  """Whether a checkpoint is being written, or was when its process was killed."""
+  return any(p.name.endswith(".tmp") for p in (workdir / "checkpoints").glob("*"))
+
+
+def kill(workdir, happened, delay: float) -> bool:
+  """Starts the run, and kills it some seconds after something has happened.
+
+  Returns:
+    False if it was done before.
+  """
+  process = start("-c", TRAIN, workdir)
+  wait_for(process, happened)
+  time.sleep(delay)
+  process.send_signal(signal.SIGKILL)
+  _, err = process.communicate()
+  assert process.returncode in (0, -signal.SIGKILL), err
+  return process.returncode != 0
+
+
 def test_killed_at_any_moment_and_resumed_is_the_same_run(straight, tmp_path):
-  rng = random.Random(0)
-
-  def lines():
-    return len(read_metrics(tmp_path))
-
-  def saving():  # a checkpoint is being written
-    return any("tmp" in p.name for p in (tmp_path / "checkpoints").glob("*"))
-
-  unfinished = False
-  moments = [lambda: lines() > 4, saving, lambda: lines() > 8]
-  for happened in moments:
-    process = start("-c", TRAIN, tmp_path)
-    wait_for(process, happened)
-    time.sleep(rng.uniform(0, 0.1) if happened is not saving else 0)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    unfinished |= saving()
+  rng, unfinished = random.Random(0), False
+  lines = lambda: len(read_metrics(tmp_path))
+  writes = lambda: saving(tmp_path)
+  for happened in (lambda: lines() > 4, writes, lambda: lines() > 8):
+    assert kill(tmp_path, happened, 0 if happened is writes else rng.uniform(0, 0.1))
+    unfinished |= saving(tmp_path)
   assert unfinished, "no process was killed while it wrote a checkpoint"
   loop.train(config(), tmp_path, [SCORE])
   assert_same_run(straight, tmp_path)
 
 
-def config_file(folder: pathlib.Path, **train) -> pathlib.Path:
+@pytest.mark.slow
+def test_killed_twelve_times_and_resumed_is_the_same_run(straight, tmp_path):
+  """Every start but the last is killed: while it starts, trains, saves or resumes."""
+  rng, kills, unfinished = random.Random(1), 0, 0
+  metrics_file = tmp_path / "metrics.jsonl"
+  stamp = lambda: metrics_file.stat().st_mtime_ns if metrics_file.exists() else 0
+  while kills < 12:
+    before, word = stamp(), rng.choice(["start", "train", "save", "save"])
+    if saving(tmp_path):  # cut off; only a start sweeps it away
+      word = rng.choice(["start", "train"])
+    happened, most = {
+      "start": (lambda: True, 5.0),
+      "train": (lambda before=before: stamp() != before, 0.6),
+      "save": (lambda: saving(tmp_path), 0.03),
+    }[word]
+    kills += kill(tmp_path, happened, rng.uniform(0, most))
+    unfinished += word == "save" and saving(tmp_path)
+    for step in (STEPS, STEPS - 3):  # so that there is enough left to die in
+      shutil.rmtree(tmp_path / "checkpoints" / str(step), ignore_errors=True)
+  assert unfinished > 1, "too few were killed while they wrote a checkpoint"
+  process = start("-c", TRAIN, tmp_path)
+  out, err = process.communicate(timeout=600)
+  assert process.returncode == 0, (out, err)
+  assert_same_run(straight, tmp_path)
+
+
+def config_file(folder: pathlib.Path, **sections) -> pathlib.Path:
   """Writes the config as a file that the command line reads."""
   values = to_dict(config())
-  values["train"].update(train)
+  for name, knobs in sections.items():
+    values[name].update(knobs)
   path = folder / "config.py"
   path.write_text(
     "from ml_collections import ConfigDict\n"
@@ -151,7 +187,7 @@ def config_file(folder: pathlib.Path, **train) -> pathlib.Path:
 def test_ctrl_c_in_a_terminal(tmp_path):
   """Saves, says how to go on, exits with 130."""
   workdir = tmp_path / "run"
-  file = config_file(tmp_path, steps=100_000)
+  file = config_file(tmp_path, train={"steps": 100_000})
   process = start(
     "-m", "unijax", "train", f"--config={file}", f"--workdir={workdir}"
   )  # fmt: skip
@@ -172,7 +208,7 @@ def test_ctrl_c_in_a_terminal(tmp_path):
 
 def test_a_full_disk_says_so_and_leaves_the_last_checkpoint(straight, tmp_path):
   workdir = tmp_path / "run"
-  file = config_file(tmp_path, checkpoint_every=2)
+  file = config_file(tmp_path, checkpoint={"every_steps": 2})
 
   def at_step_4(run, state, step):
     os.kill(os.getpid(), signal.SIGINT)

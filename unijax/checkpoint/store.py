@@ -1,125 +1,194 @@
-"""Checkpoints: the one file that knows Orbax.
+"""Checkpoints on disk.
 
-A run directory holds `config.json` (the resolved config), `metrics.jsonl` and
-`checkpoints/STEP/`. A checkpoint is the whole TrainState; since every batch is a
-function of its number, the step in it is also the position in the data.
+  checkpoints/12/manifest.json     what was saved: digests, hashes, versions
+  checkpoints/12/state/            the arrays, as Orbax writes them
+  checkpoints/15.tmp/              being written
+  checkpoints/9.damaged/           set aside; nothing reads it
+
+A checkpoint is the whole TrainState; since every batch is a function of its number, the
+step in it is also the position in the data. Arrays have dotted names, so that one can
+be read in part, and without the code of the model. A step is written beside its place
+and renamed into it, manifest and all, in one act of the file system.
 """
 
-import json
+import concurrent.futures
+import dataclasses
+import math
+import os
 import pathlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
-from unijax import config as config_lib
-from unijax.config import Config
+from unijax.checkpoint import integrity
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.integrity import Leaf, Manifest
+from unijax.checkpoint.policy import Policy
+from unijax.checkpoint.reader import Reader, stderr
+from unijax.config import CheckpointConfig
 from unijax.types import TrainState
 
-
-class CheckpointError(RuntimeError):
-  """A run directory or checkpoint cannot be used. Says which, and what to do."""
+FAILED = (OSError, ValueError, RuntimeError)  # what Orbax raises where it cannot write
 
 
-# Knobs that may change between runs of one directory: they shape no array and no
-# batch, only how long, how often or how something is measured.
-FREE = (
-  "sample.",
-  "eval.",
-  "data.threads",
-  "train.log_every",
-  "train.eval_every",
-  "train.sample_every",
-  "train.checkpoint_every",
-  "train.keep_checkpoints",
-)
-
-
-class Store:
-  """Checkpoints of one run directory.
+class Store(Reader):
+  """Checkpoints of one run directory, to save and to read.
 
   Args:
-    workdir: the run directory; created on the first save.
-    keep: number of latest checkpoints to keep.
+    workdir: the run directory; created on opening, unless read_only.
+    options: when to save and what to keep; None keeps everything.
     read_only: open an existing run only for reading.
+    about: what identifies the run, kept in every manifest; see `Reader`.
+    say: prints one sentence.
 
   Raises:
     CheckpointError: read_only and the directory holds no run, or it cannot be made.
   """
 
-  def __init__(self, workdir: str | pathlib.Path, keep: int = 2, read_only=False):
-    self.workdir = pathlib.Path(workdir).absolute()
-    if read_only and not (self.workdir / "config.json").is_file():
-      raise CheckpointError(
-        f"{workdir} holds no run (no config.json): "
-        "train one with `unijax train --config=... --workdir=...`"
-      )
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    options: CheckpointConfig | None = None,
+    read_only: bool = False,
+    about: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = stderr,
+  ):
+    super().__init__(workdir, read_only, about, say)
+    self._writing: concurrent.futures.Future | None = None
     try:
-      self.manager = self._manager(keep, read_only)
+      self._prepare()
     except OSError as error:
       raise self._failed("anything", error) from error
+    self.policy = None if options is None else Policy(options, self._best(options))
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
 
-  def _manager(self, keep: int, read_only: bool) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager(
-      self.workdir / "checkpoints",
-      options=ocp.CheckpointManagerOptions(
-        max_to_keep=None if read_only else keep,
-        create=not read_only,
-        read_only=read_only,
-        cleanup_tmp_directories=not read_only,
-        enable_async_checkpointing=not read_only,
-      ),
-    )
+  def _prepare(self) -> None:
+    """Makes the directory and removes what an interrupted save left."""
+    if self.read_only or jax.process_index():
+      return
+    self.root.mkdir(parents=True, exist_ok=True)
+    for path in self.root.iterdir():
+      if re.fullmatch(r"\d+(\.old)?\.tmp", path.name):
+        shutil.rmtree(path)
 
-  def steps(self) -> list[int]:
-    """Steps that have a complete checkpoint, in order."""
-    return sorted(self.manager.all_steps())
+  def _best(self, options: CheckpointConfig) -> float | None:
+    values = [m[options.best_metric] for m in self.metrics().values()
+              if options.best_metric in m]  # fmt: skip
+    if not values:
+      return None
+    return min(values) if options.best_mode == "min" else max(values)
 
-  def save(self, state: TrainState, step: int) -> None:
+  def due(self, step: int, metrics: Mapping[str, float] | None = None) -> bool:
+    """Whether the policy wants the state before `step`, with these metrics, saved."""
+    return self.policy is not None and self.policy.due(step, metrics or {})
+
+  def save(
+    self, state: TrainState, step: int, metrics: Mapping[str, float] | None = None
+  ) -> None:
     """Starts writing the state; returns once it is copied, before it is on disk.
 
+    A step that was saved or restored last is not written again. The digests are
+    started on the device here and fetched by the thread that writes.
+
+    Args:
+      state: any tree of arrays.
+      step: its name.
+      metrics: what was measured on this state.
+
     Raises:
-      CheckpointError: the disk is full or not writable; earlier steps stay intact.
+      CheckpointError: the disk is full or not writable, now or during the save
+        before; earlier steps stay intact.
     """
+    if step == self._last:
+      return
+    self._join()
+    metrics = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
+    leaves = integrity.named_leaves(state)
+    digests = {name: integrity.digest(x) for name, x in leaves.items()}
+    forms = {name: integrity.stored_form(x) for name, x in leaves.items()}
+    manifest = Manifest(step, time.time(), forms, {}, self.about, metrics)
+    data = {
+      name: jax.random.key_data(x) if integrity.is_key(x) else x
+      for name, x in leaves.items()
+      if x.size  # Orbax has no arrays without elements; the manifest says enough
+    }
+    temporary = self.folder(step).with_suffix(".tmp")
     try:
-      self.manager.save(step, args=ocp.args.StandardSave(state), force=True)
-    except (OSError, ValueError) as error:
+      if jax.process_index() == 0 and temporary.exists():
+        shutil.rmtree(temporary)
+      self._arrays.write(temporary / "state", data)
+    except FAILED as error:
       raise self._failed(step, error) from error
+    self._writing = self._thread.submit(self._finish, manifest, digests)
+    self._last = step
+    if self.policy is not None:
+      self.policy.saved(metrics)
+
+  def _finish(self, manifest: Manifest, digests: Mapping[str, jax.Array]) -> None:
+    """Completes a save: in the thread. The first process does it for all."""
+    self._arrays.wait()
+    if jax.process_index():
+      return
+    place = self.folder(manifest.step)
+    temporary = place.with_suffix(".tmp")
+    fetched = jax.device_get(dict(digests))
+    leaves = {
+      name: Leaf(*form, tuple(int(v) for v in fetched[name]))
+      for name, form in manifest.leaves.items()
+    }
+    files = integrity.hash_files(temporary)
+    integrity.write_manifest(
+      temporary, dataclasses.replace(manifest, leaves=leaves, files=files)
+    )
+    old = place.with_suffix(".old.tmp")
+    if place.exists():
+      place.rename(old)
+    temporary.rename(place)
+    _sync(self.root)
+    shutil.rmtree(old, ignore_errors=True)
+    if self.policy is not None:
+      for step in set(self.steps()) - self.policy.kept(self.metrics()):
+        shutil.rmtree(self.folder(step))
+
+  def first_whole(self, use, step=None):
+    """As of `Reader`, after what is being written."""
+    self.wait()
+    return super().first_whole(use, step)
 
   def wait(self) -> None:
     """Waits until all that was saved is on disk. Raises as `save` does."""
+    step = self._last if self._writing else None
+    self._join()
+    if step is not None and jax.process_count() > 1:
+      # The first process renames after the others are done.
+      multihost_utils.sync_global_devices(f"checkpoint {step}")
+
+  def _join(self) -> None:
+    if self._writing is None:
+      return
+    writing, step = self._writing, self._last
+    self._writing = None
     try:
-      self.manager.wait_until_finished()
-    except (OSError, ValueError) as error:
-      raise self._failed("the last step", error) from error
-
-  def restore(self, abstract: TrainState, step: int | None = None) -> TrainState:
-    """Reads a state into the shapes, dtypes and shardings of `abstract`.
-
-    Args:
-      abstract: tree of jax.ShapeDtypeStruct.
-      step: which; None is the latest.
-
-    Raises:
-      CheckpointError: no such checkpoint, or it does not fit `abstract`.
-    """
-    steps = self.steps()
-    if not steps or (step is not None and step not in steps):
-      have = f"it has steps {steps}" if steps else "it has none yet"
-      wanted = "a checkpoint" if step is None else f"step {step}"
-      raise CheckpointError(f"{self.workdir} has not {wanted}: {have}")
-    step = steps[-1] if step is None else step
-    try:
-      return self.manager.restore(step, args=ocp.args.StandardRestore(abstract))
-    except Exception as error:
-      raise CheckpointError(
-        f"checkpoint {self.workdir / 'checkpoints' / str(step)} cannot be read: "
-        f"{error}. Remove that directory to use an earlier step of {steps}"
-      ) from error
+      writing.result()
+    except FAILED as error:
+      self._last = None
+      self._arrays.reset()
+      shutil.rmtree(self.folder(step).with_suffix(".tmp"), ignore_errors=True)
+      raise self._failed(step, error) from error
 
   def close(self) -> None:
-    """Waits for writes and releases threads."""
-    self.manager.close()
+    """Waits for writes and releases threads; says so if a write had failed."""
+    try:
+      self._join()  # alone: another process may have gone
+    except CheckpointError as error:
+      self.say(str(error))
+    self._thread.shutdown()
+    super().close()
 
   def _failed(self, step, error) -> CheckpointError:
     return CheckpointError(
@@ -128,74 +197,10 @@ class Store:
     )
 
 
-def write_config(workdir: pathlib.Path, config: Config, extra: dict[str, Any]) -> None:
-  """Writes config.json, enough to run again: the resolved config and versions.
-
-  A tokenizer file is copied beside it, so that the run can be moved.
-  """
-  workdir.mkdir(parents=True, exist_ok=True)
-  if config.data.tokenizer != "bytes":
-    file = pathlib.Path(config.data.tokenizer)
-    (workdir / f"tokenizer{file.suffix}").write_bytes(file.read_bytes())
-  content = {"config": config_lib.to_dict(config), **extra}
-  temporary = workdir / "config.json.tmp"
-  temporary.write_text(json.dumps(content, indent=2) + "\n")
-  temporary.replace(workdir / "config.json")
-
-
-def read_config(workdir: str | pathlib.Path) -> Config:
-  """Returns the config of a run directory.
-
-  Raises:
-    CheckpointError: there is none.
-  """
-  path = pathlib.Path(workdir) / "config.json"
+def _sync(folder: pathlib.Path) -> None:
+  """Makes the names in a directory survive a power cut."""
+  number = os.open(folder, os.O_RDONLY)
   try:
-    content = json.loads(path.read_text())
-  except FileNotFoundError as error:
-    raise CheckpointError(
-      f"{workdir} holds no run (no config.json): "
-      "train one with `unijax train --config=... --workdir=...`"
-    ) from error
-  except json.JSONDecodeError as error:
-    raise CheckpointError(f"{path} is damaged: {error}") from error
-  return config_lib.from_config_dict(content["config"])
-
-
-def tokenizer_path(workdir: str | pathlib.Path, config: Config) -> str:
-  """Returns where the run's tokenizer is: its own copy, or 'bytes'."""
-  if config.data.tokenizer == "bytes":
-    return "bytes"
-  return str(
-    pathlib.Path(workdir) / f"tokenizer{pathlib.Path(config.data.tokenizer).suffix}"
-  )
-
-
-def check_same_run(workdir: pathlib.Path, config: Config) -> None:
-  """Refuses to resume a directory that was trained with another config.
-
-  Raises:
-    CheckpointError: showing every knob that differs.
-  """
-  if not (workdir / "config.json").is_file():
-    return
-  old = config_lib.to_dict(read_config(workdir))
-  new = json.loads(json.dumps(config_lib.to_dict(config)))  # as it would be read back
-  lines = [
-    line for line in config_lib.difference(old, new) if not line.startswith(FREE)
-  ]
-  if lines:
-    shown = "\n  ".join(lines)
-    raise CheckpointError(
-      f"{workdir} was trained with another config (old -> new):\n  {shown}\n"
-      "Use another --workdir, or the old values to resume it"
-    )
-
-
-def abstract_state(init) -> TrainState:
-  """Shapes, dtypes and placement of the state `init()` returns, without running it."""
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    jax.eval_shape(init),
-  )
+    os.fsync(number)
+  finally:
+    os.close(number)

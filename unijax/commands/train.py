@@ -2,16 +2,28 @@
 
 import time
 
+from unijax.checkpoint.start import Start
 from unijax.config import Config
 from unijax.evals import during
 from unijax.train import loop
 from unijax.train.metrics import read_metrics
+from unijax.train.skips import Rewind
 
 
-def run(config: Config, workdir: str) -> dict:
-  """Trains or resumes; returns the last losses and scores."""
+def run(
+  config: Config,
+  workdir: str,
+  begin: Start = Start(),  # noqa: B008 (frozen)
+  rewind: Rewind | None = None,
+  process_began: float | None = None,
+) -> dict:
+  """Trains or resumes; returns the last losses and scores.
+
+  The arguments are those of `unijax.train.loop.train`.
+  """
   began = time.monotonic()
-  _, finished = loop.train(config, workdir, during.hooks(config))
+  hooks = during.hooks(config)
+  _, finished = loop.train(config, workdir, hooks, begin, rewind, process_began)
   last: dict = {}
   for line in read_metrics(finished.workdir):
     last.update(line)

@@ -1,4 +1,4 @@
-"""The verbs `unijax data prepare`, `unijax data inspect`, `unijax data tokenizer`.
+"""The verbs `unijax data prepare`, `inspect`, `plan` and `tokenizer`.
 
 The command line calls `add_arguments` on its `data` parser and `run` on what was
 parsed; `run` returns what goes on the RESULT line.
@@ -13,7 +13,7 @@ import sys
 import time
 
 from unijax.config import Config, SourceConfig
-from unijax.data import picture, prepare, sources
+from unijax.data import picture, plan_command, prepare, sources
 from unijax.data.document import DataError
 
 
@@ -35,6 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       help="show rows as the model will read them",
       description="Builds rows exactly as training does and writes them as a picture: "
       "tokens, patches, images, documents and loss weights.",
+    )
+  )
+  plan_command.add_arguments(
+    verbs.add_parser(
+      "plan",
+      help="show how full rows are, what is in them, and the hash of the plan",
+      description="Packs documents into rows exactly as training does, without "
+      "reading pictures, and prints padding, images a row and the realised mixture.",
+      epilog="example: unijax data plan --config=configs/transfusion.py:tiny",
     )
   )
   add_tokenizer_arguments(
@@ -109,13 +118,15 @@ def add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config | None = None) -> dict:
   """Runs what `add_arguments` parsed; returns the RESULT.
 
-  `inspect` and `tokenizer` need a config. Raises DataError or ConfigError with
+  `inspect`, `plan` and `tokenizer` need a config. Raises DataError or ConfigError with
   what is wrong and how to mend it.
   """
   if args.data_verb == "prepare":
     return run_prepare(args)
   if config is None:
     raise DataError(f"data {args.data_verb}: give a config with --config=FILE")
+  if args.data_verb == "plan":
+    return plan_command.run(args, config)
   if args.data_verb == "tokenizer":
     return run_tokenizer(args, config)
   return run_inspect(args, config)

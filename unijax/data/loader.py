@@ -1,108 +1,26 @@
-"""Batches: batch t is a pure function of the config and t.
+"""Batches: batch t is a function of the config and t.
 
-grain mixes and shuffles the sources with random access, the plan packs documents
-into rows, and grain's threads build rows ahead of the training step. There is no
-iterator state: resuming at step t means starting to read at batch t.
+Sources are shuffled with random access and mixed, the plan packs documents into rows,
+and threads build rows ahead of the training step. There is no iterator state: resuming
+at step t means starting to read at batch t, and any part of a batch is built without
+the rest, so each process of a run reads only its own rows.
 """
 
-import threading
-from collections.abc import Iterator
+import os
+from collections.abc import Mapping
 
-import grain
-
-from unijax.config import Config
-from unijax.data import rows
-from unijax.data.document import DataError, Document
-from unijax.data.plan import Plan
-from unijax.data.rows import Layout, RowBuilder
+from unijax.config import Config, ConfigError, SourceConfig
+from unijax.data import ahead, hashing, mixture, rows
+from unijax.data.ahead import Ahead
+from unijax.data.document import DataError
+from unijax.data.mixture_history import History, Segment, reweigh
+from unijax.data.plan import VERSION
+from unijax.data.plan_cache import PlanCache
+from unijax.data.rows import RowBuilder
 from unijax.data.sources import Source, make_sources
+from unijax.data.stream import DocumentStream, RowSource
 from unijax.data.tokenizer import make_tokenizer
 from unijax.types import Batch
-
-ENDLESS = 2**40  # rows of a stream; grain wants a length, training sets the end
-
-
-class DocumentStream:
-  """An endless, random-access mixture: number -> document, in the same order always."""
-
-  def __init__(self, sources: list[tuple[Source, float]], seed: int):
-    used = [(s, w) for s, w in sources if w > 0]
-    self.sources = [s for s, _ in used]
-    parts = [
-      grain.MapDataset.source(_Numbered(s, number))
-      .seed(seed + number)
-      .shuffle()
-      .repeat()
-      for number, s in enumerate(self.sources)
-    ]
-    total = sum(w for _, w in used)
-    self.mixed = grain.MapDataset.mix(parts, weights=[w / total for _, w in used])
-
-  def __getitem__(self, number: int) -> tuple[Document, str]:
-    """Returns the document at this place of the stream and its source's name."""
-    source, document = self.mixed[number]
-    return document, self.sources[source].name
-
-
-class _Numbered:
-  """A source whose documents carry the number of the source."""
-
-  def __init__(self, source: Source, number: int):
-    self.source, self.number = source, number
-
-  def __len__(self):
-    return len(self.source)
-
-  def __getitem__(self, index):
-    return self.number, self.source[int(index)]
-
-
-class RowSource:
-  """Packed rows by number, for grain: each is a Batch of unbatched arrays."""
-
-  def __init__(self, stream: DocumentStream, builder: RowBuilder, config: Config):
-    self.stream, self.builder = stream, builder
-    self._lock = threading.Lock()  # planning is shared; building rows is parallel
-    self._measured: dict[int, Layout] = {}  # laid out by the plan, not yet in a row
-    data = config.data
-    self.plan = Plan(
-      self._measure, data.window, data.seq_len, data.images_per_row, config.seed
-    )
-
-  def __len__(self):
-    return ENDLESS
-
-  def __getitem__(self, row: int) -> Batch:
-    with self._lock:
-      numbers = self.plan.documents(int(row))
-      measured = [self._measured.pop(n, None) for n in numbers]
-    return self.builder.row(
-      [x or self.layout(n) for x, n in zip(measured, numbers, strict=True)]
-    )
-
-  def layout(self, number: int) -> Layout:
-    """Lays out one document of the stream."""
-    document, _ = self.stream[number]
-    return self.builder.layout(document, key=number)
-
-  def _measure(self, number: int) -> tuple[int, int]:
-    document, name = self.stream[number]
-    layout = self.builder.layout(document, key=number)
-    if len(layout) > self.builder.seq_len:
-      raise DataError(
-        f"source {name!r}: document {document.id} ({document.kind}) needs "
-        f"{len(layout)} positions, more than data.seq_len={self.builder.seq_len}: "
-        "raise data.seq_len or shorten the documents of this source"
-      )
-    if len(layout.images) > self.builder.images_per_row:
-      raise DataError(
-        f"source {name!r}: document {document.id} has {len(layout.images)} images, "
-        f"more than data.images_per_row={self.builder.images_per_row}: raise it"
-      )
-    if len(self._measured) > 4 * self.plan.window:  # rows were read out of order
-      self._measured.clear()
-    self._measured[number] = layout
-    return len(layout), len(layout.images)
 
 
 class Loader:
@@ -110,32 +28,161 @@ class Loader:
 
   Args:
     config: of the run.
-    held_out: read what training never sees, for held-out losses.
+    held_out: read what training never sees, for held-out losses; the weights of the
+      sources stay as at step 0.
+    folder: keeps the rows of planned windows, and weights that follow the losses;
+      beside the checkpoints, so that both go where they go. None keeps nothing.
 
   Attributes:
     builder: lays out documents (also those of prompts).
     rows: packed rows by number.
+    plan_hash: decides, with the recorded weights if any, all rows and their order.
+
+  Raises:
+    DataError: of a source, or a damaged record of weights.
   """
 
-  def __init__(self, config: Config, *, held_out: bool = False):
+  def __init__(
+    self,
+    config: Config,
+    *,
+    held_out: bool = False,
+    folder: str | os.PathLike | None = None,
+  ):
     self.config = config
     self.builder = RowBuilder(config, make_tokenizer(config.data.tokenizer))
     sources = make_sources(config, held_out=held_out)
-    self.stream = DocumentStream(sources, config.seed)
-    self.rows = RowSource(self.stream, self.builder, config)
+    entries = config.data.sources
+    kind = "constant" if held_out else config.data.mixture
+    used = [i for i, e in enumerate(entries) if e.weight > 0 or e.schedule]
+    if kind in ("constant", "loss"):
+      used = [i for i in used if entries[i].weight > 0]
+    self.entries = [entries[i] for i in used]
+    sources = [sources[i] for i in used]
+    self.plan_hash = self._hash([s for s, _ in sources], kind)
+    self.history = None
+    if kind == "loss":
+      self._check_delay()
+      first = [e.weight for e in self.entries]
+      self.history = History(first, self.plan_hash, folder)
+    stream = DocumentStream(sources, config.seed, self._mixture(kind))
+    cache = None if folder is None else PlanCache(folder, self.plan_hash)
+    self.stream = stream
+    self.rows = RowSource(stream, self.builder, config, cache)
 
-  def batch(self, step: int) -> Batch:
-    """Returns batch `step`, built in this thread."""
-    size = self.config.train.batch_size
-    return rows.stack([self.rows[step * size + i] for i in range(size)])
+  def batch(self, step: int, part: tuple[int, int] | range | None = None) -> Batch:
+    """Returns batch `step`, or a part of it as in `iterate`, built in this thread."""
+    first = step * self.config.train.batch_size
+    return rows.stack([self.rows[first + i] for i in self.part(part)])
 
-  def iterate(self, step: int) -> Iterator[Batch]:
-    """Yields batches from `step` on, read ahead by threads. Close it when done."""
+  def iterate(self, step: int, part: tuple[int, int] | range | None = None) -> Ahead:
+    """Yields batches from `step` on, read ahead by threads. Close it when done.
+
+    Args:
+      step: of the first batch.
+      part: rows of every batch to build: process (index, count) of equal parts in
+        order, or a range of rows of the batch; None is all of them. Together, parts
+        are the whole batch, bit for bit.
+
+    Raises:
+      ConfigError: parts that do not divide the batch, or a range outside of it.
+    """
+    part = self.part(part)
+    return Ahead(
+      lambda number: self.batch(number, part), step, self.config.data.threads,
+      on_close=lambda: self.rows.save(now=True),
+    )  # fmt: skip
+
+  def part(self, part: tuple[int, int] | range | None) -> range:
+    """Returns which rows of a batch a part is; see `iterate`."""
     size = self.config.train.batch_size
-    dataset = grain.MapDataset.source(self.rows)[step * size :]
-    dataset = dataset.batch(size, batch_fn=rows.stack)
-    threads = self.config.data.threads
-    options = grain.ReadOptions(
-      num_threads=threads, prefetch_buffer_size=max(4, 2 * threads)
-    )
-    return iter(dataset.to_iter_dataset(options))
+    if part is None:
+      return range(size)
+    if isinstance(part, range):
+      if not part or min(part) < 0 or max(part) >= size:
+        raise ConfigError(f"train.batch_size: {size} rows have no part {part}")
+      return part
+    index, count = part
+    if count < 1 or size % count or not 0 <= index < count:
+      raise ConfigError(
+        f"train.batch_size: {size} rows cannot be read as part {index} of {count} "
+        "processes: make it a multiple of their number"
+      )
+    return range(index * size // count, (index + 1) * size // count)
+
+  def padding(self, step: int) -> float:
+    """Returns the share of empty positions in the rows planned for steps up to `step`.
+
+    Whole windows count; the same number whatever was read ahead.
+    """
+    row = (step + 1) * self.config.train.batch_size - 1
+    return self.rows.plan_to(row).padding_until(row)
+
+  def reweigh(self, step: int, losses: Mapping[str, float]) -> tuple[float, ...]:
+    """Lets held-out losses choose the weights from `data.mixture_every` steps on.
+
+    What is recorded for this step or a later one stays: a resumed run changes nothing.
+
+    Args:
+      step: at which the losses were measured.
+      losses: by name of the source.
+
+    Returns:
+      The weights in force from then on.
+    """
+    data, history = self.config.data, self.history
+    first_row = (step + data.mixture_every) * self.config.train.batch_size
+    with self.rows.lock:
+      old = history.weights(first_row)
+      if history.has(step):
+        return old
+      if self.rows.plan.last_start >= first_row:
+        raise DataError(
+          f"mixture: row {first_row} was planned before step {step} chose its weights; "
+          "raise data.mixture_every"
+        )
+      measured = [float(losses[e.name]) for e in self.entries]
+      references = [e.reference for e in self.entries]
+      new = reweigh(old, measured, references, data.mixture_rate, data.mixture_floor)
+      history.add(Segment(step, first_row, new, tuple(measured)))
+    return new
+
+  def _mixture(self, kind: str):
+    if kind == "constant":
+      return None
+    if kind == "loss":
+      weights = self.history.weights
+    else:
+      size, linear = self.config.train.batch_size, kind == "linear"
+
+      def weights(row: int) -> list[float]:
+        return [e.weight_at(row // size, linear) for e in self.entries]
+
+    return mixture.Scheduled(weights, len(self.entries), self.config.data.window)
+
+  def _check_delay(self) -> None:
+    needed = ahead.depth(self.config.data.threads) + 1
+    if self.config.data.mixture_every <= needed:
+      raise ConfigError(
+        f"data.mixture_every: {self.config.data.mixture_every} must be more than the "
+        f"{needed} batches that data.threads={self.config.data.threads} read ahead"
+      )
+
+  def _hash(self, sources: list[Source], kind: str) -> str:
+    data, builder = self.config.data, self.builder
+    entries: list[SourceConfig] = self.entries
+    changes = []  # what decides how weights change
+    if kind != "constant":
+      changes = [kind, self.config.train.batch_size]
+    if kind == "loss":
+      changes += [data.mixture_every, data.mixture_rate, data.mixture_floor]
+    return hashing.stable_hash(
+      [
+        VERSION, self.config.seed, data.seq_len, data.images_per_row, data.window,
+        builder.tokenizer.signature, builder.grid, builder.time_token,
+        data.caption_dropout, changes,
+        [[s.signature, len(s), e.weight, e.schedule, e.reference]
+         for s, e in zip(sources, entries, strict=True)],
+      ],
+      digits=32,
+    )  # fmt: skip

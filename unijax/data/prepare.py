@@ -76,8 +76,9 @@ def prepare(
   identity = [source.signature, on_error, shard_documents, records.VERSION]
   shards = _resume(partial, identity)
   while (start := shards[-1].next if shards else 0) < len(source):
+    first = sum(shard.documents for shard in shards)
     shard = _write_shard(
-      source, start, partial, len(shards), shard_documents, on_error, progress
+      source, start, first, partial, len(shards), shard_documents, on_error, progress
     )
     _write_json(partial / _STATE / f"{len(shards):05}.json", dataclasses.asdict(shard))
     shards.append(shard)
@@ -85,6 +86,9 @@ def prepare(
     raise DataError(f"prepare: not one of {len(source)} documents could be read")
   info = _info(source, shards, described or {}, attribution)
   _write_lengths(partial / "lengths.npz", shards)
+  lengths = (partial / "lengths.npz").read_bytes()
+  info["lengths_sha256"] = hashlib.sha256(lengths).hexdigest()
+  info["digest"] = records.info_digest(info)
   _write_json(partial / "info.json", info)
   os.replace(partial, final)
   _sync(final.parent)
@@ -119,8 +123,10 @@ def _resume(partial: pathlib.Path, identity: list) -> list[_Shard]:
   return shards
 
 
-def _write_shard(source, start, folder, number, count, on_error, progress) -> _Shard:
-  """Writes the next `count` readable documents from `start` on."""
+def _write_shard(
+  source, start, first, folder, number, count, on_error, progress
+) -> _Shard:
+  """Writes the next `count` readable documents from `start` on; `first` are written."""
   from array_record.python import array_record_module
 
   path = folder / records.shard_name(number)
@@ -132,7 +138,7 @@ def _write_shard(source, start, folder, number, count, on_error, progress) -> _S
       index, shard.next = shard.next, shard.next + 1
       try:
         document = records.with_pixels(source[index])
-        record = records.pack(document)
+        record = records.pack(document, first + shard.documents, source.signature)
       except DataError as error:
         if on_error == "fail":
           raise

@@ -5,10 +5,13 @@ A prepared folder holds
   documents-00000.array_record ...  one msgpack record per document (`pack`), in order
   lengths.npz   of N documents: text_bytes [N] and images [N] int32, group [N] uint64;
                 of all M pictures in order: sizes [M, 2] int32, height and width
-  info.json     what it was made from, its shards with their hashes, what was left out
+  info.json     what it was made from, its shards with their hashes, what was left out,
+                the hash of lengths.npz, and a digest of all this
 
-Pictures are stored as PNG, so a document reads back exactly as it was written. Riegeli
-keeps a hash of every chunk: a damaged record is an error, never another picture.
+Pictures are stored as PNG, so a document reads back exactly as it was written. A record
+ends in a BLAKE2b digest of its bytes, its number and the source it was made from: a
+changed record, or one from another place or folder, is an error and never another
+picture, whatever the container finds.
 Documents of one group show the same first picture (or say the same, without one) and
 always fall on the same side of a split.
 """
@@ -16,6 +19,7 @@ always fall on the same side of a split.
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -28,7 +32,8 @@ from unijax.data import hashing, images, splits
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.images import BadItem
 
-VERSION = 1
+VERSION = 2
+DIGEST = 16  # bytes of it at the end of a record
 OPTIONS = "group_size:1"  # every record is a chunk of its own: cheap random access
 
 
@@ -52,8 +57,14 @@ def with_pixels(document: Document) -> Document:
   return dataclasses.replace(document, parts=tuple(map(read, document.parts)))
 
 
-def pack(document: Document) -> bytes:
-  """Returns a document as the bytes of a record."""
+def pack(document: Document, number: int = 0, origin: str = "") -> bytes:
+  """Returns a document as the bytes of a record.
+
+  Args:
+    document: what to keep.
+    number: its place among the documents of the folder.
+    origin: signature of the source it was made from.
+  """
   parts = []
   for part in document.parts:
     if isinstance(part, Text):
@@ -69,7 +80,14 @@ def pack(document: Document) -> bytes:
           "name": part.name,
         }
       )
-  return msgpack.packb({"v": VERSION, "kind": document.kind, "parts": parts})
+  content = msgpack.packb({"v": VERSION, "kind": document.kind, "parts": parts})
+  return content + _digest(content, number, origin)
+
+
+def _digest(content: bytes, number: int, origin: str) -> bytes:
+  digest = hashlib.blake2b(f"{origin}\0{number}\0".encode(), digest_size=DIGEST)
+  digest.update(content)
+  return digest.digest()
 
 
 def group(document: Document) -> int:
@@ -83,13 +101,30 @@ def group(document: Document) -> int:
   return int.from_bytes(digest.digest(), "little")
 
 
-def unpack(record: bytes, id: int, name: str) -> Document:
+def unpack(
+  record: bytes, id: int, name: str, number: int = 0, origin: str = ""
+) -> Document:
   """Returns the document of a record; its pictures are decoded when asked for.
 
-  Raises DataError if the bytes are no record of this version.
+  Args:
+    record: bytes that `pack` made, with the same `number` and `origin`.
+    id: of the document in its source.
+    name: of the record, for messages.
+    number, origin: as in `pack`.
+
+  Raises:
+    DataError: the bytes have changed, or are no record of this version.
   """
+  content, digest = record[:-DIGEST], record[-DIGEST:]
+  if digest != _digest(content, number, origin):
+    raise BadItem(
+      name,
+      "changed record",
+      "its bytes do not match their digest",
+      "the file is damaged: prepare the data again",
+    )
   try:
-    content = msgpack.unpackb(record)
+    content = msgpack.unpackb(content)
     if content["v"] != VERSION:
       raise ValueError(f"version {content['v']}, this program reads {VERSION}")
     parts = tuple(_part(part, name) for part in content["parts"])
@@ -139,11 +174,12 @@ class RecordsSource:
   def __init__(self, options: RecordsOptions, name: str = "records"):
     self.options, self.name = options, name
     info = read_info(options.path)
+    self._origin = info["source"]["signature"]
     self._check_sizes(info)
     self._files = [os.path.join(options.path, s["file"]) for s in info["shards"]]
     self._starts = np.cumsum([0] + [s["documents"] for s in info["shards"]])
     self._check_files(info)
-    self._numbers = self._split(info["documents"])
+    self._numbers = self._split(info)
     wanted = options.num_documents
     if not 0 < (1 if wanted is None else wanted) <= len(self._numbers):
       raise DataError(
@@ -173,7 +209,7 @@ class RecordsSource:
     except (RuntimeError, IndexError, ValueError) as error:
       fix = "the file is damaged: prepare the data again"
       raise BadItem(name, "unreadable record", str(error), fix) from error
-    return unpack(record, index, name)
+    return unpack(record, index, name, number, self._origin)
 
   def __getstate__(self):
     # Open files stay behind: every process opens its own.
@@ -192,19 +228,24 @@ class RecordsSource:
         )
       return self._readers[shard]
 
-  def _split(self, documents: int) -> np.ndarray:
+  def _split(self, info: dict) -> np.ndarray:
     """Returns the numbers of the documents of this source's split."""
     split, held_out = self.options.split, self.options.held_out
     if split == "all":
-      return np.arange(documents)
-    path = os.path.join(self.options.path, "lengths.npz")
+      return np.arange(info["documents"])
+    path = pathlib.Path(self.options.path) / "lengths.npz"
     try:
-      with np.load(path) as lengths:  # NumPy refuses pickled objects by default
-        group = lengths["group"]
-    except (OSError, ValueError, KeyError) as error:
+      content = path.read_bytes()
+    except OSError as error:
       raise DataError(
         f"{self.name}: {path}: {error}; prepare the data again"
       ) from error
+    if hashlib.sha256(content).hexdigest() != info["lengths_sha256"]:
+      raise DataError(
+        f"{self.name}: {path} has changed since it was written: prepare the data again"
+      )
+    with np.load(io.BytesIO(content)) as lengths:
+      group = lengths["group"]
     return np.flatnonzero((group * 2.0**-64 < held_out) == (split == "held_out"))
 
   def _check_sizes(self, info: dict) -> None:
@@ -244,4 +285,14 @@ def read_info(path: str) -> dict:
       f"{path}: prepared in version {version}, this program reads {VERSION}: "
       "prepare the data again"
     )
+  if info.get("digest") != info_digest(info):
+    raise DataError(
+      f"{file} has changed since it was written: copy it or prepare the data again"
+    )
   return info
+
+
+def info_digest(info: dict) -> str:
+  """Returns the digest of all that info.json holds besides it."""
+  rest = {name: value for name, value in info.items() if name != "digest"}
+  return hashing.stable_hash(rest, 32)

@@ -134,6 +134,24 @@ class RowBuilder:
       result.add_tokens([special.eos], 1.0)
     return result
 
+  def measure(self, document: Document, key: int = 0) -> tuple[int, int]:
+    """Returns (positions, images) of `layout(document, key)` without laying it out.
+
+    Raises DataError as `layout` does.
+    """
+    positions, images, role = 2, 0, None  # BOS and EOS
+    for part in self._drop_caption(document.parts, key):
+      if isinstance(part, Text):
+        positions += len(self._encode(part.text))
+      elif isinstance(part, Image):
+        self._check_size(part)
+        images += 1
+        positions += self.grid**2 + 2 + self.time_token  # BOI and EOI
+      else:
+        positions += 1 + (role == "assistant")  # the end of what the model said
+        role = part.role
+    return positions, images
+
   def row(self, layouts: list[Layout]) -> Batch:
     """Packs layouts into one row: a Batch of unbatched arrays, pixels read.
 
@@ -199,12 +217,15 @@ class RowBuilder:
       p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
     )
 
-  def _add_image(self, x: Layout, image: Image, boi_weight: float):
+  def _check_size(self, image: Image):
     if (image.height, image.width) != (self.image_size, self.image_size):
       raise DataError(
         f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
         f"{self.image_size}: set the source's image_size to it"
       )
+
+  def _add_image(self, x: Layout, image: Image, boi_weight: float):
+    self._check_size(image)
     x.add_tokens([self.vocabulary.special.boi], boi_weight)
     self.add_span(x, image, self.noise_limit if image.context else 1.0)
 

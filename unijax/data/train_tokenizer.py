@@ -4,8 +4,8 @@ import pathlib
 
 from unijax.config import Config
 from unijax.data.document import DataError, Text
-from unijax.data.loader import DocumentStream
 from unijax.data.sources import make_sources
+from unijax.data.stream import DocumentStream
 
 
 def train_tokenizer(

@@ -3,27 +3,32 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 from PIL import Image as Picture
 
 from unijax.config import Config
 from unijax.data.sources import make_source
-from unijax.evals import held_out
+from unijax.evals import held_out, mixing
 from unijax.evals.scenes import SceneEvaluator, scene_options
 from unijax.infer import prompts
 from unijax.infer.generate import Generator
-from unijax.train.loop import Hook, Run
+from unijax.train.run import Hook, Run
 
 SHOWN = 8  # prompts of scenes in a sample grid
 EMOJI = 4  # prompts of emoji in a sample grid
 
 
 def hooks(config: Config) -> list[Hook]:
-  """The hooks of an ordinary training run."""
-  return [
-    Hook(config.train.eval_every, _losses),
-    Hook(config.train.sample_every, _Samples(config)),
-  ]
+  """The hooks of an ordinary training run.
+
+  A run of several processes draws no samples: its weights are in no one process. Sample
+  from its checkpoints with `unijax sample` or `unijax eval`.
+  """
+  measure = [*mixing.hooks(config), Hook(config.train.eval_every, _losses)]
+  if jax.process_count() > 1:
+    return measure
+  return [*measure, Hook(config.train.sample_every, _Samples(config))]
 
 
 def _losses(run: Run, state, step: int) -> None:

@@ -250,7 +250,7 @@ def _breakdown(result: Evaluation) -> Section | None:
 
 
 def _about(workdir: pathlib.Path, run: LoadedRun, result: Evaluation) -> Section:
-  from unijax.train.loop import versions
+  from unijax.train.run import versions
 
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   rates = throughput(workdir)

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from unijax.checkpoint import store as store_lib
+from unijax.checkpoint import rundir
 from unijax.checkpoint.store import Store
 from unijax.config import Config, SampleConfig
 from unijax.data.rows import RowBuilder
@@ -50,9 +50,9 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
   Raises:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
   """
-  config = store_lib.read_config(workdir)
+  config = rundir.read_config(workdir)
   # The run's own copy: the file it was trained with may have moved.
-  tokenizer = store_lib.tokenizer_path(workdir, config)
+  tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)
   config = dataclasses.replace(config, data=data)
   builder = RowBuilder(config, make_tokenizer(tokenizer))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 from jax.sharding import Mesh
 
+from unijax.checkpoint import fits
 from unijax.config import Config
 from unijax.nn.model import make_model
 from unijax.scale import rules
@@ -59,17 +60,14 @@ class StepFunctions:
       return jax.device_put(batch)
     return self.layout.globalise(batch)
 
+  def part(self) -> tuple[int, int] | None:
+    """Returns which part of a batch's rows this process reads; None is all."""
+    return None if self.layout is None else self.layout.part()
+
   def abstract_state(self) -> TrainState:
     """Shapes, dtypes and places of the state, without making it."""
-    shapes = self.init.eval_shape()
-    if self.layout is None:
-      one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-      places = jax.tree.map(lambda _: one, shapes)
-    else:
-      places = self.layout.state
-    return jax.tree.map(
-      lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places
-    )
+    places = self.layout.state if self.layout else None
+    return fits.abstract_state(self.init, places)
 
   def _names(self, config: Config):
     key = jax.eval_shape(jax.random.key, 0)

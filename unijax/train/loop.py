@@ -3,185 +3,238 @@
   hooks on the old state -> save -> next(data) -> step -> metrics of the step before
 
 The device never waits for the host: the metrics of a step are read while the next one
-runs. Interrupting saves the state and says how to resume.
+runs, and the host stays at most AHEAD steps before the device, so that a step that
+hangs is noticed and its time is its own. Ctrl-C and SIGTERM save the state; the same
+command resumes.
 """
 
+import collections
+import contextlib
 import dataclasses
 import pathlib
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import flax
 import jax
-import numpy as np
-import optax
-from clu import parameter_overview
 
-import unijax
-from unijax.checkpoint import store as store_lib
+from unijax.checkpoint import rundir
+from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.data.loader import Loader
 from unijax.scale.mesh import training_mesh
+from unijax.train import guards, skips
+from unijax.train.events import Events
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted, Interruptions
-from unijax.train.metrics import MetricWriter, to_scalars
-from unijax.train.progress import Progress, duration
+from unijax.train.metrics import to_scalars
+from unijax.train.progress import duration
+from unijax.train.run import Hook, Run, announce, open_run, versions
+from unijax.train.skips import Rewind
 from unijax.types import TrainState
 
-
-@dataclasses.dataclass
-class Run:
-  """What hooks may look at."""
-
-  config: Config
-  workdir: pathlib.Path
-  loader: Loader
-  functions: StepFunctions
-  writer: MetricWriter
-  progress: Progress
+AHEAD = 2  # steps that are dispatched and not known to be done
 
 
-@dataclasses.dataclass(frozen=True)
-class Hook:
-  """Something done every so many steps, before that step, and at the end."""
-
-  every: int
-  call: Callable[[Run, TrainState, int], None]
-
-
-def train(config: Config, workdir: str | pathlib.Path, hooks: Sequence[Hook] = ()):
+def train(
+  config: Config,
+  workdir: str | pathlib.Path,
+  hooks: Sequence[Hook] = (),
+  begin: Start = Start(),  # noqa: B008 (frozen)
+  rewind: Rewind | None = None,
+  began: float | None = None,
+):
   """Trains, or resumes, the run of a directory to config.train.steps.
+
+  Args:
+    config: of the run.
+    workdir: its directory.
+    hooks: what else to do, and when.
+    begin: what to begin with.
+    rewind: go back to an earlier checkpoint first, and leave batches out.
+    began: when the process started, by time.time(), for the account of time.
 
   Returns:
     (final TrainState, Run).
 
   Raises:
     CheckpointError: the directory holds a run of another config, or cannot be written.
-    Interrupted: Ctrl-C; the state was saved.
+    Diverged: too many steps in a row were refused.
+    Interrupted: Ctrl-C or SIGTERM (Preempted); the state was saved.
   """
   workdir = pathlib.Path(workdir).absolute()
-  store_lib.check_same_run(workdir, config)
-  loader = Loader(config)
+  events = Events(workdir, began)
+  rundir.check_same_run(workdir, config)
+  rewound = skips.rewind(workdir, rewind)
+  loader = Loader(config, folder=workdir / "plan")
   functions = StepFunctions(
     config, loader.builder.vocabulary.size, training_mesh(config)
   )
-  store = Store(workdir, config.train.keep_checkpoints)
+  about = {
+    "config": rundir.config_hash(config), "plan": loader.plan_hash,
+    "versions": versions(),
+  }  # fmt: skip
+  store = Store(workdir, config.checkpoint, about=about)
   try:
-    state = _first_state(store, functions)
+    abstract = functions.abstract_state()
+    state, origin = first_state(store, functions.init, abstract, begin)
     start = int(state.step)
-    store_lib.write_config(workdir, config, {"versions": versions()})
-    # What was measured at the last step, after training, belongs to a finished run.
-    first_new = start + (start >= config.train.steps)
-    writer = MetricWriter(workdir, first_new)
-    progress = Progress(config.train.steps, start)
-    run = Run(config, workdir, loader, functions, writer, progress)
-    _announce(run, state, start)
-    state = _loop(run, store, state, start, hooks)
+    run = open_run(config, workdir, loader, functions, events, start)
+    if rewound:
+      run.progress.say(rewound)
+    announce(run, state, start, origin)
+    if start < config.train.steps:
+      state = _watched(run, store, state, start, hooks)
     run.writer.close()
     return state, run
   finally:
     store.close()
 
 
-def versions() -> dict[str, str]:
-  """Versions that decide the numbers of a run."""
-  return {
-    "unijax": unijax.__version__, "python": platform.python_version(),
-    "jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__,
-    "platform": f"{jax.devices()[0].platform} x{jax.device_count()}",
-  }  # fmt: skip
-
-
-def _first_state(store: Store, functions: StepFunctions) -> TrainState:
-  if store.steps():
-    return store.restore(functions.abstract_state())
-  return functions.init()
-
-
-def _announce(run: Run, state: TrainState, start: int) -> None:
-  if start:
-    run.progress.say(f"resumed {run.workdir} at step {start}")
-    return
-  overview = parameter_overview.get_parameter_overview(
-    state.params, include_stats=False
-  )
-  (run.workdir / "parameters.txt").write_text(overview + "\n")
-  count = sum(x.size for x in jax.tree.leaves(state.params))
-  run.progress.say(
-    f"{count:,} parameters; rows of {run.config.data.seq_len} positions, "
-    f"{run.config.train.batch_size} a step; writing to {run.workdir}"
-  )
+def _watched(run: Run, store: Store, state, start: int, hooks) -> TrainState:
+  """The loop, with its beginning and end in the events."""
+  guard = dataclasses.asdict(run.config.guard)
+  run.events.start(start, guard=guard, skipped=run.skips.ranges)
+  reason = "done"
+  try:
+    return _loop(run, store, state, start, hooks)
+  except BaseException as error:
+    reason = type(error).__name__
+    raise
+  finally:
+    run.events.stop(reason)
 
 
 def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
-  config, progress = run.config, run.progress
-  batches = run.loader.iterate(start)
+  """The steps from `start` to the last; nothing moves to or from the device unasked."""
+  config, events, watchdog = run.config, run.events, run.watchdog
+  batches = run.skips.iterate(run.loader, start, run.functions.part())
+  running: collections.deque = collections.deque()  # losses of dispatched steps
   pending = None  # metrics of the step before, still on the device
-  try:
-    with Interruptions() as interruptions:
-      for step in range(start, config.train.steps):
+  with contextlib.ExitStack() as stack:
+    stack.callback(batches.close)
+    interruptions = stack.enter_context(Interruptions())
+    stack.enter_context(watchdog)
+    stack.enter_context(jax.transfer_guard("disallow"))
+    events.enter("other")
+    for step in range(start, config.train.steps):
+      stop = interruptions.reached(step)
+      if not stop:
         _call_hooks(hooks, run, state, step)
-        save_now = step > start and step % config.train.checkpoint_every == 0
-        if save_now or interruptions.asked:
-          # Or a resumed run would miss this line.
-          _write(run, step - 1, pending, check=True)
-          pending = None
-          if step not in store.steps():
-            store.save(state, step)
-        if interruptions.asked:
-          raise _interrupted(run, store, step)
-        began = time.monotonic()
-        batch = next(batches)
-        progress.wait(time.monotonic() - began)
+        stop = interruptions.asked  # while a hook ran
+      measured = run.writer.at(step)
+      save_now = step > start and store.due(step, measured)
+      if save_now or stop:
+        # Or a resumed run would miss this line.
+        _write(run, step - 1, pending, check=True)
+        pending = None
+        _save(run, store, state, step, measured)
+      if stop:
+        raise _interrupted(run, store, step, interruptions)
+      batch = _next(run, batches)
+      with _step_span(run, step, first=step == start):
         state, metrics = run.functions.train(state, run.functions.place(batch))
-        _write(run, step - 1, pending)
-        pending = metrics
-        if step == start:
-          jax.block_until_ready(state)
-          progress.say(
-            f"first step after {duration(time.monotonic() - progress.began)}"
-          )
-    if start < config.train.steps:
-      _write(run, config.train.steps - 1, pending)
-      _call_hooks(hooks, run, state, config.train.steps, last=True)
-      store.save(state, config.train.steps)
+        running.append(metrics["loss"].total)
+        if step == start or len(running) > AHEAD:
+          jax.block_until_ready(running.popleft())
+      watchdog.step_ended()
+      events.step = step + 1
+      _write(run, step - 1, pending)
+      pending = metrics
+      if step == start:
+        seconds = time.monotonic() - run.progress.began
+        run.progress.say(f"first step after {duration(seconds)}")
+        events.flush()  # init and compile, which are never done again
+    _write(run, config.train.steps - 1, pending)
+    _call_hooks(hooks, run, state, config.train.steps, last=True)
+    _save(run, store, state, config.train.steps, run.writer.at(config.train.steps))
+    with _unguarded(run, "checkpoint", "writing the last checkpoint"):
+      store.wait()
+  return state
+
+
+def _next(run: Run, batches):
+  """The next batch, and what waiting for it took."""
+  began = time.monotonic()
+  run.events.enter("data_wait")
+  run.watchdog.doing = "waiting for a batch"
+  run.number, batch = next(batches)
+  run.events.enter("other")
+  run.progress.wait(time.monotonic() - began)
+  return batch
+
+
+@contextlib.contextmanager
+def _step_span(run: Run, step: int, first: bool):
+  run.watchdog.doing = f"step {step} on the device"
+  with contextlib.ExitStack() as stack:
+    if first:
+      stack.enter_context(run.watchdog.long("compiling the first step"))
+    stack.enter_context(run.events.within("compile" if first else "step"))
+    yield
+
+
+def _save(run: Run, store: Store, state: TrainState, step: int, measured) -> None:
+  """Saves a step, with what was measured at it."""
+  with _unguarded(run, "checkpoint", f"saving step {step}"):
+    store.save(state, step, measured)
+  run.events.flush()
+
+
+def _interrupted(run: Run, store: Store, step: int, by: Interruptions) -> Interrupted:
+  with _unguarded(run, "checkpoint", "writing the last checkpoint"):
     store.wait()
-    return state
-  finally:
-    if hasattr(batches, "close"):
-      batches.close()
-
-
-def _interrupted(run: Run, store: Store, step: int) -> Interrupted:
-  store.wait()
-  return Interrupted(
+  return by.error(
     f"stopped at step {step} of {run.config.train.steps}, saved in {run.workdir}; "
     "the same command resumes"
   )
 
 
 def _call_hooks(hooks, run: Run, state: TrainState, step: int, last=False) -> None:
-  for hook in hooks:
-    if last or (step > 0 and step % hook.every == 0):
-      hook.call(run, state, step)
+  due = [h for h in hooks if last or (step > 0 and step % h.every == 0)]
+  if due:
+    with _unguarded(run, "evaluation", f"hooks at step {step}"):
+      for hook in due:
+        hook.call(run, state, step)
+
+
+@contextlib.contextmanager
+def _unguarded(run: Run, span: str, doing: str):
+  """What happens between steps: in its own time, and free to move arrays."""
+  with (
+    jax.transfer_guard("allow"), run.events.within(span), run.watchdog.long(doing)
+  ):  # fmt: skip
+    yield
 
 
 def _write(run: Run, step: int, metrics, check: bool = False) -> None:
-  """Writes what is due; `check` looks at the numbers even if they are not."""
+  """Writes what is due; `check` looks at the numbers even if they are not.
+
+  Raises:
+    Diverged: too many steps in a row were refused.
+  """
   if metrics is None:
     return
-  due = step % run.config.train.log_every == 0 or step == run.config.train.steps - 1
-  if not due and not check:
+  t, guard = run.config.train, run.config.guard
+  due = step % t.log_every == 0 or step == t.steps - 1
+  if not due and not check and step % guard.patience:
     return
-  scalars = to_scalars(metrics)
+  scalars = to_scalars(jax.device_get(metrics))
   if due:
+    batch = run.skips.batch(step)
     rates = run.progress.report(step + 1, scalars)
-    run.writer.scalars(step, {**scalars, **rates}, "train")
-  for name in ("loss", "grad_norm", "param_norm"):
-    if not np.isfinite(scalars[name]):
-      raise FloatingPointError(
-        f"{name} is {scalars[name]} at step {step}: lower optim.learning_rate or "
-        "raise optim.warmup_steps; the last good checkpoint is kept"
-      )
+    rates["padding"] = run.loader.padding(step)
+    run.writer.scalars(step, {**scalars, "batch": batch, **rates}, "train")
+    run.events.flush()
+    _tell_refused(run, step, scalars)
+  guards.check(guard, step, scalars, run.skips.batch)
+
+
+def _tell_refused(run: Run, step: int, scalars: dict[str, float]) -> None:
+  nonfinite, spikes = scalars["skipped_nonfinite"], scalars["skipped_spike"]
+  if nonfinite + spikes > run.refused:
+    run.refused = int(nonfinite + spikes)
+    run.progress.say(
+      f"step {step + 1}: {run.refused} steps refused so far, {nonfinite:.0f} not "
+      f"finite and {spikes:.0f} spikes"
+    )

@@ -39,9 +39,14 @@ class MetricWriter:
   Args:
     workdir: the run directory.
     step: the step resumed from; later lines of an earlier attempt are cut off.
+    silent: write no files, for all but the first process of a run.
   """
 
-  def __init__(self, workdir: pathlib.Path, step: int):
+  def __init__(self, workdir: pathlib.Path, step: int, silent: bool = False):
+    self._latest: tuple[int, dict[str, float]] = (-1, {})
+    self.board = self.file = None
+    if silent:
+      return
     from tensorboardX import SummaryWriter
 
     self.path = workdir / "metrics.jsonl"
@@ -57,19 +62,28 @@ class MetricWriter:
   def scalars(self, step: int, values: dict[str, float], prefix: str) -> None:
     """Writes `prefix/name: value` at a step; non-finite values become null in JSON."""
     named = {f"{prefix}/{k}": v for k, v in values.items()}
+    self._latest = (step, {**self.at(step), **named})
+    if self.file is None:
+      return
     finite = {k: v if math.isfinite(v) else None for k, v in named.items()}
     self.file.write(json.dumps({"step": step, **finite}) + "\n")
     for name, value in named.items():
       self.board.add_scalar(name, value, step)
 
+  def at(self, step: int) -> dict[str, float]:
+    """Returns what was written at a step, if nothing was written at another since."""
+    return dict(self._latest[1]) if self._latest[0] == step else {}
+
   def image(self, step: int, name: str, pixels: np.ndarray) -> None:
     """Writes a uint8 [h, w, 3] picture to TensorBoard."""
-    self.board.add_image(name, pixels, step, dataformats="HWC")
+    if self.board is not None:
+      self.board.add_image(name, pixels, step, dataformats="HWC")
 
   def close(self) -> None:
     """Flushes and closes both files."""
-    self.file.close()
-    self.board.close()
+    for file in (self.file, self.board):
+      if file is not None:
+        file.close()
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

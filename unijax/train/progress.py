@@ -11,10 +11,11 @@ class Progress:
     total: steps of the whole run.
     start: step this process began at.
     stream: where lines go; on a terminal the line is rewritten in place.
+    silent: print nothing, for all but the first process of a run.
   """
 
-  def __init__(self, total: int, start: int, stream=None):
-    self.total, self.start = total, start
+  def __init__(self, total: int, start: int, stream=None, silent: bool = False):
+    self.total, self.start, self.silent = total, start, silent
     self.stream = stream or sys.stderr
     self.live = self.stream.isatty()
     self.began = self.last = time.monotonic()
@@ -49,6 +50,8 @@ class Progress:
 
   def say(self, text: str, end: str = "\n") -> None:
     """Prints a line, clearing what a rewritten one left behind."""
+    if self.silent:
+      return
     self.stream.write((f"\r\x1b[K{text}" if self.live else text) + end)
     self.stream.flush()
 

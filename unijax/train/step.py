@@ -16,7 +16,7 @@ from unijax.config import Config
 from unijax.diffusion import process, schedules
 from unijax.nn import logical, masks
 from unijax.nn.model import Model
-from unijax.train import losses
+from unijax.train import guards, losses
 from unijax.train.losses import Sum
 from unijax.types import Batch, Inputs, TrainState
 
@@ -197,6 +197,7 @@ def init_state(config: Config, model: Model, optimizer) -> TrainState:
     ema_params=jax.tree.map(jnp.copy, params),
     opt_state=optimizer.init(params),
     key_data=jax.random.key_data(train_key),
+    guard=guards.init_guard(config.guard),
   )
 
 
@@ -219,7 +220,7 @@ def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
 def train_step(
   model: Model, config: Config, optimizer, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-  """One update. Pure; `functions` has the compiled form."""
+  """One update, or none where the guard refuses it. Pure; `functions` compiles it."""
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
   grads, metrics = gradients(state.params, model, config, batch, key)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -228,9 +229,14 @@ def train_step(
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
   ema = optax.incremental_update(params, state.ema_params, 1.0 - decay)
-  metrics["grad_norm"] = _average(Sum(optax.tree.norm(grads), jnp.ones(())))
-  metrics["param_norm"] = _average(Sum(optax.tree.norm(params), jnp.ones(())))
-  new = TrainState(state.step + 1, params, ema, opt_state, state.key_data)
+  norms = {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
+  ok, guard = guards.apply(config.guard, state.guard, metrics["loss"].total, **norms)
+  params, ema, opt_state = guards.select(
+    ok, (params, ema, opt_state), (state.params, state.ema_params, state.opt_state)
+  )
+  for name, value in {**norms, **guards.counts(guard)}.items():
+    metrics[name] = _average(Sum(value.astype(jnp.float32), jnp.ones(())))
+  new = TrainState(state.step + 1, params, ema, opt_state, state.key_data, guard)
   return new, metrics
 
 

@@ -1,0 +1,50 @@
+"""The hook through which held-out losses move the mixture."""
+
+import pytest
+
+from tests import small
+from tests.data.test_parts import SOURCES
+from unijax.data.loader import Loader
+from unijax.evals import during, mixing
+from unijax.train.loop import Run
+from unijax.train.metrics import MetricWriter, read_metrics
+from unijax.train.progress import Progress
+
+
+def config(**knobs):
+  return small.scenes(
+    data__mixture="loss", data__mixture_every=6, train__steps=20, **knobs,
+    data__sources={**SOURCES, "unused": {**SOURCES["short"], "weight": 0.0}},
+  )  # fmt: skip
+
+
+def test_losses_are_measured_recorded_and_in_force_later(tmp_path):
+  c = config()
+  (hook,) = mixing.hooks(c)
+  assert hook.every == 6 and hook in during.hooks(c)
+  functions, loader = small.functions(c), Loader(c, folder=tmp_path / "plan")
+  writer, progress = MetricWriter(tmp_path, 0), Progress(20, 0)
+  run = Run(c, tmp_path, loader, functions, writer, progress)
+  state = functions.init()
+  hook.call(run, state, 6)
+  hook.call(run, state, 6)  # a resumed run is there again
+  hook.call(run, state, 20)  # the end of training
+  writer.close()
+  (segment,) = loader.history.segments
+  assert (segment.step, segment.first_row) == (6, 24)
+  (line,) = read_metrics(tmp_path)
+  for name, weight, loss in zip(
+    ("long", "short"), segment.weights, segment.losses, strict=True
+  ):
+    assert line[f"mixture/weight_{name}"] == weight and loss > 0
+    assert line[f"mixture/loss_{name}"] == loss
+  assert sum(segment.weights) == pytest.approx(1.0)
+  # The one with the larger loss gained against the other.
+  gained = segment.weights[0] > 0.75
+  assert gained == (segment.losses[0] > segment.losses[1])
+  again = mixing.source_losses(c, functions.evaluate, state.ema_params)
+  assert tuple(again.values()) == segment.losses
+
+
+def test_other_mixtures_have_no_hook():
+  assert mixing.hooks(small.scenes()) == []

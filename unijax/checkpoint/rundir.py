@@ -1,0 +1,111 @@
+"""What a run directory says about itself: config.json and the tokenizer."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from unijax import config as config_lib
+from unijax.checkpoint.errors import CheckpointError
+from unijax.config import Config
+
+# Knobs that may change between runs of one directory: they shape no array and no
+# batch, only where, how long or how often something is done, or how it is measured.
+FREE = (
+  "sample.",
+  "eval.",
+  "checkpoint.",
+  "data.threads",
+  "train.log_every",
+  "train.eval_every",
+  "train.sample_every",
+  "guard.spike_factor",  # a person turns these when a run goes wrong
+  "guard.patience",
+  "guard.hang_seconds",
+  "guard.hang_exit",
+  "mesh.",  # and these when it goes on elsewhere: equal but for rounding
+  "model.attention",
+  "model.remat",
+  "model.scan_unroll",
+  "train.micro_batches",
+  "train.loss_chunks",
+)
+
+
+def write_config(workdir: pathlib.Path, config: Config, extra: dict[str, Any]) -> None:
+  """Writes config.json, enough to run again: the resolved config and versions.
+
+  A tokenizer file is copied beside it, so that the run can be moved.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  if config.data.tokenizer != "bytes":
+    file = pathlib.Path(config.data.tokenizer)
+    (workdir / f"tokenizer{file.suffix}").write_bytes(file.read_bytes())
+  content = {"config": config_lib.to_dict(config), **extra}
+  temporary = workdir / "config.json.tmp"
+  temporary.write_text(json.dumps(content, indent=2) + "\n")
+  temporary.replace(workdir / "config.json")
+
+
+def read_config(workdir: str | pathlib.Path) -> Config:
+  """Returns the config of a run directory.
+
+  Raises:
+    CheckpointError: there is none.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  try:
+    content = json.loads(path.read_text())
+  except FileNotFoundError as error:
+    raise CheckpointError(
+      f"{workdir} holds no run (no config.json): "
+      "train one with `unijax train --config=... --workdir=...`"
+    ) from error
+  except json.JSONDecodeError as error:
+    raise CheckpointError(f"{path} is damaged: {error}") from error
+  return config_lib.from_config_dict(content["config"])
+
+
+def tokenizer_path(workdir: str | pathlib.Path, config: Config) -> str:
+  """Returns where the run's tokenizer is: its own copy, or 'bytes'."""
+  if config.data.tokenizer == "bytes":
+    return "bytes"
+  return str(
+    pathlib.Path(workdir) / f"tokenizer{pathlib.Path(config.data.tokenizer).suffix}"
+  )
+
+
+def check_same_run(workdir: pathlib.Path, config: Config) -> None:
+  """Refuses to resume a directory that was trained with another config.
+
+  Raises:
+    CheckpointError: showing every knob that differs.
+  """
+  if not (workdir / "config.json").is_file():
+    return
+  old = config_lib.to_dict(read_config(workdir))
+  new = json.loads(json.dumps(config_lib.to_dict(config)))  # as it would be read back
+  lines = [
+    line for line in config_lib.difference(old, new) if not line.startswith(FREE)
+  ]
+  if lines:
+    shown = "\n  ".join(lines)
+    raise CheckpointError(
+      f"{workdir} was trained with another config (old -> new):\n  {shown}\n"
+      "Use another --workdir, or the old values to resume it"
+    )
+
+
+def config_hash(config: Config) -> str:
+  """A short hash of every knob that decides a number of the run."""
+  lines = _flat("", config_lib.to_dict(config))
+  text = "\n".join(line for line in lines if not line.startswith(FREE))
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _flat(path: str, value) -> list[str]:
+  """One line for every knob, in order of their names."""
+  if isinstance(value, Mapping):
+    return [x for k in sorted(value) for x in _flat(f"{path}.{k}", value[k])]
+  return [f"{path[1:]}: {json.dumps(value)}"]

@@ -1,0 +1,55 @@
+"""Writing .safetensors, the format other libraries read: a JSON header, then numbers.
+
+https://github.com/huggingface/safetensors#format
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+TYPES = {  # NumPy -> safetensors
+  "bool": "BOOL", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+  "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
+  "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
+  "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+}  # fmt: skip
+
+
+def write(
+  path: pathlib.Path,
+  forms: Mapping[str, tuple[tuple[int, ...], str]],
+  load: Callable[[], Iterable[tuple[str, np.ndarray]]],
+  about: Mapping[str, str],
+) -> int:
+  """Writes a file, an array at a time; returns its size in bytes.
+
+  Args:
+    path: is replaced once all is written.
+    forms: name -> (shape, NumPy dtype); every dtype is in `TYPES`.
+    load: yields (name, array) in the order of `forms`.
+    about: strings for the header.
+  """
+  header, end = {"__metadata__": dict(about)}, 0
+  for name, (shape, dtype) in forms.items():
+    begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * _width(dtype)
+    header[name] = {
+      "dtype": TYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]
+    }  # fmt: skip
+  text = json.dumps(header, separators=(",", ":")).encode()
+  text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+  temporary = path.with_name(path.name + ".tmp")
+  with temporary.open("wb") as file:
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, array in load():
+      file.write(np.ascontiguousarray(array).tobytes())
+    size = file.tell()
+  temporary.replace(path)
+  return size
+
+
+def _width(dtype: str) -> int:
+  """Bytes of an element; NumPy alone does not know bfloat16 by name."""
+  code = TYPES[dtype].split("_")[0].lstrip("BOLFIU")
+  return int(code) // 8 if code else 1
