@@ -56,6 +56,21 @@ def test_a_tpu_slice():
   assert "fits" in text and "bounds, not predictions" in text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "topology", ["cpu:4", pytest.param("v5e:2x2", marks=needs_libtpu)]
+)
+def test_two_slices_meet_over_the_slow_network(topology):
+  report, _ = golden.plan([*SMALL, f"--topology={topology}", "--slices=2"])
+  assert report["mesh"] == {"replica": 2, "fsdp": 4}
+  slow = [c for c in report["collectives"] if c["network"] == "DCN"]
+  assert slow and all("replica" in c["axis"] for c in slow)
+  fast = [c for c in report["collectives"] if c["network"] == "ICI"]
+  assert fast and all(c["axis"] == "fsdp" for c in fast)
+  # Every chip exchanges at least its part of the gradients.
+  assert sum(c["sent_bytes"] for c in slow) > 0.9 * report["memory_bytes"]["params"]
+
+
 @needs_libtpu
 @pytest.mark.slow
 def test_what_does_not_fit_says_what_would():
