@@ -114,7 +114,10 @@ def test_golden(path):
   report, _ = golden.plan(golden.arguments(path.stem))
   near = lambda x: pytest.approx(x, rel=0.02)
   assert report["fits"] == expected["fits"] and report["mesh"] == expected["mesh"]
-  assert report["memory_bytes"] == near(expected["memory_bytes"])
+  least = 0.002 * expected["memory_bytes"].get("total", 0)  # of small parts
+  assert report["memory_bytes"] == pytest.approx(
+    expected["memory_bytes"], rel=0.02, abs=least
+  )
   assert report["flops"]["model"] == near(expected["flops"]["model"])
   traffic = lambda r: {
     f"{c['kind']} {c['axis']} {c['network']} {what}": c[what]
