@@ -10,7 +10,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 TORCH ?= torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup test lint demo demo-long bench lock clean
+.PHONY: help setup test lint plan-golden demo demo-long bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,9 @@ test: lint ## ruff and the whole test suite
 lint: setup ## ruff: rules and formatting
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+plan-golden: setup ## compile the presets for pods and write what `unijax plan` says; hours
+	$(VENV)/bin/python -m tests.dryrun.golden $(GOLDEN)
 
 demo: setup ## train, test and sample a small model in minutes, and write its report
 	$(VENV)/bin/python -m unijax demo

@@ -2,9 +2,9 @@
 
 Exit codes: 0 done; 1 a failure inside unijax; 2 bad input or a diverged run, said in
 one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt verify`
-found damage. Training also ends with 75 after SIGTERM and saving, the same command
-goes on; 76 after a hang, where guard.hang_exit is set, the same command goes on; 130
-after Ctrl-C and saving.
+found damage; 4 a planned config does not fit its topology. Training also ends with 75
+after SIGTERM and saving, the same command goes on; 76 after a hang, where
+guard.hang_exit is set, the same command goes on; 130 after Ctrl-C and saving.
 """
 
 import argparse
@@ -22,6 +22,7 @@ EPILOG = """examples:
   unijax sample --workdir=runs/tiny --image=cat.png --prompt="what is this?"
   unijax sample --workdir=runs/tiny --interactive
   unijax eval --workdir=runs/tiny
+  unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
   unijax goodput runs/tiny
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
   unijax ckpt verify runs/tiny
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
   except Exception as error:
     sys.exit(_report_error(error))
   print("RESULT " + json.dumps(result), flush=True)
+  if result.get("fits") is False:
+    sys.exit(4)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,6 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_sample(verb)
   _add_eval(verb)
   _add_data(verb)
+  _add_plan(verb)
   _add_goodput(verb)
   _add_ckpt(verb)
   _add_demo(verb)
@@ -163,6 +167,13 @@ def _add_data(verb) -> None:
 
   sub = verb("data", _data, "Prepare data sets, and look at what a model is fed.")
   commands.add_arguments(sub)
+
+
+def _add_plan(verb) -> None:
+  from unijax.commands import plan
+
+  text = "Dry-run a config on a described pod: memory, network, floors."
+  plan.add_arguments(verb("plan", plan.run, text, plan.EPILOG))
 
 
 def _add_goodput(verb) -> None:

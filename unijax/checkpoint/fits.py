@@ -17,7 +17,8 @@ def abstract_state(init, shardings=None) -> TrainState:
     shardings: tree of jax.sharding.Sharding like the state, or a function from the
       tree of shapes to one; None is the first device.
   """
-  shapes = jax.eval_shape(init)
+  # A function bound to a mesh enters it only outside of tracing.
+  shapes = init.eval_shape() if hasattr(init, "eval_shape") else jax.eval_shape(init)
   if callable(shardings):
     shardings = shardings(shapes)
   if shardings is None:

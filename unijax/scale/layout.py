@@ -112,6 +112,10 @@ class _Bound:
     with self.layout.use():
       return self.function.lower(*args)
 
+  def eval_shape(self, *args):
+    with self.layout.use():
+      return self.function.eval_shape(*args)
+
   def __getattr__(self, name):
     return getattr(self.function, name)
 

@@ -1,0 +1,66 @@
+"""`unijax plan`: what a pod would do with a config, without the pod."""
+
+import argparse
+import json
+import pathlib
+
+EPILOG = """examples:
+  unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
+  unijax plan --config=configs/transfusion.py:7B --topology=v5e:16x16 --slices=2
+  unijax plan --config=configs/transfusion.py:tiny --topology=cpu:8 --json=plan.json
+  unijax plan --config=configs/transfusion.py:7B --topology=v5p:2x2x1 --sampling
+
+v5p:4x4x4 is 64 chips (Google Cloud's v5p-128 counts TensorCores); v5e and v6e are named
+by chips in both. Compiling takes from seconds to minutes. Exit code 4: does not fit.
+"""
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+  """The arguments of the verb, besides the config's."""
+  sub.add_argument(
+    "--topology", required=True, help="v5e:4x4, v6e:16x16, v5p:8x8x16, or cpu:8"
+  )
+  sub.add_argument("--slices", type=int, default=1, help="slices joined by DCN")
+  sub.add_argument(
+    "--search", type=int, default=3, metavar="N",
+    help="where it does not fit, compile up to N changes that might; default 3",
+  )  # fmt: skip
+  sub.add_argument(
+    "--sampling", action="store_true", help="prefill, decode and denoise on one chip"
+  )
+  sub.add_argument("--rows", type=int, default=1, help="prompts of --sampling")
+  sub.add_argument("--hlo", metavar="FILE", help="write the compiled step there")
+  sub.add_argument("--json", metavar="FILE", help="write everything there")
+
+
+def run(args, overrides: list[str]) -> dict:
+  """Prints the plan; the result is what the table says, without the longest parts."""
+  from unijax import config_file
+  from unijax.config import ConfigError
+  from unijax.dryrun import table, topology
+
+  config = config_file.load(overrides)
+  for option, least in (("search", 0), ("rows", 1)):
+    if getattr(args, option) < least:
+      given = f"--{option}={getattr(args, option)}"
+      raise ConfigError(f"{given}: must be at least {least}")
+  name = topology.parse(args.topology, args.slices)
+  topology.prepare(name)
+  if args.sampling:
+    from unijax.dryrun import sampling
+
+    report = sampling.plan(config, name, args.rows)
+    lines = table.sampling_lines(report)
+  else:
+    from unijax.dryrun import plan
+
+    report, text = plan.plan(config, name, args.search)
+    if args.hlo:
+      pathlib.Path(args.hlo).write_text(text)
+    lines = table.lines(report)
+  print("\n".join(lines), flush=True)
+  if args.json:
+    path = pathlib.Path(args.json)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+  return {"verb": "plan", **report}

@@ -1,0 +1,159 @@
+"""Model FLOPs of a training step, counted by hand from the config and real rows.
+
+Two FLOPs a multiply-add of matrix products and convolutions; norms, softmax and the
+optimizer are left out, as is usual (Chowdhery et al. 2022, appendix B). Attention
+counts only the keys that the interval mask shows. The backward pass costs twice the
+forward pass; what remat computes again is no model FLOP and is told apart.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from unijax.config import Config
+from unijax.nn import layers
+from unijax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """What rows hold, on average.
+
+  Attributes:
+    positions: a row, padding too; the compiled step computes them all.
+    tokens: positions that are no padding.
+    patches: positions of image patches.
+    images: a row.
+    visible: keys that the interval mask shows, summed over the queries of a row.
+    rows: read for these averages; 0 if they were not measured.
+  """
+
+  positions: float
+  tokens: float
+  patches: float
+  images: float
+  visible: float
+  rows: int
+
+  @property
+  def padding(self) -> float:
+    """Share of empty positions."""
+    return 1 - self.tokens / self.positions
+
+
+def measure(batch: Batch, image_mask: str) -> Layout:
+  """Averages over the rows of a batch."""
+  from unijax.nn import masks
+
+  segment, span = np.asarray(batch.segment_BT), np.asarray(batch.span_BT)
+  start, end = (np.asarray(x) for x in masks.intervals(span, segment, image_mask))
+  used = segment > 0
+  rows, positions = segment.shape
+  return Layout(
+    positions=positions,
+    tokens=used.sum() / rows,
+    patches=(np.asarray(batch.patch_BT) >= 0).sum() / rows,
+    images=(np.asarray(batch.patch_BT) == 0).sum() / rows,
+    visible=((end - start + 1) * used).sum(dtype=np.int64) / rows,
+    rows=rows,
+  )
+
+
+def everything(config: Config) -> Layout:
+  """What a dense step computes: every position, every slot, every key."""
+  T = config.data.seq_len
+  return Layout(T, T, T, config.data.images_per_row, T * T, 0)
+
+
+def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
+  """FLOPs of one row's forward pass, by part of the model."""
+  m = config.model
+  width, hidden = m.width, m.heads * m.head_dim
+  attention_maps = width * (2 * hidden + 2 * m.kv_heads * m.head_dim)
+  adaln = 8 * width**2 if m.time_injection == "adaln" else 0
+  parts = {
+    "attention_maps": m.depth * row.tokens * attention_maps,
+    "attention": m.depth * row.visible * 2 * hidden,
+    "mlp": m.depth * row.tokens * 3 * width * m.mlp_width,
+    "text_head": row.tokens * width * vocab,
+    "time": row.patches * (layers.TIME_FEATURES * width + width**2 + adaln),
+    "patches": _patches(config, row),
+  }
+  return {name: 2.0 * count for name, count in parts.items()}
+
+
+def _patches(config: Config, row: Layout) -> float:
+  """Multiply-adds of the patch codec both ways."""
+  m, channels = config.model, config.patch_channels
+  if m.patch_codec == "linear":
+    return row.patches * 2 * channels * m.width
+  return row.images * _unet(config)
+
+
+def _unet(config: Config) -> float:
+  """Multiply-adds of the U-Net on one image; mirrors `nn.patches.UNetPatches`.
+
+  Products of a kernel with the zeros around an image are not counted.
+  """
+  m, patch = config.model, config.data.patch_size
+  levels = patch.bit_length() - 1
+  widths = [m.unet_width * 2**i for i in range(levels + 1)]
+  pixel_channels = config.patch_channels // patch**2
+  sides = [config.grid * patch // 2**i for i in range(levels + 1)]
+  taps = [(3 * side - 2) ** 2 for side in sides]  # of a 3 x 3 kernel, over an image
+
+  def block(level, given):
+    w = widths[level]
+    skip = sides[level] ** 2 * given * w if given != w else 0
+    return taps[level] * (given * w + w * w) + skip + m.width * w
+
+  total = taps[0] * 2 * pixel_channels * widths[0]  # stem and leave
+  total += config.patches * 2 * widths[-1] * m.width  # enter and back
+  for level, w in enumerate(widths):
+    total += 2 * m.unet_blocks * block(level, w)
+    total += block(level, 2 * w) - block(level, w)  # the first block up takes the skip
+    if level < levels:
+      halved = (3 * sides[level + 1] - 1) ** 2  # stride 2 pads one side only
+      total += halved * w * widths[level + 1]
+      total += taps[level] * widths[level + 1] * w  # double
+  return total
+
+
+def recomputed(config: Config, parts: dict[str, float]) -> float:
+  """FLOPs that the backward pass repeats under the config's remat policy.
+
+  A block's last product, the MLP's way down, is never needed again.
+
+  Args:
+    config: of the run.
+    parts: as `forward` gives them.
+
+  Raises:
+    KeyError: a policy that this table does not have.
+  """
+  maps, attention = parts["attention_maps"], parts["attention"]
+  mlp = parts["mlp"] * 2 / 3
+  # Kernels work the scores out again inside their backward pass in any case.
+  scores = attention / 2 if config.model.attention == "dense" else 0.0
+  return {
+    "none": 0.0,
+    "full": maps + attention + mlp,
+    "dots": attention,
+    "attention": maps + scores + mlp,
+    "offload": maps + scores + mlp,
+  }[config.model.remat]
+
+
+def train_step(config: Config, vocab: int, row: Layout) -> dict:
+  """FLOPs of a whole step.
+
+  Returns:
+    model: forward and backward; recomputed: by remat; forward: by part.
+  """
+  rows = config.train.batch_size
+  parts = {k: v * rows for k, v in forward(config, vocab, row).items()}
+  return {
+    "model": 3 * sum(parts.values()),
+    "recomputed": recomputed(config, parts),
+    "forward": parts,
+  }
