@@ -1,8 +1,12 @@
 """One place for compiled programs, so that a second run of the tests compiles little."""
 
+import os
 import pathlib
 
-import jax
+# Elsewhere too, so that an installed libtpu (extra `aot`) does not look for a TPU.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "jax_cache"  # ignored by git, removed by `make clean`

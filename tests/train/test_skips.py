@@ -27,7 +27,7 @@ class Numbers:
   def __init__(self):
     self.open = 0
 
-  def iterate(self, number):
+  def iterate(self, number, part=None):
     self.open += 1
     try:
       yield from itertools.count(number)

@@ -38,7 +38,6 @@ class StepFunctions:
     self.model = make_model(config, vocab)
     self.optimizer = make_optimizer(config)
     init = functools.partial(step.init_state, config, self.model, self.optimizer)
-    self._fresh = init  # not compiled, for shapes
     train = functools.partial(step.train_step, self.model, config, self.optimizer)
     evaluate = functools.partial(step.eval_step, self.model, config)
     self.layout: Layout | None = None
@@ -68,7 +67,7 @@ class StepFunctions:
   def abstract_state(self) -> TrainState:
     """Shapes, dtypes and places of the state, without making it."""
     places = self.layout.state if self.layout else None
-    return fits.abstract_state(self._fresh, places)
+    return fits.abstract_state(self.init, places)
 
   def _names(self, config: Config):
     key = jax.eval_shape(jax.random.key, 0)

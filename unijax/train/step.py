@@ -120,7 +120,8 @@ def loss_fn(
   mse, levels = losses.image_mse(prediction, target, inputs.time_BT, batch)
   total = t.text_loss_weight * Sum(text.nll.value, weights.text).mean()
   total += t.image_loss_weight * Sum(mse.value, weights.image).mean()
-  total += t.z_loss * Sum(text.log_z.value, weights.text).mean()
+  if t.z_loss:  # 0 times an infinity would not be 0
+    total += t.z_loss * Sum(text.log_z.value, weights.text).mean()
   metrics = {
     "loss": _average(Sum(total, jnp.ones(()))),
     "text_nll": _average(text.nll),
