@@ -6,9 +6,9 @@ from tests import small
 from tests.data.test_parts import SOURCES
 from unijax.data.loader import Loader
 from unijax.evals import during, mixing
-from unijax.train.loop import Run
-from unijax.train.metrics import MetricWriter, read_metrics
-from unijax.train.progress import Progress
+from unijax.train.events import Events
+from unijax.train.metrics import read_metrics
+from unijax.train.run import open_run
 
 
 def config(**knobs):
@@ -27,13 +27,12 @@ def test_losses_are_measured_recorded_and_in_force_later(tmp_path):
   (hook,) = mixing.hooks(c)
   assert hook.every == 6 and hook in during.hooks(c)
   functions, loader = small.functions(c), Loader(c, folder=tmp_path / "plan")
-  writer, progress = MetricWriter(tmp_path, 0), Progress(20, 0)
-  run = Run(c, tmp_path, loader, functions, writer, progress)
+  run = open_run(c, tmp_path, loader, functions, Events(tmp_path), 0)
   state = functions.init()
   hook.call(run, state, 6)
   hook.call(run, state, 6)  # a resumed run is there again
   hook.call(run, state, 20)  # the end of training
-  writer.close()
+  run.writer.close()
   (segment,) = loader.history.segments
   assert (segment.step, segment.first_row) == (6, 24)
   line, again = read_metrics(tmp_path)
@@ -47,7 +46,7 @@ def test_losses_are_measured_recorded_and_in_force_later(tmp_path):
   # The one farther above its reference gained against the other.
   gained = segment.weights[0] / segment.weights[1] > 0.75 / 0.25
   assert gained == (segment.losses[0] / 5.0 > segment.losses[1] / 2.0)
-  again = mixing.source_losses(c, functions.evaluate, state.ema_params)
+  again = mixing.source_losses(c, functions, state.ema_params)
   assert tuple(again.values()) == segment.losses
 
 

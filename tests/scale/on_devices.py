@@ -15,7 +15,6 @@ if __name__ == "__main__":
     "--xla_backend_optimization_level=0"
   )
   os.environ["JAX_PLATFORMS"] = "cpu"
-  os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"  # see scale/processes.py
 
 import jax
 import numpy as np

@@ -38,8 +38,8 @@ class Poisoned(Loader):
 
   bad: dict[int, str] = {}
 
-  def iterate(self, step):
-    inner = super().iterate(step)
+  def iterate(self, step, part=None):
+    inner = super().iterate(step, part)
     try:
       for number, batch in enumerate(inner, step):
         yield poison(batch, self.bad[number]) if number in self.bad else batch

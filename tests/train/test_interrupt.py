@@ -32,7 +32,7 @@ jax.distributed.shutdown()
 
 def test_sigterm_saves_and_asks_to_be_started_again(tmp_path):
   workdir = tmp_path / "run"
-  file = config_file(tmp_path, steps=100_000)
+  file = config_file(tmp_path, train={"steps": 100_000})
   process = start("-m", "unijax", "train", f"--config={file}", f"--workdir={workdir}")
   wait_for(process, lambda: len(read_metrics(workdir)) > 2)
   process.send_signal(signal.SIGTERM)

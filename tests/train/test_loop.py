@@ -198,7 +198,7 @@ def test_a_small_model_learns_eight_documents_by_heart(tmp_path):
 
 def losses_on_held_out(run, state, step):
   """What an evaluation does: other compiled functions, host arrays moved freely."""
-  figures = held_out.losses(run.config, run.functions.evaluate, state.ema_params, 1)
+  figures = held_out.losses(run.config, run.functions, state.ema_params, 1)
   run.writer.scalars(step, figures, "held_out")
 
 
@@ -248,7 +248,7 @@ def test_nothing_moves_to_the_device_unasked(tmp_path, monkeypatch):
 
   def forgetful(*arguments):
     run = opened(*arguments)
-    run.place = lambda batch: batch
+    run.functions.place = lambda batch: batch
     return run
 
   monkeypatch.setattr(loop, "open_run", forgetful)

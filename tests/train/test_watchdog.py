@@ -18,8 +18,8 @@ from tests import small
 from unijax.train import loop
 
 class Stalled(loop.Loader):
-  def iterate(self, step):
-    for number, batch in enumerate(super().iterate(step), step):
+  def iterate(self, step, part=None):
+    for number, batch in enumerate(super().iterate(step, part), step):
       if number == 4:
         self.a_disk_that_never_answers()
       yield batch

@@ -109,7 +109,7 @@ class Store(Reader):
     self._join()
     metrics = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
     leaves = integrity.named_leaves(state)
-    digests = {name: integrity.digest(x) for name, x in leaves.items()}
+    digests = integrity.digests(leaves)
     forms = {name: integrity.stored_form(x) for name, x in leaves.items()}
     manifest = Manifest(step, time.time(), forms, {}, self.about, metrics)
     data = {

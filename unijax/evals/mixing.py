@@ -14,12 +14,12 @@ def hooks(config: Config) -> list[Hook]:
   return [Hook(config.data.mixture_every, _reweigh)]
 
 
-def source_losses(config: Config, evaluate, params) -> dict[str, float]:
+def source_losses(config: Config, functions, params) -> dict[str, float]:
   """Returns the training objective on held-out documents of each source of weight > 0.
 
   Args:
     config: of the run; `eval.loss_batches` batches of each source are read.
-    evaluate: compiled (params, batch, key) -> metrics.
+    functions: the compiled StepFunctions of the run.
     params: weights.
   """
   losses = {}
@@ -28,7 +28,7 @@ def source_losses(config: Config, evaluate, params) -> dict[str, float]:
       data = dataclasses.replace(config.data, sources=(entry,), mixture="constant")
       alone = dataclasses.replace(config, data=data)
       batches = config.eval.loss_batches
-      losses[entry.name] = held_out.losses(alone, evaluate, params, batches)["loss"]
+      losses[entry.name] = held_out.losses(alone, functions, params, batches)["loss"]
   return losses
 
 
@@ -39,7 +39,7 @@ def _reweigh(run: Run, state, step: int) -> None:
     return
   segment = loader.history.at(step)
   if segment is None:
-    losses = source_losses(config, run.functions.evaluate, state.ema_params)
+    losses = source_losses(config, run.functions, state.ema_params)
     segment = loader.reweigh(step, losses)
   scalars, shown = {}, ""
   for entry, loss, weight in zip(

@@ -99,14 +99,21 @@ class Layout:
 
 
 class _Bound:
-  """A compiled function that is traced, lowered and called with a mesh in use."""
+  """A compiled function that is traced, lowered and called with a mesh in use.
+
+  On simulated devices it waits for the result: they share threads, and two programs
+  with collectives could wait for each other for ever.
+  """
 
   def __init__(self, function, layout: Layout):
     self.function, self.layout = function, layout
 
   def __call__(self, *args):
     with self.layout.use():
-      return self.function(*args)
+      out = self.function(*args)
+    if jax.default_backend() == "cpu":
+      jax.block_until_ready(out)
+    return out
 
   def lower(self, *args):
     with self.layout.use():

@@ -1,7 +1,5 @@
 """Joining the processes of one program: one for each host of a pod."""
 
-import os
-
 import jax
 
 from unijax.config import ConfigError
@@ -18,13 +16,6 @@ def join(how: str | None) -> None:
   Raises:
     ConfigError: `how` is none of these, or the others cannot be reached.
   """
-  several = how is not None or "host_platform_device_count" in os.environ.get(
-    "XLA_FLAGS", ""
-  )
-  if several:
-    # CPU devices run programs as they come: two programs with collectives could wait
-    # for each other for ever. Accelerators keep one order of programs.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
   if how is None:
     return
   arguments = {} if how == "auto" else _parse(how)
