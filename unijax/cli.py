@@ -7,31 +7,12 @@ after SIGTERM and saving, the same command goes on; 76 after a hang, where
 guard.hang_exit is set, the same command goes on; 130 after Ctrl-C and saving.
 """
 
-import argparse
 import json
 import pathlib
 import sys
 import traceback
 
-EPILOG = """examples:
-  unijax demo
-  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny
-  unijax train --config=configs/transfusion.py:tiny --workdir=runs/wide \\
-    --config.model.width=256 --config.train.steps=2000
-  unijax sample --workdir=runs/tiny --prompt="a red circle above a blue square"
-  unijax sample --workdir=runs/tiny --image=cat.png --prompt="what is this?"
-  unijax sample --workdir=runs/tiny --interactive
-  unijax eval --workdir=runs/tiny
-  unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
-  unijax goodput runs/tiny
-  unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
-  unijax ckpt verify runs/tiny
-"""
-
-EXIT_CODES = """
-exit codes: 0 done; 1 failed; 2 bad input, or diverged; 75 stopped by SIGTERM, saved;
-76 hung (with guard.hang_exit); 130 stopped by Ctrl-C, saved. After 75, 76 and 130 the
-same command goes on."""
+from unijax.commands.parsers import make_parser
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
   if unknown:
     parser.error(f"unexpected argument {unknown[0]!r}; see `unijax {args.verb} --help`")
   try:
-    result = args.run(args, overrides)
+    result = RUN[args.verb](args, overrides)
   except KeyboardInterrupt:
     sys.exit(130)
   except Exception as error:
@@ -50,165 +31,6 @@ def main(argv: list[str] | None = None) -> None:
   print("RESULT " + json.dumps(result), flush=True)
   if result.get("fits") is False:
     sys.exit(4)
-
-
-def make_parser() -> argparse.ArgumentParser:
-  """The parser of all verbs; `--config...` arguments are left to `config_file`."""
-  parser = argparse.ArgumentParser(
-    "unijax", description="Unified multimodal models in JAX: train, sample, score.",
-    epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )  # fmt: skip
-  verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-  def verb(name, run, text, epilog=""):
-    sub = verbs.add_parser(
-      name, help=text, description=text, allow_abbrev=False, epilog=epilog,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    sub.set_defaults(run=run)
-    return sub
-
-  _add_train(verb)
-  _add_sample(verb)
-  _add_eval(verb)
-  _add_data(verb)
-  _add_plan(verb)
-  _add_goodput(verb)
-  _add_ckpt(verb)
-  _add_demo(verb)
-  _add_mesh(verb)
-  return parser
-
-
-def _add_train(verb) -> None:
-  sub = verb(
-    "train", _train, "Train a config, or resume its run.",
-    "examples:\n"
-    "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny\n"
-    "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny \\\n"
-    "    --rewind=1200 --skip-steps=1310:1320\n" + EXIT_CODES,
-  )  # fmt: skip
-  sub.add_argument("--workdir", required=True, help="directory of the run")
-  sub.add_argument(
-    "--rewind", type=int, metavar="STEP",
-    help="go back to this checkpoint first; later ones are moved to rewound/",
-  )  # fmt: skip
-  sub.add_argument(
-    "--skip-steps", metavar="A:B",
-    help="with --rewind: never read batches A to B - 1 (train/batch in metrics.jsonl)",
-  )  # fmt: skip
-  sub.add_argument(
-    "--processes", metavar="auto|HOST:PORT,COUNT,INDEX",
-    help="join the other processes of a pod: 'auto' finds them (TPU pods, Slurm), or "
-    "name the first one, how many there are and which this one is",
-  )  # fmt: skip
-  start = sub.add_argument_group("where it starts (the first that applies)")
-  start.add_argument(
-    "--resume", choices=("auto", "never", "must"), default="auto",
-    help="go on with the run in --workdir: if there is one, refuse it, or insist",
-  )  # fmt: skip
-  start.add_argument(
-    "--resume-from", default="", metavar="WORKDIR[@STEP]",
-    help="begin with the whole state of another run",
-  )  # fmt: skip
-  start.add_argument(
-    "--init-from", default="", metavar="WORKDIR[@STEP][:REGEX=>NAME,..]",
-    help="begin at step 0 with parameters of another run, renamed where a REGEX is the "
-    "whole old name; an empty NAME leaves them out",
-  )  # fmt: skip
-  start.add_argument(
-    "--init-allow", default="", metavar="KINDS",
-    help="what --init-from puts up with: missing,unexpected,misfit (default: nothing)",
-  )  # fmt: skip
-
-
-def _add_sample(verb) -> None:
-  sub = verb(
-    "sample", _sample, "Draw, describe, answer and edit with a trained run.",
-    'example: unijax sample --workdir=runs/tiny --prompt="a red circle" --count=4',
-  )  # fmt: skip
-  sub.add_argument("--workdir", required=True, help="directory of a trained run")
-  sub.add_argument("--prompt", help="what the user says")
-  sub.add_argument("--image", action="append", default=[], help="picture file to read")
-  sub.add_argument("--out", default="sample.png", help="where pictures go")
-  sub.add_argument("--count", type=int, default=1, help="answers to the same prompt")
-  sub.add_argument("--seed", type=int, default=0)
-  sub.add_argument("--step", type=int, help="checkpoint; the latest if not given")
-  sub.add_argument(
-    "--begin", choices=("auto", "image", "text"), default="auto",
-    help="let the model choose, or begin with an image, or write only text",
-  )  # fmt: skip
-  sub.add_argument("--interactive", action="store_true", help="keep a conversation")
-  sampling = sub.add_argument_group("sampling (the run's values if not given)")
-  sampling.add_argument("--sampler", choices=("ddpm", "ddim", "euler", "heun"))
-  sampling.add_argument("--steps", type=int, help="solver steps")
-  sampling.add_argument("--guidance", type=float, help="guidance scale; 1 is off")
-  sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
-  sampling.add_argument("--top-k", type=int)
-  sampling.add_argument("--top-p", type=float)
-  sampling.add_argument("--min-p", type=float)
-
-
-def _add_eval(verb) -> None:
-  sub = verb(
-    "eval", _eval, "Score a trained run on everything its data allow.",
-    "example: unijax eval --workdir=runs/tiny --split=iid --items=100",
-  )  # fmt: skip
-  sub.add_argument("--workdir", required=True, help="directory of a trained run")
-  sub.add_argument("--step", type=int, help="checkpoint; the latest if not given")
-  sub.add_argument("--split", action="append", help="of scenes; all if not given")
-  sub.add_argument("--items", type=int, help="prompts a task and split")
-  sub.add_argument("--report", help="write an HTML page there")
-
-
-def _add_data(verb) -> None:
-  from unijax.data import commands
-
-  sub = verb("data", _data, "Prepare data sets, and look at what a model is fed.")
-  commands.add_arguments(sub)
-
-
-def _add_plan(verb) -> None:
-  from unijax.commands import plan
-
-  text = "Dry-run a config on a described pod: memory, network, floors."
-  plan.add_arguments(verb("plan", plan.run, text, plan.EPILOG))
-
-
-def _add_goodput(verb) -> None:
-  sub = verb(
-    "goodput", _goodput, "Show where the time of a run went, restarts included.",
-    "example: unijax goodput runs/tiny",
-  )  # fmt: skip
-  sub.add_argument("workdir", help="directory of a run, also of one that is running")
-
-
-def _add_ckpt(verb) -> None:
-  from unijax.commands import ckpt
-
-  sub = verb(
-    "ckpt", _ckpt, "List, verify, compare, remove and export checkpoints.",
-    ckpt.EXAMPLES,
-  )  # fmt: skip
-  ckpt.add_arguments(sub)
-
-
-def _add_demo(verb) -> None:
-  sub = verb("demo", _demo, "Train on embedded data, score exactly, write a report.")
-  sub.add_argument("--long", action="store_true", help="about an hour, up to 3 objects")
-  sub.add_argument("--workdir", help="default: runs/demo or runs/demo-long")
-
-
-def _add_mesh(verb) -> None:
-  sub = verb(
-    "mesh", _mesh, "Explain how a config's state lies on a mesh of devices.",
-    "example: unijax mesh explain --config=configs/transfusion.py:7B --devices=256 \\\n"
-    "  --config.mesh.preset=fsdp_tp --config.mesh.tensor=8",
-  )  # fmt: skip
-  sub.add_argument("what", choices=("explain",), help="a table of every parameter")
-  sub.add_argument("--devices", type=int, default=8, help="default: %(default)s")
-  sub.add_argument("--slices", type=int, default=1, help="groups with a fast network")
 
 
 def _train(args, overrides) -> dict:
@@ -278,6 +100,18 @@ def _mesh(args, overrides) -> dict:
   from unijax.commands import mesh
 
   return mesh.run(config_file.load(overrides), args.devices, args.slices)
+
+
+def _plan(args, overrides) -> dict:
+  from unijax.commands import plan
+
+  return plan.run(args, overrides)
+
+
+RUN = {
+  "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
+  "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
+}  # fmt: skip
 
 
 def _cache_compilations() -> None:

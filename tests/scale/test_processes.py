@@ -1,6 +1,5 @@
 """Two real processes over loopback train as one does, and save one checkpoint."""
 
-import json
 import os
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import CACHE, ROOT
+from unijax.checkpoint.integrity import read_manifest
 from unijax.config import ConfigError
 from unijax.scale import processes
 from unijax.train.metrics import read_metrics
@@ -69,11 +69,8 @@ def test_two_processes_train_as_one(tmp_path):
   assert one.keys() == two.keys() and len(one) >= 4 * 2 + 2
   for key, value in one.items():
     np.testing.assert_allclose(two[key], value, rtol=1e-4 if "norm" in key[1] else 2e-6)
-  manifests = [
-    json.loads((tmp_path / name / "checkpoints" / "4" / "manifest.json").read_text())
-    for name in ("one", "two")
-  ]
-  assert manifests[0]["about"]["plan"] == manifests[1]["about"]["plan"]
+  saved = [read_manifest(tmp_path / x / "checkpoints" / "4") for x in ("one", "two")]
+  assert saved[0].about["plan"] == saved[1].about["plan"]
   # One device goes on from what two processes of four wrote: digests hold on any mesh.
   done = subprocess.run(
     [sys.executable, "-m", "unijax", "ckpt", "verify", str(tmp_path / "two")],
