@@ -10,7 +10,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 TORCH ?= torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup test lint plan-golden demo demo-long bench lock clean
+.PHONY: help setup test test-slow lint plan-golden demo demo-long bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,8 +35,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: lint ## ruff and the whole test suite
-	$(VENV)/bin/python -m pytest
+test: lint ## ruff and the test suite, without the tests marked slow
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-slow: setup ## the tests marked slow: 64 devices, long fuzz, a dozen kills, TPU compiles
+	$(VENV)/bin/python -m pytest -m slow --durations=0
 
 lint: setup ## ruff: rules and formatting
 	$(VENV)/bin/ruff check .

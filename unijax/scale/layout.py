@@ -38,6 +38,10 @@ class Layout:
     """Of what every device holds alike."""
     return NamedSharding(self.mesh, PartitionSpec())
 
+  def as_stored(self, params):
+    """Lays a tree like the parameters out as they are. Traceable."""
+    return jax.lax.with_sharding_constraint(params, self.state.params)
+
   def batch(self) -> Batch:
     """Returns a Batch of NamedShardings: rows and positions are divided."""
     with self.use():

@@ -38,16 +38,16 @@ class StepFunctions:
     self.model = make_model(config, vocab)
     self.optimizer = make_optimizer(config)
     init = functools.partial(step.init_state, config, self.model, self.optimizer)
-    train = functools.partial(step.train_step, self.model, config, self.optimizer)
     evaluate = functools.partial(step.eval_step, self.model, config)
     self.layout: Layout | None = None
-    state = whole = None
+    state = whole = lay = None
     if mesh is not None:
       check_rows(config, mesh)
-      self.layout = Layout(
-        config, mesh, rules.place(jax.eval_shape(init), self._names(config), mesh)
-      )
+      placed = rules.place(jax.eval_shape(init), self._names(config), mesh)
+      self.layout = Layout(config, mesh, placed)
       state, whole = self.layout.state, self.layout.whole
+      lay = self.layout.as_stored
+    train = functools.partial(step.train_step, self.model, config, self.optimizer, lay)
     self.init: Callable = self._bind(jax.jit(init, out_shardings=state))
     self.train: Callable = self._bind(
       jax.jit(train, donate_argnums=0, out_shardings=(state, whole))

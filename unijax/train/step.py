@@ -135,11 +135,17 @@ def loss_fn(
   return total, metrics
 
 
-def gradients(params, model: Model, config: Config, batch: Batch, key: jax.Array):
+def gradients(
+  params, model: Model, config: Config, batch: Batch, key: jax.Array, lay=None
+):
   """Loss gradients of a batch, run in `train.micro_batches` parts.
 
   Both losses are divided by the weights of the whole batch, and noise belongs to
   documents: the number of parts changes nothing but the memory.
+
+  Args:
+    lay: lays gradients out over the mesh as their parameters are stored, so that every
+      device sums and keeps only its own share of them.
 
   Returns:
     (gradients, Metrics).
@@ -148,7 +154,8 @@ def gradients(params, model: Model, config: Config, batch: Batch, key: jax.Array
 
   def grad_fn(batch):
     fn = jax.grad(loss_fn, has_aux=True)
-    return fn(params, model, config, batch, key, weights)
+    grads, metrics = fn(params, model, config, batch, key, weights)
+    return grads if lay is None else lay(grads), metrics
 
   if parts == 1:
     return grad_fn(batch)
@@ -165,6 +172,8 @@ def gradients(params, model: Model, config: Config, batch: Batch, key: jax.Array
   zero = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], _sums(shapes[1]))
   )
+  if lay is not None:
+    zero = (lay(zero[0]), zero[1])
   (grads, sums), _ = jax.lax.scan(one, zero, jax.tree.map(split, batch))
   metrics = {name: _average(s) for name, s in sums.items()}
   for name in PARTS_ADD_UP:
@@ -219,11 +228,14 @@ def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
 
 
 def train_step(
-  model: Model, config: Config, optimizer, state: TrainState, batch: Batch
+  model: Model, config: Config, optimizer, lay, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-  """One update, or none where the guard refuses it. Pure; `functions` compiles it."""
+  """One update, or none where the guard refuses it. Pure; `functions` compiles it.
+
+  `lay` is as in `gradients`.
+  """
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
-  grads, metrics = gradients(state.params, model, config, batch, key)
+  grads, metrics = gradients(state.params, model, config, batch, key, lay)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   # Early on the average would mostly remember the initial weights: warm it up.
