@@ -61,5 +61,5 @@ def _cells(outcome):
     elif outcome.task == "ask":
       cells.append((item.pixels, f"{item.question} {output}", colour))
     else:
-      cells += [(item.pixels, item.text, colour), (output, "→", colour)]
+      cells += [(item.pixels, item.text, colour), (output, "became", colour)]
   return cells
