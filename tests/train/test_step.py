@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests import small
+from unijax.config import ConfigError
 from unijax.data import rows
 from unijax.data.loader import Loader
 from unijax.train import step
@@ -121,6 +122,34 @@ def test_parts_of_a_batch_add_up(name, parts):
   (grads, metrics), (whole_grads, whole_metrics) = run(parts), run(1)
   close(grads, whole_grads, rtol=1e-5)
   close(metrics, whole_metrics, rtol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots", "attention"])
+def test_remat_changes_nothing_but_the_memory(remat):
+  c, run = loss_and_gradient("add-linear")
+  batch, key = in_rows(c, [0, 1], [4]), jax.random.key(1)
+  other = dataclasses.replace(c, model=dataclasses.replace(c.model, remat=remat))
+  part = functools.partial(
+    step.loss_fn, config=other, model=small.functions(other).model
+  )
+  grad = jax.jit(
+    lambda p: jax.value_and_grad(lambda q: part(q, batch=batch, key=key)[0])(p),
+    compiler_options=small.QUICK,
+  )
+  params = small.params(c, 0)
+  (loss, _), grads = run(params, batch, key)
+  close(grad(params), (loss, grads), rtol=1e-5)
+  saved = str(
+    jax.make_jaxpr(jax.grad(lambda q: part(q, batch=batch, key=key)[0]))(params)
+  )
+  assert "checkpoint" in saved or "remat" in saved
+
+
+def test_offloading_needs_a_device_with_a_host():
+  c = small.scenes(model__remat="offload")
+  functions = small.functions(c)
+  with pytest.raises(ConfigError, match="remat='offload'.*use 'attention'"):
+    functions.train(functions.init(), Loader(c).batch(0))
 
 
 def test_noise_belongs_to_the_image_and_the_step():

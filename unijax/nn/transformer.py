@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config import ModelConfig
-from unijax.nn import masks, rope
+from unijax.config import ConfigError, ModelConfig
+from unijax.nn import logical, masks, rope
 from unijax.nn.attention import ATTENTION, Attention, pick_backend
 from unijax.nn.layers import MLP, RMSNorm, param
 from unijax.nn.logical import constrain
@@ -107,6 +107,11 @@ class Transformer(nn.Module):
       cached = (cache.keys_NBSGK, cache.values_NBSGK)
 
     block = Block
+    if c.remat == "offload" and logical.platform() == "cpu":
+      raise ConfigError(
+        "model.remat='offload' moves activations to the memory of the host, and a CPU "
+        "has no other: use 'attention', which saves the same"
+      )
     if c.remat != "none":
       block = nn.remat(block, policy=REMAT[c.remat], prevent_cse=False)
     x_BTD = constrain(x_BTD, "batch", "sequence", "act_embed")
