@@ -89,7 +89,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     grid=2,
     num_documents=10_000_000,  # drawn as they are read: never twice the same
     questions_per_image=4,
-    tasks=dict(draw=3.4, describe=1.0, ask=2.4, edit=0.8, multi=0.2),
+    tasks=dict(draw=3.3, describe=1.15, ask=2.4, edit=0.8, multi=0.2),
   )
   c.data.sources = ConfigDict(
     {
@@ -102,13 +102,13 @@ def tiny(c: ConfigDict) -> ConfigDict:
     name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
   )
   c.train.update(
-    steps=3400,
+    steps=3000,
     batch_size=16,
     image_loss_weight=15.0,
-    eval_every=400,
-    sample_every=800,
+    eval_every=1000,
+    sample_every=1000,
   )
-  c.checkpoint.every_steps = 400
+  c.checkpoint.every_steps = 500
   c.sample.update(
     sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5, max_text_tokens=48
   )
@@ -120,6 +120,7 @@ def tiny_long(c: ConfigDict) -> ConfigDict:
   c = tiny(c)
   c.model.update(depth=6, scan_unroll=6)
   c.data.sources.scenes.options.max_objects = 3
+  c.data.sources.scenes.options.tasks.update(draw=3.4, describe=1.0)
   c.train.update(steps=12_000, eval_every=1000, sample_every=2000)
   c.checkpoint.every_steps = 1000
   return c
