@@ -34,9 +34,11 @@ def arguments(name: str) -> list[str]:
   """The command line of a golden plan."""
   size, _, pod = name.partition("-on-")
   topology, slices, chips = PODS[pod]
+  replicas = max(1, chips // slices // 256)  # more parts than 256 divide no 0.16B
   return [
     "plan", f"--config=configs/transfusion.py:{size}", f"--topology={topology}",
     f"--slices={slices}", f"--config.train.micro_batches={ROWS // chips}", "--search=0",
+    *([f"--config.mesh.replica={replicas}"] if replicas > 1 else []),
   ]  # fmt: skip
 
 

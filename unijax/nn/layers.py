@@ -151,9 +151,10 @@ class TimeEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, time):
-    x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(
-      time_features(time)
-    )
-    return Linear(self.width, ("embed", None), self.dtype, bias=True, name="out")(
-      nn.silu(x)
-    )
+    rows = ("batch", "sequence")[: time.ndim]
+    x = constrain(time_features(time), *rows, None)
+    x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(x)
+    # Left alone, XLA divides the width and sums the vectors of all rows on every device.
+    x = constrain(nn.silu(x), *rows, "act_embed")
+    x = Linear(self.width, ("embed", None), self.dtype, bias=True, name="out")(x)
+    return constrain(x, *rows, "act_embed")
