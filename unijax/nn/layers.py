@@ -154,7 +154,7 @@ class TimeEmbedding(nn.Module):
     rows = ("batch", "sequence")[: time.ndim]
     x = constrain(time_features(time), *rows, None)
     x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(x)
-    # Left alone, XLA divides the width and sums the vectors of all rows on every device.
+    # Left alone, XLA divides the width, and every device sums the vectors of all rows.
     x = constrain(nn.silu(x), *rows, "act_embed")
     x = Linear(self.width, ("embed", None), self.dtype, bias=True, name="out")(x)
     return constrain(x, *rows, "act_embed")
