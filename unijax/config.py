@@ -11,9 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from unijax import config_checks
-from unijax.codecs import CODECS
-from unijax.config_checks import nearest
+from unijax import codecs, config_checks
 from unijax.config_sections import (
   SECTIONS,
   CheckpointConfig,
@@ -28,10 +26,8 @@ from unijax.config_sections import (
   SourceConfig,
   TrainConfig,
 )
-
-
-class ConfigError(ValueError):
-  """The config is wrong. The message lists every problem found, one a line."""
+from unijax.config_writes import WRITES, Write
+from unijax.errors import ConfigError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +47,15 @@ class Config:
   eval: EvalConfig
 
   @property
+  def write(self) -> Write:
+    """Facts of the way images are written."""
+    return WRITES[self.model.write]
+
+  @property
   def grid(self) -> int:
     """Patches along one side of an image."""
-    codec = CODECS[self.data.codec]
-    return self.data.image_size // codec.stride // self.data.patch_size
+    stride = codecs.sizes(self.data.codec).stride
+    return self.data.image_size // stride // self.data.patch_size
 
   @property
   def patches(self) -> int:
@@ -63,8 +64,15 @@ class Config:
 
   @property
   def patch_channels(self) -> int:
-    """Numbers in one patch."""
-    return self.data.patch_size**2 * CODECS[self.data.codec].channels
+    """Numbers in one patch; 0 where images are codes."""
+    if self.write.discrete:
+      return 0
+    return self.data.patch_size**2 * codecs.sizes(self.data.codec).channels
+
+  @property
+  def codebook(self) -> int:
+    """Codes that may stand at an image position; 0 where images are patches."""
+    return codecs.sizes(self.data.codec).codebook if self.write.discrete else 0
 
   @property
   def image_positions(self) -> int:

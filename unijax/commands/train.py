@@ -7,6 +7,7 @@ from unijax.config import Config
 from unijax.evals import during
 from unijax.train import loop
 from unijax.train.metrics import read_metrics
+from unijax.train.progress import LOSSES
 from unijax.train.skips import Rewind
 
 
@@ -27,9 +28,10 @@ def run(
   last: dict = {}
   for line in read_metrics(finished.workdir):
     last.update(line)
-  wanted = ("train/text_nll", "train/image_mse", "held_out/text_nll",
-            "held_out/image_mse", "quick/draw_exact", "quick/describe_exact",
-            "quick/ask_exact", "quick/edit_exact")  # fmt: skip
+  wanted = [
+    *(f"{part}/{loss}" for part in ("train", "held_out") for _, loss in LOSSES),
+    *(f"quick/{task}_exact" for task in ("draw", "describe", "ask", "edit")),
+  ]
   return {
     "verb": "train",
     "workdir": str(finished.workdir),

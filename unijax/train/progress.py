@@ -3,6 +3,8 @@
 import sys
 import time
 
+LOSSES = (("text", "text_nll"), ("image", "image_mse"), ("image", "image_nll"))
+
 
 class Progress:
   """Rates and an estimate of the time left, from the clock of this process.
@@ -36,9 +38,7 @@ class Progress:
     }
     left = (self.total - step) * seconds / steps
     losses = "  ".join(
-      f"{label} {scalars[name]:.4f}"
-      for label, name in (("text", "text_nll"), ("image", "image_mse"))
-      if name in scalars
+      f"{label} {scalars[name]:.4f}" for label, name in LOSSES if name in scalars
     )
     self.say(
       f"step {step}/{self.total}  {losses}  {rates['tokens_per_second']:,.0f} tokens/s"
