@@ -31,6 +31,13 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
+  sharing: Literal["shared", "ffn", "full", "experts"]
+  experts: int
+  experts_per_token: int
+  shared_experts: int
+  expert_width: int
+  expert_routing: Literal["joint", "by_modality"]
+  expert_weights: Literal["chosen", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +136,8 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
+  balance_loss_weight: float
+  router_z_loss: float
 
 
 @dataclasses.dataclass(frozen=True)
