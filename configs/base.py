@@ -39,6 +39,13 @@ def get_config() -> ConfigDict:
   c.model.head_depth = 3  # residual layers of the head that token_diffusion has a patch
   c.model.head_width = 256  # of that head
   c.model.mixtures = 16  # Gaussians a patch, for gmm
+  c.model.sharing = "shared"  # or ffn, full (a copy for text, one for images), experts
+  c.model.experts = 8  # gated MLPs that a router chooses from, with sharing=experts
+  c.model.experts_per_token = 2  # of them, for each position
+  c.model.shared_experts = 0  # that every position goes through besides
+  c.model.expert_width = 192  # hidden units of one expert
+  c.model.expert_routing = "joint"  # or by_modality: half for text, half for images
+  c.model.expert_weights = "chosen"  # sum to 1 over those chosen, or over all
 
   c.mesh = ConfigDict()  # ignored on one device
   c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0
@@ -108,6 +115,8 @@ def get_config() -> ConfigDict:
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
   c.train.token_draws = 4  # timesteps of each patch in a step, for token_diffusion
+  c.train.balance_loss_weight = 0.01  # of uneven load, with sharing=experts; 0 is off
+  c.train.router_z_loss = 0.001  # weight of log^2 Z of the router, likewise
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved

@@ -12,7 +12,8 @@ def _ranges(c):
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta norm_eps head_depth head_width mixtures"),
+                 "scan_unroll rope_theta norm_eps head_depth head_width mixtures "
+                 "experts experts_per_token expert_width"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
                    "mixture_every"),
     "diffusion": (d, "time_std time_shift"),
@@ -54,6 +55,9 @@ def _ranges(c):
     "sample.image_temperature": s.image_temperature,
     "sample.image_top_k": s.image_top_k,
     "sample.confidence_noise": s.confidence_noise,
+    "model.shared_experts": c.model.shared_experts,
+    "train.balance_loss_weight": t.balance_loss_weight,
+    "train.router_z_loss": t.router_z_loss,
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
@@ -132,6 +136,27 @@ def _writing(c, codec):
     )
 
 
+def _experts(m):
+  """Problems of the knobs of routed experts, where they are read."""
+  if m.sharing != "experts":
+    return
+  pool, k = m.experts, m.experts_per_token
+  if m.expert_routing == "by_modality":
+    if pool % 2:
+      yield f"model.experts: {pool} must be even for model.expert_routing='by_modality'"
+    pool //= 2
+  if k > pool:
+    yield (
+      f"model.experts_per_token: {k} of {pool} experts that a position may go to "
+      f"(model.experts={m.experts}, model.expert_routing={m.expert_routing!r})"
+    )
+  if k == 1 and m.expert_weights == "chosen":
+    yield (
+      "model.expert_weights: 'chosen' gives a single expert the weight 1 whatever the "
+      "router says, so it learns nothing: use 'all', or model.experts_per_token > 1"
+    )
+
+
 def problems(c) -> list[str]:
   """Returns one line for each value out of range or pair of sizes that clash.
 
@@ -189,6 +214,7 @@ def problems(c) -> list[str]:
   ):
     bad.append("data.sources: weights must be >= 0 and not all zero")
   bad += _schedules(data)
+  bad += _experts(m)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")
   return bad

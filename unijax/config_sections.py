@@ -35,6 +35,13 @@ class ModelConfig:
   head_depth: int
   head_width: int
   mixtures: int
+  sharing: Literal["shared", "ffn", "full", "experts"]
+  experts: int
+  experts_per_token: int
+  shared_experts: int
+  expert_width: int
+  expert_routing: Literal["joint", "by_modality"]
+  expert_weights: Literal["chosen", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +141,8 @@ class TrainConfig:
   eval_every: int
   sample_every: int
   token_draws: int
+  balance_loss_weight: float
+  router_z_loss: float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -119,6 +119,23 @@ def test_what_is_allowed_stays_fresh(tmp_path, other):
   assert equal(found.params, want) and equal(found.ema_params, want)
 
 
+def test_one_parameter_may_fill_two(tmp_path, other):
+  """As a dense model fills the copies of one that has a copy for each modality."""
+
+  def twice():
+    base = state(1)
+    params = {"a": base.params["a"], "b": {"c": {n: jnp.ones(5) for n in "xy"}}}
+    return base.replace(params=params, ema_params=params)
+
+  options = Start(init_from=rf"{other}:b\.c=>b.c.x|b.c.y")
+  found, how, _ = begin(tmp_path / "run", options, twice)
+  c = state(5).params["b"]["c"]
+  assert equal(found.params, {"a": state(5).params["a"], "b": {"c": {"x": c, "y": c}}})
+  assert how.startswith("3 of 3 parameters")
+  x, y = jax.tree.leaves(found.params["b"])
+  assert x.unsafe_buffer_pointer() != y.unsafe_buffer_pointer()  # both are donated
+
+
 def test_renaming():
   names = ["blocks.0.w", "blocks.1.w", "head"]
   rule = lambda a, b: (re.compile(a), b)
@@ -128,6 +145,11 @@ def test_renaming():
   assert renamed(names, [rule("head", ""), rule(".*0.*", "y")]) == {
     "y": "blocks.0.w", "blocks.1.w": "blocks.1.w",
   }  # fmt: skip
+  assert renamed(["w"], [rule("(w)", r"\1.text|\1.image")]) == {
+    "w.text": "w", "w.image": "w",
+  }  # fmt: skip
+  with pytest.raises(CheckpointError, match="w and w both become x"):
+    renamed(["w"], [rule("w", "x|x")])
   with pytest.raises(CheckpointError, match="'hea' matches no parameter; they are:"):
     renamed(names, [rule("hea", "x")])  # the whole name has to match
   with pytest.raises(CheckpointError, match="blocks.0.w and blocks.1.w both become x"):

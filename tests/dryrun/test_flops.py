@@ -5,6 +5,7 @@ import pytest
 
 from tests import small
 from unijax.dryrun import flops
+from unijax.nn.sharing import SHARING
 from unijax.train import step
 
 SIZES = dict(
@@ -77,3 +78,28 @@ def test_every_remat_policy_is_counted():
     counted = flops.train_step(c, small.VOCABULARY.size, flops.everything(c))
     extra[policy] = counted["recomputed"]
   assert extra["none"] == 0 < extra["dots"] < extra["full"]
+
+
+def test_only_what_a_position_goes_through_is_counted():
+  """Copies are free; routed experts cost their share, and a router."""
+  base = dict(SIZES, model__mlp_width=384, model__experts=8)
+
+  def counted(**knobs):
+    c = small.config(**{**base, **knobs})
+    return flops.forward(c, small.VOCABULARY.size, flops.everything(c))
+
+  dense = counted()
+  assert counted(model__sharing="ffn") == counted(model__sharing="full") == dense
+  routed = counted(
+    model__sharing="experts", model__experts_per_token=2, model__shared_experts=1,
+    model__expert_width=128,
+  )  # fmt: skip
+  m = small.config(**base)
+  router = 2 * m.model.depth * m.data.seq_len * m.model.width * m.model.experts
+  assert routed == {**dense, "mlp": dense["mlp"] + router}
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+def test_every_way_of_sharing_is_counted(sharing):
+  c = small.config(model__sharing=sharing)
+  assert flops.forward(c, small.VOCABULARY.size, flops.everything(c))["mlp"] > 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import small
+from unijax.nn.sharing import SHARING
 
 # Each value of an axis meets each value of every other axis.
 VARIANTS = [
@@ -27,7 +28,7 @@ VARIANTS = [
 ]
 
 
-def make(time_injection, positions, patch_codec, image_mask):
+def make(time_injection, positions, patch_codec, image_mask, **knobs):
   """A config, and inputs of one row: two documents, images side by side, padding."""
   c = small.config(
     model__time_injection=time_injection,
@@ -36,6 +37,7 @@ def make(time_injection, positions, patch_codec, image_mask):
     model__image_mask=image_mask,
     model__patch_position="learned",
     data__seq_len=44,
+    **knobs,
   )
   documents = [small.plain("ab", 0, 1, "c"), small.plain(2, "d", id=1)]
   batch = small.batch(c, documents)
@@ -103,7 +105,16 @@ def jacobian(model, params, inputs, output):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
 def test_gradient_is_zero_exactly_where_the_mask_hides(variant):
-  c, inputs, segment = make(*variant)
+  check(variant)
+
+
+@pytest.mark.parametrize("sharing", [s for s in SHARING if s != "shared"])
+def test_the_same_whatever_text_and_images_share(sharing):
+  check(VARIANTS[-1], model__sharing=sharing, model__depth=1)
+
+
+def check(variant, **knobs):
+  c, inputs, segment = make(*variant, **knobs)
   lawful, is_patch = dependencies(inputs, segment, *variant[2:])
   model = small.functions(c).model
   params = small.params(c, seed=1)

@@ -21,6 +21,7 @@ import numpy as np
 
 from tests import conftest, small  # noqa: F401  (the cache of compiled programs)
 from unijax.data.loader import Loader
+from unijax.nn.sharing import SHARING
 from unijax.scale.mesh import make_mesh
 from unijax.train.functions import StepFunctions
 
@@ -62,7 +63,7 @@ def invariance(meshes, rows: int, **knobs) -> list[dict]:
     functions = on(c, mesh)
     state = functions.init()
     result = {"mesh": mesh, "init": fingerprint(state), "loss": [], "grad_norm": []}
-    shard = state.params["transformer"]["blocks"]["mlp"]["up"]["kernel"]
+    shard = jax.tree.leaves(state.params["transformer"]["blocks"]["mlp"]["up"])[0]
     result["parts"] = shard.size // shard.addressable_shards[0].data.size
     for batch in batches:
       state, metrics = functions.train(state, functions.place(batch))
@@ -81,6 +82,8 @@ if __name__ == "__main__":
   if name == "accumulated":
     knobs = {"train__micro_batches": 2, "train__loss_chunks": 4, "model__remat": "full"}
     rows *= 2
+  if name in SHARING:
+    knobs = {"model__sharing": name, "model__experts": 4, "model__expert_width": 64}
   results = invariance([json.loads(m) for m in meshes], rows, **knobs)
   with open(out, "w") as file:
     json.dump(results, file)

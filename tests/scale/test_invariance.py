@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from unijax.nn.sharing import SHARING
 
 EIGHT = {
   "8x1": dict(fsdp=8),
@@ -35,7 +36,7 @@ def run(devices: int, name: str, folder, meshes) -> list[dict]:
   return json.loads(out.read_text())
 
 
-def assert_invariant(results: list[dict]) -> None:
+def assert_invariant(results: list[dict], experts: bool = False) -> None:
   one, *others = results
   assert one["loss"][-1] < 0.8 * one["loss"][0], "nothing was learnt: a weak test"
   for other in others:
@@ -43,6 +44,7 @@ def assert_invariant(results: list[dict]) -> None:
     assert other["compiled"] == 1
     degrees = other["mesh"]
     storage = degrees.get("fsdp", 1) * degrees.get("context", 1)
+    storage *= degrees.get("expert", 1) if experts else 1
     assert other["parts"] == storage * degrees.get("tensor", 1), "not really divided"
     np.testing.assert_allclose(other["loss"], one["loss"], rtol=2e-6, err_msg=degrees)
     np.testing.assert_allclose(other["grad_norm"], one["grad_norm"], rtol=1e-4)
@@ -55,6 +57,19 @@ def test_eight_devices(tmp_path):
 def test_accumulation_chunks_and_remat_on_a_mesh(tmp_path):
   meshes = [None, EIGHT["2x2x2"], EIGHT["context"]]
   assert_invariant(run(8, "accumulated", tmp_path, meshes))
+
+
+@pytest.mark.parametrize("sharing", [s for s in SHARING if s != "shared"])
+def test_what_text_and_images_share(tmp_path, sharing):
+  meshes = [None, dict(expert=2, context=2, tensor=2)]
+  assert_invariant(run(8, sharing, tmp_path, meshes), sharing == "experts")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", [s for s in SHARING if s != "shared"])
+def test_what_text_and_images_share_on_every_mesh(tmp_path, sharing):
+  meshes = [None, *EIGHT.values(), dict(expert=4, tensor=2)]
+  assert_invariant(run(8, sharing, tmp_path, meshes), sharing == "experts")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from tests import small
 from unijax.config import ConfigError
 from unijax.data import rows
 from unijax.data.loader import Loader
+from unijax.nn.sharing import SHARING
 from unijax.train import step
 from unijax.train.metrics import to_scalars
 from unijax.write import diffusion
@@ -34,6 +35,13 @@ VARIANTS = {
     diffusion__time_law="logit_normal", diffusion__loss_target="v",
   ),
 }  # fmt: skip
+
+
+VARIANTS |= {
+  sharing: dict(model__sharing=sharing, model__experts=4, model__expert_width=24)
+  for sharing in SHARING
+  if sharing != "shared"
+}
 
 
 @functools.cache
@@ -83,6 +91,9 @@ def test_packed_equals_unpacked(name):
   if not t.z_loss:
     parts = t.text_loss_weight * means["text_nll"]
     parts += t.image_loss_weight * means["image_mse"]
+    if c.model.sharing == "experts":
+      parts += t.balance_loss_weight * means["balance_loss"]
+      parts += t.router_z_loss * means["router_log_z"]
     np.testing.assert_allclose(loss, parts, rtol=1e-5)
 
 
@@ -103,7 +114,7 @@ def test_rows_that_lack_something_give_no_nan(name, lacks):
 
 
 @pytest.mark.parametrize("parts", [2, 5])
-@pytest.mark.parametrize("name", ["add-linear", "token-unet"])
+@pytest.mark.parametrize("name", ["add-linear", "token-unet", "experts"])
 def test_parts_of_a_batch_add_up(name, parts):
   """Gradient accumulation: exact denominators for both losses, whatever is where."""
   c, _ = loss_and_gradient(name)

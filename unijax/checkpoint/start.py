@@ -27,7 +27,8 @@ class Start:
     resume: go on with the run of the directory if there is one (auto), refuse if there
       is (never), refuse if there is none (must).
     resume_from: WORKDIR[@STEP] of another run whose whole state is taken over.
-    init_from: WORKDIR[@STEP][:REGEX=>NAME,...] of another run whose parameters are.
+    init_from: WORKDIR[@STEP][:REGEX=>NAME,...] of another run whose parameters are;
+      NAME|NAME fills several parameters with one.
     init_allow: which of `ALLOW` init_from puts up with.
   """
 
@@ -104,7 +105,7 @@ def open_run(text: str, say=print) -> tuple[Reader, int | None]:
 
 
 def parse_init(text: str) -> tuple[str, list[tuple[re.Pattern, str]]]:
-  r"""Splits PATH[:REGEX=>NAME[,REGEX=>NAME...]].
+  r"""Splits PATH[:REGEX=>NAME[|NAME...][,REGEX=>...]].
 
   A comma inside a regex is written \x2c.
 
@@ -129,7 +130,7 @@ def renamed(
 ) -> dict[str, str]:
   """Returns {new name: old name}: the first rule that matches all of a name renames it.
 
-  A name that becomes '' is left out.
+  A name that becomes '' is left out; one that becomes 'A|B' is taken twice.
 
   Raises:
     CheckpointError: a rule matches nothing, its groups are wrong, or two names meet.
@@ -147,10 +148,10 @@ def renamed(
         except (re.error, IndexError) as error:
           raise CheckpointError(f"--init-from: {name!r}: {error}") from error
         break
-    if new and new in found:
-      raise CheckpointError(f"--init-from: {found[new]} and {old} both become {new}")
-    if new:
-      found[new] = old
+    for one in filter(None, new.split("|")):
+      if one in found:
+        raise CheckpointError(f"--init-from: {found[one]} and {old} both become {one}")
+      found[one] = old
   idle = [rules[i][0].pattern for i in range(len(rules)) if i not in used]
   if idle:
     raise CheckpointError(
@@ -215,7 +216,11 @@ def _init_from(store, init, abstract, start: Start) -> tuple[TrainState, str]:
     if not take:
       raise CheckpointError(f"{text}\nNothing is left to take: check the renaming")
     arrays = other.read(manifest, {old: wanted[new] for new, old in take.items()})
-    return {new: arrays[old] for new, old in take.items()}, text, manifest.step
+    taken, used = {}, set()
+    for new, old in take.items():  # a copy for each: the step donates them all
+      taken[new] = arrays[old].copy() if old in used else arrays[old]
+      used.add(old)
+    return taken, text, manifest.step
 
   try:
     taken, report, step = other.first_whole(read, step)

@@ -83,7 +83,7 @@ def _add_train(verb) -> None:
     help="begin with the whole state of another run",
   )  # fmt: skip
   start.add_argument(
-    "--init-from", default="", metavar="WORKDIR[@STEP][:REGEX=>NAME,..]",
+    "--init-from", default="", metavar="WORKDIR[@STEP][:REGEX=>NAME[|NAME..],..]",
     help="begin at step 0 with parameters of another run, renamed where a REGEX is the "
     "whole old name; an empty NAME leaves them out",
   )  # fmt: skip

@@ -11,8 +11,25 @@ import dataclasses
 import numpy as np
 
 from unijax.config import Config
+from unijax.config_sections import ModelConfig
 from unijax.nn import layers
 from unijax.types import Batch
+
+
+def _dense(m: ModelConfig) -> int:
+  return 3 * m.width * m.mlp_width
+
+
+def _routed(m: ModelConfig) -> int:
+  active = m.experts_per_token + m.shared_experts
+  return 3 * m.width * active * m.expert_width + m.width * m.experts
+
+
+# Multiply-adds of the MLP that one position goes through, by `model.sharing`: copies
+# for modalities cost what one costs, of routed experts only the chosen ones count.
+MLP_OF_A_POSITION = {
+  "shared": _dense, "ffn": _dense, "full": _dense, "experts": _routed,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +92,7 @@ def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
   parts = {
     "attention_maps": m.depth * row.tokens * attention_maps,
     "attention": m.depth * row.visible * 2 * hidden,
-    "mlp": m.depth * row.tokens * 3 * width * m.mlp_width,
+    "mlp": m.depth * row.tokens * MLP_OF_A_POSITION[m.sharing](m),
     "text_head": row.tokens * width * vocab,
     "time": row.patches * timed * (layers.TIME_FEATURES * width + width**2 + adaln),
     "patches": _patches(config, row),

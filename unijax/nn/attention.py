@@ -17,6 +17,7 @@ from unijax.nn import attention_splash, attention_tokamax, logical, masks, rope
 from unijax.nn.layers import Linear, RMSNorm
 from unijax.nn.logical import constrain
 from unijax.nn.masks import MaskUnsupportedError
+from unijax.nn.modality import GroupedLinear, GroupedNorm, Groups
 
 ATTENTION = "attention"  # what remat policies call the mixed values
 FASTEST = {"tpu": "splash", "gpu": "tokamax"}  # by platform; dense elsewhere
@@ -184,6 +185,9 @@ class Attention(nn.Module):
   `sees` is (start_BT, end_BT) of whole rows or, with a cache, the mask [B, T, T] of
   this call's own keys. Returns the mixed values and this call's keys and values
   [B, T, G, K]; whether they are committed to the cache is the caller's business.
+
+  With `groups`, x_BTD and the result are sorted by modality and the projections and
+  norms have a copy for each; queries, keys and values are in the row's order.
   """
 
   config: ModelConfig
@@ -192,21 +196,27 @@ class Attention(nn.Module):
   lookahead: int
 
   @nn.compact
-  def __call__(self, x_BTD, rotation, sees, cached=None):
+  def __call__(self, x_BTD, rotation, sees, cached=None, groups: Groups | None = None):
     c = self.config
     dtype = jnp.dtype(c.dtype)
     shape = x_BTD.shape[:2]
+    linear, norm, more = Linear, RMSNorm, ()
+    if groups is not None:
+      linear, norm, more = GroupedLinear, GroupedNorm, (groups,)
 
     def project(name, heads, axis):
-      y = Linear(heads * c.head_dim, ("embed", axis), dtype, name=name)(x_BTD)
-      return y.reshape(*shape, heads, c.head_dim)
+      project = linear(heads * c.head_dim, ("embed", axis), dtype, name=name)
+      return project(x_BTD, *more).reshape(*shape, heads, c.head_dim)
 
     q = project("q", c.heads, "heads")
     k = project("k", c.kv_heads, "kv_heads")
     v = project("v", c.kv_heads, "kv_heads")
     if c.qk_norm:
-      q = RMSNorm(c.norm_eps, "head_norm", name="q_norm")(q)
-      k = RMSNorm(c.norm_eps, "head_norm", name="k_norm")(k)
+      q = norm(c.norm_eps, "head_norm", name="q_norm")(q, *more)
+      k = norm(c.norm_eps, "head_norm", name="k_norm")(k, *more)
+    if groups is not None:
+      q = groups.leave(q, "act_heads", None)
+      k, v = (groups.leave(x, "act_kv_heads", None) for x in (k, v))
     q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
     if cached is not None:
       keys_BSGK, values_BSGK, mask_BTS = cached
@@ -218,5 +228,7 @@ class Attention(nn.Module):
       y = interval_attention(q, k, v, *sees, self.backend, self.lookahead)
       y = constrain(y, "batch", "sequence", "act_heads", None)
     y = y.reshape(*shape, c.heads * c.head_dim)
-    y = Linear(c.width, ("heads", "embed"), dtype, scale=self.out_scale, name="out")(y)
-    return y, (k, v)
+    if groups is not None:
+      y = groups.enter(y, "act_heads")
+    out = linear(c.width, ("heads", "embed"), dtype, scale=self.out_scale, name="out")
+    return out(y, *more), (k, v)

@@ -49,6 +49,18 @@ def _matmul_backward(saved, dy):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+def kernel_init(scale: float, stacked: int = 0):
+  """Normal with standard deviation scale / sqrt(in), of kernels [..., in, out].
+
+  `stacked` is how many axes stand before these two.
+  """
+  if scale == 0:
+    return nn.initializers.zeros_init()
+  return nn.initializers.variance_scaling(
+    scale**2, "fan_in", "normal", batch_axis=tuple(range(stacked))
+  )
+
+
 class Linear(nn.Module):
   """x_[..., in] -> [..., features], computed in `dtype`.
 
@@ -63,10 +75,8 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "normal")
-    if self.scale == 0:
-      init = nn.initializers.zeros_init()
-    kernel = param(self, "kernel", init, (x.shape[-1], self.features), self.axes)
+    shape = (x.shape[-1], self.features)
+    kernel = param(self, "kernel", kernel_init(self.scale), shape, self.axes)
     y = matmul(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.bias:
       bias = param(
@@ -114,21 +124,27 @@ class Embedding(nn.Module):
 
 
 class MLP(nn.Module):
-  """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x))."""
+  """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)).
+
+  `linear` is the kind of its three maps; what it needs besides x is passed on.
+  """
 
   hidden: int
   width: int
   dtype: jnp.dtype
   out_scale: float
+  linear: type[nn.Module] = Linear
 
   @nn.compact
-  def __call__(self, x_BTD):
-    gate = Linear(self.hidden, ("embed", "mlp"), self.dtype, name="gate")(x_BTD)
-    up = Linear(self.hidden, ("embed", "mlp"), self.dtype, name="up")(x_BTD)
+  def __call__(self, x_BTD, *more):
+    def linear(features, axes, name, scale=1.0):
+      return self.linear(features, axes, self.dtype, scale=scale, name=name)
+
+    gate = linear(self.hidden, ("embed", "mlp"), "gate")(x_BTD, *more)
+    up = linear(self.hidden, ("embed", "mlp"), "up")(x_BTD, *more)
     hidden = constrain(nn.silu(gate) * up, "batch", "sequence", "act_mlp")
-    return Linear(
-      self.width, ("mlp", "embed"), self.dtype, scale=self.out_scale, name="down"
-    )(hidden)
+    down = linear(self.width, ("mlp", "embed"), "down", self.out_scale)
+    return down(hidden, *more)
 
 
 def time_features(time: jax.Array) -> jax.Array:

@@ -58,12 +58,16 @@ def platform() -> str:
   return active.devices.flat[0].platform if active else jax.default_backend()
 
 
-def ways(name: str) -> int:
-  """Returns into how many parts an axis of this name is divided."""
+def mesh_axes(name: str) -> tuple[str, ...]:
+  """Returns the mesh axes that an axis of this name is divided over."""
   axes = spec(name)
   parts = axes[0] if axes else None
-  parts = (parts,) if isinstance(parts, str) else parts or ()
-  return math.prod(mesh().shape[axis] for axis in parts)
+  return (parts,) if isinstance(parts, str) else parts or ()
+
+
+def ways(name: str) -> int:
+  """Returns into how many parts an axis of this name is divided."""
+  return math.prod(mesh().shape[axis] for axis in mesh_axes(name))
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:

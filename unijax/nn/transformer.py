@@ -5,10 +5,13 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config import ConfigError, ModelConfig
-from unijax.nn import logical, masks, rope
+from unijax.nn import logical, masks, modality, rope
 from unijax.nn.attention import ATTENTION, Attention, pick_backend
-from unijax.nn.layers import MLP, RMSNorm, param
+from unijax.nn.layers import RMSNorm, param
 from unijax.nn.logical import constrain
+from unijax.nn.modality import GroupedNorm
+from unijax.nn.moe import ROUTING
+from unijax.nn.sharing import SHARING
 from unijax.types import Cache, Inputs
 
 # What the backward pass of a block finds saved besides the block's input; the rest it
@@ -31,7 +34,9 @@ class Block(nn.Module):
 
   With AdaLN (Peebles & Xie 2023, one shared projection and an offset a layer as in
   PixArt-alpha) the norms are shifted and scaled and the branches gated at image
-  positions; `modulation_BT6D` is None elsewhere in the design space.
+  positions; `modulation_BT6D` is None elsewhere in the design space. `groups` is None
+  where nothing depends on the modality of a position; see `sharing.Sharing` for the
+  order that x_BTD and the modulation come in.
   """
 
   config: ModelConfig
@@ -39,8 +44,11 @@ class Block(nn.Module):
   lookahead: int
 
   @nn.compact
-  def __call__(self, x_BTD, cached, rotation, sees, cache_mask_BTS, modulation):
-    c = self.config
+  def __call__(self, x_BTD, cached, rotation, sees, cache_mask_BTS, modulation, groups):
+    c, sharing = self.config, SHARING[self.config.sharing]
+    norm, more, attended = RMSNorm, (), None
+    if sharing.sorted:
+      norm, more, attended = GroupedNorm, (groups,), groups
     out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
     if cached is not None:
       cached = (*cached, cache_mask_BTS)
@@ -48,12 +56,12 @@ class Block(nn.Module):
       change = gate = [lambda x: x] * 2
     else:
       change, gate = self._adaln(*modulation)
-    y = change[0](RMSNorm(c.norm_eps, name="attention_norm")(x_BTD))
+    y = change[0](norm(c.norm_eps, name="attention_norm")(x_BTD, *more))
     attention = Attention(c, out_scale, self.backend, self.lookahead, name="attention")
-    y, kv = attention(y, rotation, sees, cached)
+    y, kv = attention(y, rotation, sees, cached, attended)
     x_BTD = x_BTD + gate[0](y)
-    y = change[1](RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD))
-    y = MLP(c.mlp_width, c.width, jnp.dtype(c.dtype), out_scale, name="mlp")(y)
+    y = change[1](norm(c.norm_eps, name="mlp_norm")(x_BTD, *more))
+    y = sharing.mlp(c, out_scale, y, groups)
     return constrain(x_BTD + gate[1](y), "batch", "sequence", "act_embed"), kv
 
   def _adaln(self, shared_BT6D, is_image_BT):
@@ -115,14 +123,24 @@ class Transformer(nn.Module):
     if c.remat != "none":
       block = nn.remat(block, policy=REMAT[c.remat], prevent_cse=False)
     x_BTD = constrain(x_BTD, "batch", "sequence", "act_embed")
+    sharing, groups = SHARING[c.sharing], None
+    if sharing.by_modality:
+      groups = modality.sort(jnp.asarray(inputs.span_BT >= 0))
+    if sharing.sorted:
+      x_BTD = groups.enter(x_BTD, "act_embed")
+      if modulation is not None:
+        modulation = (groups.enter(modulation[0], None, None), groups.sorted_image_BT)
     blocks = nn.scan(
       block,
-      variable_axes={"params": 0},
+      variable_axes={"params": 0, ROUTING: 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(0, *[nn.broadcast] * 5),
       length=c.depth,
       unroll=c.scan_unroll,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, name, self.lookahead, name="blocks")
-    x_BTD, kv = blocks(x_BTD, cached, turn, sees, cache_mask, modulation)
-    return RMSNorm(c.norm_eps, name="final_norm")(x_BTD), kv
+    x_BTD, kv = blocks(x_BTD, cached, turn, sees, cache_mask, modulation, groups)
+    if not sharing.sorted:
+      return RMSNorm(c.norm_eps, name="final_norm")(x_BTD), kv
+    x_BTD = GroupedNorm(c.norm_eps, name="final_norm")(x_BTD, groups)
+    return groups.leave(x_BTD, "act_embed"), kv

@@ -24,6 +24,7 @@ RULES: dict[str, tuple[str, ...]] = {
   "heads": ("tensor",),
   "kv_heads": ("tensor",),
   "mlp": ("tensor",),
+  "experts": ("expert",),
   "channels": (*STORAGE, "tensor"),
   "layers": (),
   "patch": (),
@@ -39,6 +40,7 @@ RULES: dict[str, tuple[str, ...]] = {
   "act_kv_heads": ("tensor",),
   "act_mlp": ("tensor",),
   "act_vocab": ("tensor",),
+  "act_experts": ("expert",),
 }
 
 # Names whose dimensions come in all sizes: divided only as far as they go.

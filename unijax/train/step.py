@@ -4,6 +4,7 @@ Everything random about an image is keyed by (step, image key): the same documen
 the same noise whatever row, device or packing it lands in.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -15,7 +16,9 @@ from clu import metrics as clu_metrics
 from unijax.config import Config
 from unijax.nn import logical
 from unijax.nn.model import Model
-from unijax.train import guards
+from unijax.nn.moe import ROUTING
+from unijax.nn.sharing import SHARING
+from unijax.train import guards, routing
 from unijax.types import Batch, Inputs, Sum, TrainState
 from unijax.write import losses, make_write_path
 
@@ -27,6 +30,7 @@ class Weights(NamedTuple):
 
   text: jax.Array
   image: jax.Array
+  load: routing.Load | None = None  # of routed experts; the batch's own if not given
 
 
 def total_weights(batch: Batch) -> Weights:
@@ -56,8 +60,8 @@ def loss_fn(
   def to_logits(h):
     return model.apply({"params": params}, h, method=model.logits)
 
-  h_BTD, output = model.apply(
-    {"params": params}, method=lambda m: path.heads(m, inputs, truth)
+  (h_BTD, output), routed = model.apply(
+    {"params": params}, method=lambda m: path.heads(m, inputs, truth), mutable=[ROUTING]
   )
   sums = losses.token_sums(to_logits, h_BTD, path.asks(batch, truth), t.loss_chunks)
   image = path.image_loss(output, sums, inputs, truth, batch)
@@ -67,6 +71,8 @@ def loss_fn(
     for name, asked in sums.items():
       weight = getattr(weights, name)
       total += t.z_loss * Sum(asked.log_z.value, weight).mean()
+  extra, more = routing.losses(config, routed, batch, weights.load)
+  total += extra
   metrics = {
     "loss": _average(Sum(total, jnp.ones(()))),
     "text_nll": _average(sums["text"].nll),
@@ -75,8 +81,19 @@ def loss_fn(
     "tokens": _average(
       Sum((batch.segment_BT > 0).sum().astype(jnp.float32), jnp.ones(()))
     ),
+    **{name: _average(s) for name, s in more.items()},
   }
   return total, metrics
+
+
+def load(params, model: Model, config: Config, batch: Batch, key: jax.Array):
+  """How many positions of a batch each expert gets; None where nothing is routed."""
+  path = make_write_path(config, model.sizes.vocab)
+  inputs, _ = path.corrupt(key, batch)
+  _, routed = model.apply(
+    {"params": params}, inputs, method=model.hidden, mutable=[ROUTING]
+  )
+  return routing.load(routed, batch)
 
 
 def gradients(
@@ -85,7 +102,9 @@ def gradients(
   """Loss gradients of a batch, run in `train.micro_batches` parts.
 
   Both losses are divided by the weights of the whole batch, and noise belongs to
-  documents: the number of parts changes nothing but the memory.
+  documents: the number of parts changes nothing but the memory. The balance loss of
+  routed experts is a product of two averages over the batch; with several parts one of
+  them, the load, is counted by a forward pass of its own before.
 
   Args:
     lay: lays gradients out over the mesh as their parameters are stored, so that every
@@ -108,6 +127,12 @@ def gradients(
     x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
     return logical.constrain(x, None, "batch", "sequence", *[None] * (x.ndim - 3))
 
+  batches = jax.tree.map(split, batch)
+  if SHARING[config.model.sharing].routed:
+    count = functools.partial(load, params, model, config, key=key)
+    loads = jax.lax.map(lambda part: count(batch=part), batches)
+    weights = weights._replace(load=jax.tree.map(lambda x: x.sum(axis=0), loads))
+
   def one(carry, part):
     grads, metrics = grad_fn(part)
     return jax.tree.map(jnp.add, carry, (grads, _sums(metrics))), None
@@ -118,7 +143,7 @@ def gradients(
   )
   if lay is not None:
     zero = (lay(zero[0]), zero[1])
-  (grads, sums), _ = jax.lax.scan(one, zero, jax.tree.map(split, batch))
+  (grads, sums), _ = jax.lax.scan(one, zero, batches)
   metrics = {name: _average(s) for name, s in sums.items()}
   for name in PARTS_ADD_UP:
     metrics[name] = _average(Sum(sums[name].value, jnp.ones(())))

@@ -1,0 +1,173 @@
+"""Matrix products in which each group of rows has weights of its own.
+
+Rows lie sorted by group, so that a group is a run of rows; how long it is may differ
+from call to call, the number of rows may not. On TPU this is `jax.lax.ragged_dot`.
+Elsewhere that multiplies all rows by all weights and picks (measured: exactly as slow
+as doing so by hand), so there each group is cut into blocks of static sizes, and only
+blocks that hold something of the group are multiplied: at most the smallest block less
+one row a group is computed in vain.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from unijax.nn import logical
+
+BLOCKS = (512, 128, 32)  # rows of a product; a group is cut into the largest first
+NATIVE = ("tpu",)  # platforms whose compiler has a ragged product
+
+
+def product(x_MD, weights, sizes_E) -> jax.Array:
+  """Multiplies row m of group e by weights[e].
+
+  Args:
+    x_MD: rows sorted by group.
+    weights: [E, D, F], or a tuple of E arrays [D, F], which saves stacking them.
+    sizes_E: int32, rows of each group; their sum is at most M.
+
+  Returns:
+    [M, F]. Rows after the last group are arbitrary but finite, and have no gradient as
+    long as nothing that reads them has one.
+  """
+  if logical.platform() in NATIVE:
+    stacked = jnp.stack(weights) if isinstance(weights, tuple) else weights
+    return jax.lax.ragged_dot(x_MD, stacked, sizes_E)
+  return _product(x_MD, weights, sizes_E)
+
+
+@jax.custom_vjp
+def _product(x_MD, weights, sizes_E):
+  return _rows(x_MD, weights, sizes_E, 0)
+
+
+def _forward(x_MD, weights, sizes_E):
+  return _rows(x_MD, weights, sizes_E, 0), (x_MD, weights, sizes_E)
+
+
+def _backward(saved, dy_MF):
+  # As in `layers.matmul`: nothing elementwise may be fused into the products.
+  (x_MD, weights, sizes_E), dy_MF = jax.lax.optimization_barrier((saved, dy_MF))
+  dx_MD = _rows(dy_MF, weights, sizes_E, 1)
+  return dx_MD, _outer(x_MD, dy_MF, weights, sizes_E), None
+
+
+_product.defvjp(_forward, _backward)
+
+
+def _over_blocks(start, stop, rows: int, carry, block: Callable):
+  """Runs block(first row, size, carry) over rows start to stop - 1."""
+  sizes = [size for size in BLOCKS if size <= rows] or [rows]
+  for size in sizes:
+    left = stop - start
+    count = -(-left // size) if size == sizes[-1] else left // size
+
+    def one(i, carry, start=start, size=size):
+      return block(start + i * size, size, carry)
+
+    carry = jax.lax.fori_loop(0, count, one, carry)
+    start = start + count * size
+  return carry
+
+
+def _over_groups(weights, sizes_E, carry, group: Callable):
+  """Runs group(number, first row, row after the last, carry) over the groups."""
+  stop_E = jnp.cumsum(sizes_E)
+
+  def one(e, carry):
+    return group(e, stop_E[e] - sizes_E[e], stop_E[e], carry)
+
+  if isinstance(weights, tuple):
+    for e in range(len(weights)):
+      carry = one(e, carry)
+    return carry
+  return jax.lax.fori_loop(0, len(weights), one, carry)
+
+
+def _rows(x_MA, weights, sizes_E, contract: int):
+  """Contracts rows with axis `contract` of their group's weights.
+
+  A block may reach past its group: the groups after it, which come later, write over
+  that. At the end of the array it is moved back, and what lay there before is kept.
+  """
+  rows, columns = x_MA.shape[0], weights[0].shape[1 - contract]
+  dims = (((1,), (contract,)), ((), ()))
+
+  def group(e, start, stop, y):
+    w = weights[e]
+
+    def block(first, size, y):
+      at = jnp.minimum(first, rows - size)
+      new = jax.lax.dot_general(jax.lax.dynamic_slice_in_dim(x_MA, at, size), w, dims)
+      old = jax.lax.dynamic_slice_in_dim(y, at, size)
+      keep = at + jnp.arange(size) < first
+      new = jnp.where(keep[:, None], old, new)
+      return jax.lax.dynamic_update_slice_in_dim(y, new, at, 0)
+
+    return _over_blocks(start, stop, rows, y, block)
+
+  return _over_groups(weights, sizes_E, jnp.zeros((rows, columns), x_MA.dtype), group)
+
+
+def _outer(x_MD, dy_MF, weights, sizes_E):
+  """The gradients of the weights: x^T dy over the rows of each group."""
+  rows, (wide, narrow) = x_MD.shape[0], (x_MD, dy_MF)
+  flip = x_MD.shape[1] > dy_MF.shape[1]  # the left operand is transposed
+  if flip:
+    wide, narrow = narrow, wide
+
+  def of_group(start, stop):
+    def block(first, size, dw):
+      at = jnp.minimum(first, rows - size)
+      left, right = (jax.lax.dynamic_slice_in_dim(a, at, size) for a in (wide, narrow))
+      row = at + jnp.arange(size)
+      left = jnp.where(((row >= first) & (row < stop))[:, None], left, 0)
+      contract = (((0,), (0,)), ((), ()))
+      return dw + jax.lax.dot_general(
+        left, right, contract, preferred_element_type=jnp.float32
+      )
+
+    zero = jnp.zeros((wide.shape[1], narrow.shape[1]), jnp.float32)
+    dw = _over_blocks(start, stop, rows, zero, block)
+    return dw.T if flip else dw
+
+  if isinstance(weights, tuple):
+    stop_E = jnp.cumsum(sizes_E)
+    return tuple(
+      of_group(stop_E[e] - sizes_E[e], stop_E[e]).astype(w.dtype)
+      for e, w in enumerate(weights)
+    )
+
+  def group(e, start, stop, dw_EDF):
+    return dw_EDF.at[e].set(of_group(start, stop).astype(dw_EDF.dtype))
+
+  return _over_groups(weights, sizes_E, jnp.zeros_like(weights), group)
+
+
+@jax.custom_vjp
+def permute(x_MD, order_M, place_M):
+  """x_MD[order_M], of an order whose inverse is `place_M`: gathers in both directions.
+
+  The gradient of an indexed read is an indexed addition, which CPUs do row by row;
+  that of a permutation is another read.
+  """
+  return jnp.take(x_MD, order_M, axis=0, mode="clip")
+
+
+def _permute_forward(x_MD, order_M, place_M):
+  return permute(x_MD, order_M, place_M), (order_M, place_M)
+
+
+def _permute_backward(saved, dy_MD):
+  order_M, place_M = saved
+  return jnp.take(dy_MD, place_M, axis=0, mode="clip"), None, None
+
+
+permute.defvjp(_permute_forward, _permute_backward)
+
+
+def inverse(order_M) -> jax.Array:
+  """The permutation that undoes another: inverse(order)[order[m]] = m."""
+  index = jnp.arange(order_M.shape[0], dtype=jnp.int32)
+  return jnp.zeros_like(index).at[order_M].set(index, unique_indices=True)

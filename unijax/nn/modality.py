@@ -1,0 +1,155 @@
+"""Layers with one copy of their weights for text and one for images.
+
+The copy is chosen by position. Each device sorts the positions it holds, text first
+(`sort`), and a linear map is then one product a copy over a run of them
+(`grouped.product`): every position costs what it costs with one copy. Arrays in that
+order are called sorted here; they lie on the mesh as those in the row's order do.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from unijax.nn import grouped, logical
+from unijax.nn.layers import kernel_init, param
+
+MODALITIES = ("text", "image")  # and the names of the copies
+POSITIONS = ("batch", "sequence")
+
+
+@flax.struct.dataclass
+class Groups:
+  """Which copy each position goes through, and the order that sorts them.
+
+  Orders number the B * T positions that one device holds, row by row.
+  """
+
+  image_BT: jax.Array  # bool, in the row's order
+  sorted_image_BT: jax.Array  # bool, sorted
+  order_BT: jax.Array  # int32: the position that comes at this place of the sorted
+  place_BT: jax.Array  # int32: the place of this position among the sorted
+
+  def enter(self, x: jax.Array, *names: str | None) -> jax.Array:
+    """Sorts [B, T, ...], whose last axes have these names."""
+    return _move(x, self.order_BT, self.place_BT, names)
+
+  def leave(self, x: jax.Array, *names: str | None) -> jax.Array:
+    """Undoes `enter`."""
+    return _move(x, self.place_BT, self.order_BT, names)
+
+
+def sort(image_BT) -> Groups:
+  """Finds the order of the positions; image_BT is True at those of images."""
+
+  def local(image_BT):
+    image = image_BT.reshape(-1)
+    order = jnp.argsort(image, stable=True).astype(jnp.int32)
+    found = image[order], order, grouped.inverse(order)
+    return tuple(x.reshape(image_BT.shape) for x in found)
+
+  found = over_positions(image_BT.shape, local, (POSITIONS,), POSITIONS)(image_BT)
+  return Groups(image_BT, *found)
+
+
+def _divide(shape) -> bool:
+  return all(n % logical.ways(a) == 0 for n, a in zip(shape, POSITIONS, strict=False))
+
+
+def mesh_axes(shape, name: str) -> tuple[str, ...]:
+  """Mesh axes that `over_positions` divides an axis of this name over."""
+  return logical.mesh_axes(name) if _divide(shape) else ()
+
+
+def over_positions(shape, function: Callable, inputs: tuple, output: tuple) -> Callable:
+  """`logical.per_device`, where the positions [B, T] divide over the mesh.
+
+  Where they do not (one row for initialisation), all are taken as one device's.
+  """
+  return logical.per_device(function, inputs, output) if _divide(shape) else function
+
+
+def _move(x, order_BT, place_BT, names):
+  def local(x, order_BT, place_BT):
+    flat = x.reshape(order_BT.size, -1)
+    flat = grouped.permute(flat, order_BT.reshape(-1), place_BT.reshape(-1))
+    return flat.reshape(x.shape)
+
+  layout = (*POSITIONS, *names)
+  moved = over_positions(x.shape, local, (layout, POSITIONS, POSITIONS), layout)
+  return moved(x, order_BT, place_BT)
+
+
+class Kernel(nn.Module):
+  """The weights of one `Linear`, or of several, stacked in front."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]
+  scale: float
+
+  @nn.compact
+  def __call__(self):
+    init = kernel_init(self.scale, stacked=len(self.shape) - 2)
+    return param(self, "kernel", init, self.shape, self.axes)
+
+
+class GroupedLinear(nn.Module):
+  """`Linear` without bias over sorted positions, with a kernel for each modality."""
+
+  features: int
+  axes: tuple[str, str]
+  dtype: jnp.dtype
+  scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x_BTD, groups: Groups):
+    shape, axes = (x_BTD.shape[-1], self.features), self.axes
+    kernels = tuple(
+      Kernel(shape, axes, self.scale, name=name)().astype(self.dtype)
+      for name in MODALITIES
+    )
+    give, take = (f"act_{axis}" for axis in axes)
+    layout = POSITIONS, (*POSITIONS, give), (give, take)
+    divided = mesh_axes(x_BTD.shape, give)
+
+    def local(image_BT, x_BTD, kernels):
+      images = image_BT.sum(dtype=jnp.int32)
+      sizes = jnp.stack([image_BT.size - images, images])
+      x_MD = x_BTD.reshape(-1, x_BTD.shape[-1])
+      y_MF = grouped.product(x_MD, kernels, sizes)
+      if divided:  # each device has summed over its part of the input's width
+        y_MF = jax.lax.psum(y_MF, divided)
+      return y_MF.reshape(*x_BTD.shape[:2], -1)
+
+    apply = over_positions(x_BTD.shape, local, layout, (*POSITIONS, take))
+    return apply(groups.image_BT, x_BTD.astype(self.dtype), kernels)
+
+
+class Scale(nn.Module):
+  """The weights of one copy of an `RMSNorm`."""
+
+  width: int
+  axis: str
+
+  @nn.compact
+  def __call__(self):
+    return param(
+      self, "scale", nn.initializers.ones_init(), (self.width,), (self.axis,)
+    )
+
+
+class GroupedNorm(nn.Module):
+  """`RMSNorm` over sorted positions [B, T, ..., D], with a scale for each modality."""
+
+  eps: float
+  axis: str = "norm"
+
+  @nn.compact
+  def __call__(self, x, groups: Groups):
+    text, image = (Scale(x.shape[-1], self.axis, name=name)() for name in MODALITIES)
+    is_image = groups.sorted_image_BT.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+    return (y * jnp.where(is_image, image, text)).astype(x.dtype)
