@@ -8,6 +8,7 @@ eval` stands in `unijax.evals.tasks`, under the same names.
 
 import dataclasses
 import functools
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -135,14 +136,24 @@ def row_axes() -> Batch:
   return Batch(**{f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)})
 
 
-TASKS: dict[str, type[Task]] = {"unified": UnifiedTask}
+# Where each task is; one that a run does not train is not imported.
+TASKS = {
+  "unified": "unijax.train.tasks:UnifiedTask",
+  "codec": "unijax.train.codec_task:CodecTask",
+}
+
+
+def task_class(config: Config) -> type[Task]:
+  """Returns the class of the task that `train.task` names."""
+  module, _, name = TASKS[config.train.task].partition(":")
+  return getattr(importlib.import_module(module), name)
 
 
 def make_task(config: Config, vocab: int) -> Task:
-  """Returns the task that `train.task` names."""
-  return TASKS[config.train.task](config, vocab)
+  """Returns the task of a config; `vocab` is as in `Task`."""
+  return task_class(config)(config, vocab)
 
 
 def make_loader(config: Config, **options):
   """Returns the loader of the config's task; `options` are those of `Task.loader`."""
-  return TASKS[config.train.task].loader(config, **options)
+  return task_class(config).loader(config, **options)
