@@ -143,6 +143,7 @@ class TrainConfig:
   token_draws: int
   balance_loss_weight: float
   router_z_loss: float
+  task: Literal["unified", "codec"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +196,35 @@ class EvalConfig:
   kid_images: int
 
 
+@dataclasses.dataclass(frozen=True)
+class CodecConfig:
+  bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
+  width: int
+  multipliers: tuple[int, ...]
+  blocks: int
+  groups: int
+  attention: bool
+  channels: int
+  kl_weight: float
+  codebook: int
+  codebook_update: Literal["average", "gradient"]
+  codebook_decay: float
+  revive_below: float
+  cosine: bool
+  commitment: float
+  quantizers: int
+  levels: tuple[int, ...]
+  entropy_weight: float
+  entropy_temperature: float
+  l1_weight: float
+  l2_weight: float
+  perceptual_weight: float
+  adversary_weight: float
+  adversary_start: int
+  adversary_width: int
+  adversary_layers: int
+
+
 SECTIONS = {
   "model": ModelConfig,
   "mesh": MeshConfig,
@@ -206,4 +236,5 @@ SECTIONS = {
   "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
+  "codec": CodecConfig,
 }

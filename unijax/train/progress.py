@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 LOSSES = (("text", "text_nll"), ("image", "image_mse"), ("image", "image_nll"))
 
@@ -14,9 +15,18 @@ class Progress:
     start: step this process began at.
     stream: where lines go; on a terminal the line is rewritten in place.
     silent: print nothing, for all but the first process of a run.
+    shown: label -> metric, for those that the line shows.
   """
 
-  def __init__(self, total: int, start: int, stream=None, silent: bool = False):
+  def __init__(
+    self,
+    total: int,
+    start: int,
+    stream=None,
+    silent: bool = False,
+    shown: Mapping[str, str] = {"loss": "loss"},  # noqa: B006 (read only)
+  ):
+    self.shown = shown
     self.total, self.start, self.silent = total, start, silent
     self.stream = stream or sys.stderr
     self.live = self.stream.isatty()
@@ -38,7 +48,9 @@ class Progress:
     }
     left = (self.total - step) * seconds / steps
     losses = "  ".join(
-      f"{label} {scalars[name]:.4f}" for label, name in LOSSES if name in scalars
+      f"{label} {scalars[name]:.4f}"
+      for label, name in self.shown.items()
+      if name in scalars
     )
     self.say(
       f"step {step}/{self.total}  {losses}  {rates['tokens_per_second']:,.0f} tokens/s"

@@ -1,10 +1,10 @@
-"""One training step: corrupt, one forward, two losses, update.
+"""One training step of any task, and the loss of the unified one: draw timesteps,
+corrupt, one forward, two losses.
 
 Everything random about an image is keyed by (step, image key): the same document gets
 the same noise whatever row, device or packing it lands in.
 """
 
-import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -86,52 +86,66 @@ def loss_fn(
   return total, metrics
 
 
-def load(params, model: Model, config: Config, batch: Batch, key: jax.Array):
-  """How many positions of a batch each expert gets; None where nothing is routed."""
-  path = make_write_path(config, model.sizes.vocab)
-  inputs, _ = path.corrupt(key, batch)
-  _, routed = model.apply(
-    {"params": params}, inputs, method=model.hidden, mutable=[ROUTING]
-  )
-  return routing.load(routed, batch)
+def part_weights(model: Model, config: Config, params, parts: Batch, key, weights):
+  """Adds what only a pass over all parts of a batch can tell: the load of experts.
 
-
-def gradients(
-  params, model: Model, config: Config, batch: Batch, key: jax.Array, lay=None
-):
-  """Loss gradients of a batch, run in `train.micro_batches` parts.
-
-  Both losses are divided by the weights of the whole batch, and noise belongs to
-  documents: the number of parts changes nothing but the memory. The balance loss of
-  routed experts is a product of two averages over the batch; with several parts one of
+  The balance loss of routed experts is a product of two averages over the batch; one of
   them, the load, is counted by a forward pass of its own before.
 
   Args:
+    parts: a batch whose fields have an axis of parts in front.
+    weights: of the whole batch.
+  """
+  if not SHARING[config.model.sharing].routed:
+    return weights
+
+  def load(part):
+    path = make_write_path(config, model.sizes.vocab)
+    inputs, _ = path.corrupt(key, part)
+    _, routed = model.apply(
+      {"params": params}, inputs, method=model.hidden, mutable=[ROUTING]
+    )
+    return routing.load(routed, part)
+
+  loads = jax.lax.map(load, parts)
+  return weights._replace(load=jax.tree.map(lambda x: x.sum(axis=0), loads))
+
+
+def gradients(params, task, batch, key: jax.Array, parts: int = 1, lay=None):
+  """Loss gradients of a batch of a task.
+
+  Losses are divided by the weights of the whole batch, and noise belongs to documents:
+  the number of parts changes nothing but the memory.
+
+  Args:
+    params: without boxes.
+    task: a `tasks.Task`.
+    batch: whole.
+    key: of the step.
+    parts: that the batch is run in, one after the other.
     lay: lays gradients out over the mesh as their parameters are stored, so that every
       device sums and keeps only its own share of them.
 
   Returns:
     (gradients, Metrics).
   """
-  weights, parts = total_weights(batch), config.train.micro_batches
+  weights = task.total_weights(batch)
 
   def grad_fn(batch):
-    fn = jax.grad(loss_fn, has_aux=True)
-    grads, metrics = fn(params, model, config, batch, key, weights)
+    grads, metrics = jax.grad(task.loss, has_aux=True)(params, batch, key, weights)
     return grads if lay is None else lay(grads), metrics
 
   if parts == 1:
     return grad_fn(batch)
 
-  def split(x):  # part i takes rows i, i + parts, ...: every device keeps its own
+  def split(names, x):  # part i takes rows i, i + parts, ..: every device keeps its own
     x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-    return logical.constrain(x, None, "batch", "sequence", *[None] * (x.ndim - 3))
+    return logical.constrain(x, None, *names)
 
-  batches = jax.tree.map(split, batch)
-  if SHARING[config.model.sharing].routed:
-    count = functools.partial(load, params, model, config, key=key)
-    loads = jax.lax.map(lambda part: count(batch=part), batches)
-    weights = weights._replace(load=jax.tree.map(lambda x: x.sum(axis=0), loads))
+  batches = jax.tree.map(
+    split, task.batch_axes(), batch, is_leaf=lambda x: isinstance(x, tuple)
+  )
+  weights = task.part_weights(params, batches, key, weights)
 
   def one(carry, part):
     grads, metrics = grad_fn(part)
@@ -166,10 +180,10 @@ def init_params(config: Config, model: Model, key: jax.Array):
   return model.init(key, blank_inputs(config, 1, config.data.seq_len))["params"]
 
 
-def init_state(config: Config, model: Model, optimizer) -> TrainState:
+def init_state(config: Config, task, optimizer) -> TrainState:
   """Fresh parameters, optimizer state and randomness from config.seed. Traceable."""
   init_key, train_key = jax.random.split(jax.random.key(config.seed))
-  params = nn.unbox(init_params(config, model, init_key))
+  params = nn.unbox(task.init_params(init_key))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -197,16 +211,18 @@ def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
 
 
 def train_step(
-  model: Model, config: Config, optimizer, lay, state: TrainState, batch: Batch
+  task, config: Config, optimizer, lay, state: TrainState, batch
 ) -> tuple[TrainState, Metrics]:
   """One update, or none where the guard refuses it. Pure; `functions` compiles it.
 
-  `lay` is as in `gradients`.
+  `task` and `lay` are as in `gradients`.
   """
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
-  grads, metrics = gradients(state.params, model, config, batch, key, lay)
+  parts = config.train.micro_batches
+  grads, metrics = gradients(state.params, task, batch, key, parts, lay)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
+  params, metrics = task.update(params, metrics, key)
   # Early on the average would mostly remember the initial weights: warm it up.
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
@@ -222,6 +238,6 @@ def train_step(
   return new, metrics
 
 
-def eval_step(model: Model, config: Config, params, batch: Batch, key) -> Metrics:
+def eval_step(task, params, batch, key) -> Metrics:
   """Losses of a batch without an update."""
-  return loss_fn(params, model, config, batch, key)[1]
+  return task.loss(params, batch, key)[1]
