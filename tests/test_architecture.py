@@ -18,7 +18,7 @@ PACKAGE = ROOT / "unijax"
 MAY_IMPORT = {
   "types": "",
   "errors": "",
-  "codecs": "errors",
+  "codecs": "errors config_sections",
   "report": "",
   "config_checks": "codecs config_writes errors",
   "config_writes": "",
