@@ -61,7 +61,8 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict()
   # name -> {kind, weight (share of documents), options}, and where `mixture` reads them
-  # schedule ([[step, weight], ...] after step 0) or reference (held-out loss to reach)
+  # schedule ([[step, weight], ...] after step 0) or reference (held-out loss to reach);
+  # text_loss, image_loss: factors of the loss weights of its documents, 1 if not given
   c.data.sources = ConfigDict()  # at least one
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
@@ -90,6 +91,9 @@ def get_config() -> ConfigDict:
   c.optim.eps = 1e-8
   c.optim.weight_decay = 0.1  # on matrices only
   c.optim.clip_norm = 1.0  # of the global gradient
+  c.optim.freeze = ()  # globs of parameters left as they are; "!glob" takes some back
+  c.optim.rates = ()  # ((glob, factor of the learning rate), ...), the first that fits
+  c.optim.stage_schedule = "restart"  # in every stage; or continue: one for the run
 
   c.train = ConfigDict()
   c.train.steps = 1000
@@ -103,6 +107,7 @@ def get_config() -> ConfigDict:
   c.train.log_every = 20  # steps
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
+  c.train.stages = ()  # names of `stages` in their order; steps is then 0 or their sum
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
@@ -141,4 +146,8 @@ def get_config() -> ConfigDict:
   c.eval.batch_size = 50  # rows decoded together
   c.eval.loss_batches = 8  # batches of held-out losses
   c.eval.kid_images = 200  # drawings compared by the KID proxy
+
+  # name -> {steps, and what differs: optim, train, diffusion, data.sources}; see
+  # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
+  c.stages = ConfigDict()
   return c
