@@ -19,7 +19,7 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -45,6 +45,7 @@ class Store(Reader):
     read_only: open an existing run only for reading.
     about: what identifies the run, kept in every manifest; see `Reader`.
     say: prints one sentence.
+    always: steps that are saved and kept whatever the options say.
 
   Raises:
     CheckpointError: read_only and the directory holds no run, or it cannot be made.
@@ -57,6 +58,7 @@ class Store(Reader):
     read_only: bool = False,
     about: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = stderr,
+    always: Iterable[int] = (),
   ):
     super().__init__(workdir, read_only, about, say)
     self._writing: concurrent.futures.Future | None = None
@@ -64,7 +66,9 @@ class Store(Reader):
       self._prepare()
     except OSError as error:
       raise self._failed("anything", error) from error
-    self.policy = None if options is None else Policy(options, self._best(options))
+    self.policy = None
+    if options is not None:
+      self.policy = Policy(options, self._best(options), always=frozenset(always))
     self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
 
   def _prepare(self) -> None:

@@ -48,8 +48,8 @@ def mask(globs: Sequence[str], params, where: str = "optim.freeze"):
   found = jax.tree_util.tree_map_with_path(frozen, params)
   if all(jax.tree.leaves(found)):
     raise ConfigError(
-      f"{where}: {', '.join(map(repr, globs))} freezes every parameter, so that nothing "
-      "is trained: take some back with '!GLOB'"
+      f"{where}: {', '.join(map(repr, globs))} freezes every parameter, so that "
+      "nothing is trained: take some back with '!GLOB'"
     )
   return found
 
@@ -72,9 +72,7 @@ def factors(rates: Sequence[tuple[str, float]], params, where: str = "optim.rate
 
 def stop(frozen, params):
   """Returns the parameters, the frozen ones as constants to a gradient."""
-  return jax.tree.map(
-    lambda f, x: jax.lax.stop_gradient(x) if f else x, frozen, params
-  )
+  return jax.tree.map(lambda f, x: jax.lax.stop_gradient(x) if f else x, frozen, params)
 
 
 def keep(frozen, new, old):
@@ -86,8 +84,8 @@ def average(frozen, params, ema, decay):
   """Moves the average towards the parameters: decay ema + (1 - decay) params.
 
   That of a frozen parameter goes on as well, for what is sampled must fit the weights
-  beside which the others are trained; written as ema + (1 - decay) (params - ema), it
-  stays bit for bit once it has arrived.
+  beside which the others are trained; written as ema + (1 - decay) (params - ema), an
+  average that is the parameter, as in a fresh run, stays so bit for bit.
   """
   step = 1.0 - decay
   return jax.tree.map(
@@ -106,6 +104,6 @@ def _matching(glob: str, params, said: str) -> None:
   known = [*paths, *sorted(folders)]
   near = difflib.get_close_matches(glob, known, n=3, cutoff=0.4) or paths[:3]
   raise ConfigError(
-    f"{said} matches no parameter; the nearest are {', '.join(near)} (parameters.txt of "
-    "a run and `unijax mesh explain` list all)"
+    f"{said} matches no parameter; the nearest are {', '.join(near)} (`unijax mesh "
+    "explain` lists all)"
   )

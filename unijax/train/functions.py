@@ -1,5 +1,6 @@
 """The compiled functions of training, on one device or laid out over a mesh."""
 
+import bisect
 import functools
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from unijax.config import Config
 from unijax.nn.model import make_model
 from unijax.scale import rules
 from unijax.scale.layout import Layout, check_rows
-from unijax.train import step
+from unijax.train import stages, step
 from unijax.train.optim import make_optimizer
 from unijax.types import Batch, TrainState
 
@@ -26,7 +27,8 @@ class StepFunctions:
 
   Attributes:
     init: () -> TrainState, already in its place.
-    train: (state, batch) -> (state, metrics); the old state is donated.
+    train: (state, batch) -> (state, metrics); the old state is donated. That of the
+      first stage, where there are stages; `train_at` has them all.
     evaluate: (params, batch, key) -> metrics.
     layout: where everything lies, None on one device.
 
@@ -47,12 +49,21 @@ class StepFunctions:
       self.layout = Layout(config, mesh, placed)
       state, whole = self.layout.state, self.layout.whole
       lay = self.layout.as_stored
-    train = functools.partial(step.train_step, self.model, config, self.optimizer, lay)
+
+    def compiled(number: int, at: Config) -> Callable:
+      optimizer = make_optimizer(config, number)
+      train = functools.partial(step.train_step, self.model, at, optimizer, lay)
+      train = stages.from_the_start(config, train)
+      return self._bind(jax.jit(train, donate_argnums=0, out_shardings=(state, whole)))
+
     self.init: Callable = self._bind(jax.jit(init, out_shardings=state))
-    self.train: Callable = self._bind(
-      jax.jit(train, donate_argnums=0, out_shardings=(state, whole))
-    )
+    self._starts, self._trains = config.starts, stages.programs(config, compiled)
+    self.train: Callable = self._trains[0]
     self.evaluate: Callable = self._bind(jax.jit(evaluate, out_shardings=whole))
+
+  def train_at(self, step: int) -> Callable:
+    """Returns `train` of the stage of a step; the same object where it is the same."""
+    return self._trains[bisect.bisect_right(self._starts, step) - 1]
 
   def place(self, batch: Batch) -> Batch:
     """Puts a batch (the rows of this process) on the devices."""

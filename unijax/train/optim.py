@@ -1,6 +1,5 @@
 """The optimizer: AdamW or Muon, a warm-up and decay schedule, clipping by norm."""
 
-import collections
 from typing import NamedTuple
 
 import jax
@@ -83,6 +82,9 @@ def make_optimizer(
   clip = optax.clip_by_global_norm(o.clip_norm)
 
   def init(params):
+    for i in range(len(config.starts)):  # before anything is compiled
+      given = config.at(i).optim.rates
+      freeze.factors(given, params, f"{_knob(config, i)}.rates")
     return {
       label: optax.masked(RULES[g.kind](o), g.mask).init(params)
       for label, g in _groups(config, number, params).items()
@@ -92,14 +94,14 @@ def make_optimizer(
     where = _knob(config, number)
     frozen = freeze.mask(o.freeze, params, f"{where}.freeze")
     factors = freeze.factors(o.rates, params, f"{where}.rates")
-    grads = freeze.keep(frozen, jax.tree.map(jnp.zeros_like, grads), grads)
+    grads = freeze.keep(frozen, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, _ = clip.update(grads, optax.EmptyState())
     new = dict(state)
     for label, group in _groups(config, number, params).items():
       if group.trained:
         rule = optax.masked(RULES[group.kind](o), group.mask)
         updates, new[label] = rule.update(updates, state[label], params)
-    kinds = jax.tree_util.tree_map_with_path(lambda path, _: _kind(o, path), params)
+    kinds = jax.tree_util.tree_map_with_path(lambda p, _: _kind(o, p), params)
     now = {kind: -rate(step) for kind, rate in rates.items()}
     scaled = jax.tree.map(
       lambda kind, factor, x: jnp.asarray(now[kind] * factor, x.dtype) * x,
@@ -111,16 +113,17 @@ def make_optimizer(
 
 
 def _adam(o: OptimConfig) -> optax.GradientTransformation:
-  decay = o.weight_decay if o.name == "adamw" else 0.0
+  alone = o.name == "adamw"  # beside Muon: Nesterov's momentum as well, and no decay
   return optax.chain(
-    optax.scale_by_adam(o.b1, o.b2, o.eps), optax.add_decayed_weights(decay, _matrices)
+    optax.scale_by_adam(o.b1, o.b2, o.eps, nesterov=not alone),
+    optax.add_decayed_weights(o.weight_decay if alone else 0.0, _matrices),
   )
 
 
 def _muon(o: OptimConfig) -> optax.GradientTransformation:
   return optax.chain(
     contrib.scale_by_muon(eps=o.eps, weight_dimension_numbers=_muon_axes),
-    contrib.scale_by_shape(_muon_axes),
+    optax.stateless(_scaled_by_shape),
     optax.add_decayed_weights(o.weight_decay),
   )
 
@@ -135,27 +138,22 @@ def _groups(config: Config, number: int, params) -> dict[str, _Group]:
     for i in range(len(config.starts))
   ]
   names = config.train.stages or ("run",)
+  kinds = jax.tree_util.tree_map_with_path(lambda p, _: _kind(config.optim, p), params)
 
-  def label(path, *frozen_in):
-    kind = _kind(config.optim, path)
+  def label(kind: str, *frozen_in: bool) -> str:
     trained = [n for n, f in zip(names, frozen_in, strict=True) if not f]
+    if not trained:
+      return ""
     return kind if len(trained) == len(names) else "_in_".join([kind, *trained])
 
-  labels = jax.tree_util.tree_map_with_path(lambda p, _, *f: label(p, *f), params, *frozen)
-  members = collections.defaultdict(list)
-  for (path, name), *f in zip(
-    jax.tree_util.tree_leaves_with_path(labels), *map(jax.tree.leaves, frozen),
-    strict=True,
-  ):  # fmt: skip
-    if not all(f):
-      members[name].append((_kind(config.optim, path), not f[number]))
+  labels = jax.tree.map(label, kinds, *frozen)
+  trees = (labels, kinds, frozen[number])
+  about = {x: rest for x, *rest in zip(*map(jax.tree.leaves, trees), strict=True)}
   return {
-    name: _Group(
-      members[name][0][0], jax.tree.map(lambda x, n=name: x == n, labels),
-      members[name][0][1],
-    )
-    for name in sorted(members)
-  }  # fmt: skip
+    x: _Group(kind, jax.tree.map(lambda y, x=x: y == x, labels), not held)
+    for x, (kind, held) in sorted(about.items())
+    if x
+  }
 
 
 def _knob(config: Config, number: int) -> str:
@@ -181,4 +179,12 @@ def _muon_axes(params):
   """(in, out) are the last axes of each kernel; the layer axis is a batch."""
   return jax.tree.map(
     lambda x: contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1), params
+  )
+
+
+def _scaled_by_shape(updates, params):
+  """By sqrt(max(1, out / in)), the usual factor of Muon's orthogonal updates."""
+  del params
+  return jax.tree.map(
+    lambda x: jnp.sqrt(jnp.maximum(1, x.shape[-1] / x.shape[-2])) * x, updates
   )

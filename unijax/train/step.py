@@ -16,7 +16,7 @@ from unijax.config import Config
 from unijax.diffusion import process, schedules
 from unijax.nn import logical, masks
 from unijax.nn.model import Model
-from unijax.train import guards, losses
+from unijax.train import freeze, guards, losses
 from unijax.train.losses import Sum
 from unijax.types import Batch, Inputs, TrainState
 
@@ -151,9 +151,13 @@ def gradients(
     (gradients, Metrics).
   """
   weights, parts = total_weights(batch), config.train.micro_batches
+  frozen = freeze.mask(config.optim.freeze, params)
+
+  def trained_loss(params, *rest):
+    return loss_fn(freeze.stop(frozen, params), *rest)
 
   def grad_fn(batch):
-    fn = jax.grad(loss_fn, has_aux=True)
+    fn = jax.grad(trained_loss, has_aux=True)
     grads, metrics = fn(params, model, config, batch, key, weights)
     return grads if lay is None else lay(grads), metrics
 
@@ -232,16 +236,20 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
   """One update, or none where the guard refuses it. Pure; `functions` compiles it.
 
-  `lay` is as in `gradients`.
+  `lay` is as in `gradients`; config and optimizer are those of the stage.
   """
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
   grads, metrics = gradients(state.params, model, config, batch, key, lay)
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  updates, opt_state = optimizer.update(
+    grads, state.opt_state, state.params, step=state.step
+  )
+  frozen = freeze.mask(config.optim.freeze, state.params)
   params = optax.apply_updates(state.params, updates)
+  params = freeze.keep(frozen, params, state.params)
   # Early on the average would mostly remember the initial weights: warm it up.
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
-  ema = optax.incremental_update(params, state.ema_params, 1.0 - decay)
+  ema = freeze.average(frozen, params, state.ema_params, decay)
   norms = {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
   ok, guard = guards.apply(config.guard, state.guard, metrics["loss"].total, **norms)
   params, ema, opt_state = guards.select(
