@@ -12,7 +12,7 @@ from tests import small
 from tests.train.test_optim import named
 from unijax.config import Config, ConfigError, from_config_dict, to_dict
 from unijax.train import freeze
-from unijax.train.optim import make_optimizer, run_schedule
+from unijax.train.optim import make_optimizer, peak_rate, run_schedule
 
 SHAPES = {
   "embedding": {"table": (6, 4)},
@@ -177,12 +177,12 @@ def test_stages_restart_their_schedule_or_go_on_with_that_of_the_run():
   stages = ({}, {"learning_rate": 0.1})
   knobs = {"optim__warmup_steps": 2, "optim__schedule": "linear",
            "optim__final_fraction": 0.0}  # fmt: skip
-  again = run_schedule(config(*stages, **knobs), "learning_rate")
+  again = run_schedule(config(*stages, **knobs), peak_rate)
   got = [float(again(i)) for i in range(10)]
   one = [0.0, 0.5, 1.0, 2 / 3, 1 / 3]
   np.testing.assert_allclose(got, [0.5 * x for x in one] + [0.1 * x for x in one], 1e-6)
   knobs["optim__stage_schedule"] = "continue"
-  on = run_schedule(config(*stages, **knobs), "learning_rate")
+  on = run_schedule(config(*stages, **knobs), peak_rate)
   shape = [0.0, 0.5, *(1 - i / 8 for i in range(8))]
   peaks = [0.5] * 5 + [0.1] * 5
   got = [float(on(i)) for i in range(10)]

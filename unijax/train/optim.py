@@ -1,5 +1,6 @@
 """The optimizer: AdamW or Muon, a warm-up and decay schedule, clipping by norm."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,23 +26,35 @@ def make_schedule(config: OptimConfig, steps: int, peak: float) -> optax.Schedul
   )
 
 
-def run_schedule(config: Config, knob: str) -> optax.Schedule:
+def peak_rate(o: OptimConfig) -> float:
+  """The peak of what Muon trains, or of everything."""
+  return o.learning_rate
+
+
+def peak_adam_rate(o: OptimConfig) -> float:
+  """The peak of what Muon does not train."""
+  return o.adam_learning_rate
+
+
+def run_schedule(
+  config: Config, peak: Callable[[OptimConfig], float]
+) -> optax.Schedule:
   """The learning rate over all stages of a run, by the step.
 
   Args:
     config: of the run. By optim.stage_schedule every stage has a warm-up and a decay of
       its own over its own steps (restart), or they go on as in a run without stages and
       a stage changes the peak alone (continue).
-    knob: learning_rate or adam_learning_rate, the peak.
+    peak: which of the peaks.
   """
   schedules, starts = [], config.starts
   for number, start in enumerate(starts):
     stage = config.at(number)
-    peak = getattr(stage.optim, knob)
+    top = peak(stage.optim)
     if config.optim.stage_schedule == "restart":
-      schedules.append(make_schedule(stage.optim, stage.train.steps, peak))
+      schedules.append(make_schedule(stage.optim, stage.train.steps, top))
     else:
-      whole = make_schedule(config.optim, config.train.steps, peak)
+      whole = make_schedule(config.optim, config.train.steps, top)
       schedules.append(lambda step, whole=whole, start=start: whole(step + start))
   return optax.join_schedules(schedules, list(starts[1:]))
 
@@ -73,11 +86,11 @@ def make_optimizer(
       stage that trains nothing.
   """
   o = config.at(number).optim
-  rates = {"adam": run_schedule(config, "learning_rate")}
+  rates = {"adam": run_schedule(config, peak_rate)}
   if o.name == "muon":
     rates = {
-      "adam": run_schedule(config, "adam_learning_rate"),
-      "muon": run_schedule(config, "learning_rate"),
+      "adam": run_schedule(config, peak_adam_rate),
+      "muon": run_schedule(config, peak_rate),
     }
   clip = optax.clip_by_global_norm(o.clip_norm)
 
