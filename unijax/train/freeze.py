@@ -105,5 +105,5 @@ def _matching(glob: str, params, said: str) -> None:
   near = difflib.get_close_matches(glob, known, n=3, cutoff=0.4) or paths[:3]
   raise ConfigError(
     f"{said} matches no parameter; the nearest are {', '.join(near)} (`unijax mesh "
-    "explain` lists all)"
+    "explain` without it lists all)"
   )
