@@ -17,8 +17,9 @@ PACKAGE = ROOT / "unijax"
 # that. The command line sees everything and nobody sees it.
 MAY_IMPORT = {
   "types": "",
+  "disk": "",
   "codecs": "",
-  "report": "",
+  "report": "disk",
   "config_checks": "codecs",
   "config_sections": "",
   "config_values": "config_checks",
@@ -27,11 +28,11 @@ MAY_IMPORT = {
   "config_file": "config",
   "diffusion": "config types",
   "nn": "config types",
-  "data": "config codecs types",
-  "checkpoint": "config types",
+  "data": "config codecs types disk",
+  "checkpoint": "config types disk",
   "scale": "config types nn",
-  "train": "config types codecs data nn diffusion checkpoint scale",
-  "infer": "config types codecs data nn diffusion checkpoint train",
+  "train": "config types codecs data nn diffusion checkpoint scale disk",
+  "infer": "config types codecs data nn diffusion checkpoint train disk",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")
 

@@ -14,7 +14,6 @@ and renamed into it, manifest and all, in one act of the file system.
 import concurrent.futures
 import dataclasses
 import math
-import os
 import pathlib
 import re
 import shutil
@@ -31,6 +30,7 @@ from unijax.checkpoint.integrity import Leaf, Manifest
 from unijax.checkpoint.policy import Policy
 from unijax.checkpoint.reader import Reader, stderr
 from unijax.config import CheckpointConfig
+from unijax.disk import sync
 from unijax.types import TrainState
 
 FAILED = (OSError, ValueError, RuntimeError)  # what Orbax raises where it cannot write
@@ -153,7 +153,7 @@ class Store(Reader):
     if place.exists():
       place.rename(old)
     temporary.rename(place)
-    _sync(self.root)
+    sync(self.root)
     shutil.rmtree(old, ignore_errors=True)
     if self.policy is not None:
       for step in set(self.steps()) - self.policy.kept(self.metrics()):
@@ -199,12 +199,3 @@ class Store(Reader):
       f"could not save {step} under {self.workdir}: {error}. Free some disk space or "
       "choose another --workdir; the run resumes from its last checkpoint"
     )
-
-
-def _sync(folder: pathlib.Path) -> None:
-  """Makes the names in a directory survive a power cut."""
-  number = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(number)
-  finally:
-    os.close(number)
