@@ -28,7 +28,7 @@ MAY_IMPORT = {
   "config_file": "config",
   "diffusion": "config types",
   "nn": "config types",
-  "data": "config codecs types disk",
+  "data": "config codecs types disk report",
   "checkpoint": "config types disk",
   "scale": "config types nn",
   "train": "config types codecs data nn diffusion checkpoint scale disk",
