@@ -72,7 +72,8 @@ def get_config() -> ConfigDict:
 
   c.data = ConfigDict()
   # name -> {kind, weight (share of documents), options}, and where `mixture` reads them
-  # schedule ([[step, weight], ...] after step 0) or reference (held-out loss to reach)
+  # schedule ([[step, weight], ...] after step 0) or reference (held-out loss to reach);
+  # text_loss, image_loss: factors of the loss weights of its documents, 1 if not given
   c.data.sources = ConfigDict()  # at least one
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
@@ -101,6 +102,9 @@ def get_config() -> ConfigDict:
   c.optim.eps = 1e-8
   c.optim.weight_decay = 0.1  # on matrices only
   c.optim.clip_norm = 1.0  # of the global gradient
+  c.optim.freeze = ()  # globs of parameters left as they are; "!glob" takes some back
+  c.optim.rates = ()  # ((glob, factor of the learning rate), ...), the first that fits
+  c.optim.stage_schedule = "restart"  # in every stage; or continue: one for the run
 
   c.train = ConfigDict()
   c.train.steps = 1000
@@ -118,6 +122,7 @@ def get_config() -> ConfigDict:
   c.train.balance_loss_weight = 0.01  # of uneven load, with sharing=experts; 0 is off
   c.train.router_z_loss = 0.001  # weight of log^2 Z of the router, likewise
   c.train.task = "unified"  # what is trained: the decoder on rows of text and images
+  c.train.stages = ()  # names of `stages` in their order; steps is then 0 or their sum
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
@@ -187,4 +192,7 @@ def get_config() -> ConfigDict:
   c.codec.adversary_start = 0  # step from which it counts
   c.codec.adversary_width = 64  # channels of its first layer, doubling
   c.codec.adversary_layers = 3  # halvings of the picture in it
+  # name -> {steps, and what differs: optim, train, diffusion, data.sources}; see
+  # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
+  c.stages = ConfigDict()
   return c

@@ -18,21 +18,25 @@ PACKAGE = ROOT / "unijax"
 MAY_IMPORT = {
   "types": "",
   "errors": "",
+  "disk": "",
   "codecs": "errors config_sections",
-  "report": "",
+  "report": "disk",
   "config_checks": "codecs config_writes errors",
   "config_writes": "",
   "config_sections": "",
-  "config": "codecs config_checks config_sections config_writes errors",
+  "config_values": "errors",
+  "config_stages": "config_sections config_values errors",
+  "config": "codecs config_checks config_sections config_stages config_values "
+  "config_writes errors",
   "config_file": "config",
   "diffusion": "config types",
   "nn": "config types",
-  "data": "config codecs types",
-  "checkpoint": "config types",
+  "data": "config codecs types disk report",
+  "checkpoint": "config types disk",
   "write": "config types nn diffusion",
   "scale": "config types nn",
-  "train": "config types codecs data nn diffusion write checkpoint scale",
-  "infer": "config types codecs data nn diffusion write checkpoint train",
+  "train": "config types codecs data nn diffusion write checkpoint scale disk",
+  "infer": "config types codecs data nn diffusion write checkpoint train disk",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")
 

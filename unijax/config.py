@@ -5,11 +5,11 @@
 default: missing and unknown knobs, wrong types and clashes are reported together.
 """
 
+import bisect
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from unijax import codecs, config_checks
 from unijax.config_sections import (
@@ -25,10 +25,13 @@ from unijax.config_sections import (
   OptimConfig,
   SampleConfig,
   SourceConfig,
+  StageConfig,
   TrainConfig,
 )
+from unijax.config_stages import in_order, read_stages
+from unijax.config_values import check_names, mapping, typed
 from unijax.config_writes import WRITES, Write
-from unijax.errors import ConfigError, nearest
+from unijax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +50,45 @@ class Config:
   sample: SampleConfig
   eval: EvalConfig
   codec: CodecConfig
+  stages: tuple[StageConfig, ...]  # those that train.stages names, in its order
 
   @property
   def write(self) -> Write:
     """Facts of the way images are written."""
     return WRITES[self.model.write]
+
+  @property
+  def starts(self) -> tuple[int, ...]:
+    """First step of every stage; (0,) for a run without stages."""
+    steps = [0]
+    for stage in self.stages[:-1]:
+      steps.append(steps[-1] + stage.steps)
+    return tuple(steps)
+
+  def stage_of(self, step: int) -> int:
+    """Number of the stage of a step, from 0; steps after the end are of the last."""
+    return bisect.bisect_right(self.starts, step) - 1
+
+  def at(self, number: int) -> "Config":
+    """Returns the config of one stage by itself, with its steps and no stages.
+
+    A run without stages has one, which is the config itself.
+    """
+    if not self.stages:
+      return self
+    stage, changed = self.stages[number], {}
+    for section, knobs in stage.changes.items():
+      if section != "data":
+        changed[section] = dataclasses.replace(getattr(self, section), **knobs)
+    entries = stage.changes.get("data", {}).get("sources", {})
+    sources = tuple(
+      dataclasses.replace(s, **entries.get(s.name, {})) for s in self.data.sources
+    )
+    changed["data"] = dataclasses.replace(self.data, sources=sources)
+    changed["train"] = dataclasses.replace(
+      changed.get("train", self.train), steps=stage.steps, stages=()
+    )
+    return dataclasses.replace(self, **changed, stages=())
 
   @property
   def grid(self) -> int:
@@ -91,13 +128,20 @@ def from_config_dict(config: Mapping[str, Any]) -> Config:
   """
   problems: list[str] = []
   values = dict(config.items())
-  _check_names("", values, {"seed", *SECTIONS}, problems)
-  built: dict[str, Any] = {"seed": _typed("seed", int, values.get("seed"), problems)}
+  check_names("", values, {"seed", "stages", *SECTIONS}, problems)
+  built: dict[str, Any] = {"seed": typed("seed", int, values.get("seed"), problems)}
   for section, cls in SECTIONS.items():
     if section in values:
       built[section] = _section(section, cls, values[section], problems)
+  stages = read_stages(mapping("stages", values.get("stages", {}), problems), problems)
   if problems:
     raise ConfigError(_message(problems))
+  built["stages"] = in_order(stages, built["train"].stages, problems)
+  if problems:
+    raise ConfigError(_message(problems))
+  if built["stages"] and built["train"].steps == 0:  # left to the stages
+    total = sum(stage.steps for stage in built["stages"])
+    built["train"] = dataclasses.replace(built["train"], steps=total)
   result = Config(**built)
   problems = config_checks.problems(result)
   if problems:
@@ -108,12 +152,21 @@ def from_config_dict(config: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
   """Returns the config as nested plain values, the inverse of from_config_dict."""
   result = dataclasses.asdict(config)
-  for section in SECTIONS:
-    for name, value in result[section].items():
-      if isinstance(value, tuple):  # as JSON has it
-        result[section][name] = list(value)
   result["data"]["sources"] = {s.name: _source_dict(s) for s in config.data.sources}
+  for section in SECTIONS:
+    if section != "data":
+      result[section] = _plain(result[section])
+  result["stages"] = {
+    s.name: {"steps": s.steps, **_plain(s.changes)} for s in config.stages
+  }
   return result
+
+
+def _plain(value):
+  """Mappings and lists, as JSON has them."""
+  if isinstance(value, Mapping):
+    return {k: _plain(v) for k, v in value.items()}
+  return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def _source_dict(source: SourceConfig) -> dict[str, Any]:
@@ -122,8 +175,10 @@ def _source_dict(source: SourceConfig) -> dict[str, Any]:
   result["options"] = dict(source.options)
   if source.schedule:
     result["schedule"] = [list(point) for point in source.schedule]
-  if source.reference:
-    result["reference"] = source.reference
+  for name in ("reference", "text_loss", "image_loss"):
+    value = getattr(source, name)
+    if value != getattr(SourceConfig, name):
+      result[name] = value
   return result
 
 
@@ -145,19 +200,10 @@ def _message(problems: list[str]) -> str:
   return "\n  ".join([count, *problems])
 
 
-def _check_names(path, values, known, problems):
-  for name in values:
-    if name not in known:
-      hint = nearest(name, known) or f"; known here: {', '.join(sorted(known))}"
-      problems.append(f"{path}{name}: unknown knob{hint}")
-  for name in sorted(known - set(values)):
-    problems.append(f"{path}{name}: missing (configs start from configs/base.py)")
-
-
 def _section(section, cls, values, problems):
   hints = typing.get_type_hints(cls)
-  values = _mapping(section, values, problems)
-  _check_names(f"{section}.", values, set(hints), problems)
+  values = mapping(section, values, problems)
+  check_names(f"{section}.", values, set(hints), problems)
   result = {}
   for name, hint in hints.items():
     if name not in values:
@@ -166,69 +212,41 @@ def _section(section, cls, values, problems):
     if section == "data" and name == "sources":
       result[name] = _sources(values[name], problems)
     else:
-      result[name] = _typed(path, hint, values[name], problems)
+      result[name] = typed(path, hint, values[name], problems)
   return cls(**result) if len(result) == len(hints) else None
 
 
 def _sources(values, problems) -> tuple[SourceConfig, ...]:
   sources = []
-  for name, entry in _mapping("data.sources", values, problems).items():
+  for name, entry in mapping("data.sources", values, problems).items():
     path = f"data.sources.{name}."
-    entry = _mapping(path[:-1], entry, problems)
-    optional = {"schedule": (), "reference": 0.0}
+    entry = mapping(path[:-1], entry, problems)
+    factors = {"reference": 0.0, "text_loss": 1.0, "image_loss": 1.0}
+    optional = {"schedule": (), **factors}
     known = {"kind", "weight", "options", *optional}
-    _check_names(path, {**optional, **entry}, known, problems)
+    check_names(path, {**optional, **entry}, known, problems)
     if {"kind", "weight", "options"} <= set(entry):
-      weight = _typed(f"{path}weight", float, entry["weight"], problems)
-      kind = _typed(f"{path}kind", str, entry["kind"], problems)
+      weight = typed(f"{path}weight", float, entry["weight"], problems)
+      kind = typed(f"{path}kind", str, entry["kind"], problems)
       options = {
         k: v.to_dict() if hasattr(v, "to_dict") else v
-        for k, v in _mapping(f"{path}options", entry["options"], problems).items()
+        for k, v in mapping(f"{path}options", entry["options"], problems).items()
       }
       schedule = _schedule(f"{path}schedule", entry.get("schedule", ()), problems)
-      reference = _typed(
-        f"{path}reference", float, entry.get("reference", 0.0), problems
-      )
-      sources.append(SourceConfig(name, kind, weight, options, schedule, reference))
+      rest = [
+        typed(path + key, float, entry.get(key, default), problems)
+        for key, default in factors.items()
+      ]
+      sources.append(SourceConfig(name, kind, weight, options, schedule, *rest))
   return tuple(sources)
 
 
 def _schedule(path, points, problems) -> tuple[tuple[int, float], ...]:
   try:
     return tuple(
-      (_typed(path, int, step, problems), _typed(path, float, weight, problems))
+      (typed(path, int, step, problems), typed(path, float, weight, problems))
       for step, weight in points
     )
   except (TypeError, ValueError):
     problems.append(f"{path}: expected [[step, weight], ...], got {points!r}")
     return ()
-
-
-def _mapping(path, value, problems) -> dict[str, Any]:
-  if hasattr(value, "items"):
-    return dict(value.items())
-  problems.append(f"{path}: expected named values, got {value!r}")
-  return {}
-
-
-def _typed(path, hint, value, problems):
-  if typing.get_origin(hint) is Literal:
-    choices = typing.get_args(hint)
-    if value not in choices:
-      hint_text = nearest(str(value), choices)
-      problems.append(
-        f"{path}: {value!r} is not one of {', '.join(choices)}{hint_text}"
-      )
-    return value
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if hint is float and isinstance(value, float) and not math.isfinite(value):
-    problems.append(f"{path}: {value} is not a finite number")
-    return value
-  numbers = hint == tuple[int, ...]
-  if numbers and isinstance(value, list | tuple) and all(type(x) is int for x in value):
-    return tuple(value)
-  if numbers or type(value) is not hint:
-    wanted = "a list of whole numbers" if numbers else hint.__name__
-    problems.append(f"{path}: expected {wanted}, got {type(value).__name__} {value!r}")
-  return value

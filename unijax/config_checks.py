@@ -2,6 +2,7 @@
 
 from unijax import codecs
 from unijax.config_writes import WRITES
+from unijax.errors import nearest
 from unijax.errors import ConfigError
 
 
@@ -74,6 +75,11 @@ def _ranges(c):
              "mesh.dcn_expert": c.mesh.dcn_expert,
              "mesh.dcn_context": c.mesh.dcn_context,
              "mesh.dcn_tensor": c.mesh.dcn_tensor}  # fmt: skip
+  for glob, rate in o.rates:
+    yield f"optim.rates of {glob!r}", rate, rate > 0, "> 0 (optim.freeze holds still)"
+  for source in data.sources:
+    for name, value in (("text", source.text_loss), ("image", source.image_loss)):
+      yield f"data.sources.{source.name}.{name}_loss", value, value >= 0, ">= 0"
   for path, value in between.items():
     yield path, value, value > 0 or value == -1, "> 0, or -1 for what is left"
   for path, value in free.items():
@@ -231,7 +237,48 @@ def problems(c) -> list[str]:
   """Returns one line for each value out of range or pair of sizes that clash.
 
   `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
+  What a stage makes wrong is named as the stage's.
   """
+  whole = _problems(c)
+  bad = whole or list(_stages(c))
+  if bad:
+    return bad  # what follows builds the config of each stage
+  for number, stage in enumerate(c.stages):
+    bad += [f"stages.{stage.name}: {line}" for line in _problems(c.at(number))]
+  return bad
+
+
+def _stages(c):
+  """Problems between the stages and the rest of the config."""
+  names = {source.name for source in c.data.sources}
+  weights = False
+  for stage in c.stages:
+    path = f"stages.{stage.name}"
+    if stage.steps < 1:
+      yield f"{path}.steps: {stage.steps} must be > 0"
+    for name, entry in stage.changes.get("data", {}).get("sources", {}).items():
+      weights |= "weight" in entry
+      if name not in names:
+        yield f"{path}.data.sources.{name}: no such source{nearest(name, names)}"
+    if c.optim.stage_schedule == "continue":
+      for name in ("warmup_steps", "schedule", "final_fraction"):
+        if name in stage.changes.get("optim", {}):
+          yield f"{path}.optim.{name}: read only with optim.stage_schedule='restart'"
+  total = sum(stage.steps for stage in c.stages)
+  if c.stages and c.train.steps != total:
+    yield (
+      f"train.steps: {c.train.steps}, but the stages {', '.join(c.train.stages)} have "
+      f"{total} together: set it to 0, which leaves it to them"
+    )
+  if weights and c.data.mixture != "constant":
+    yield (
+      f"data.mixture: {c.data.mixture!r} and weights in stages both say how weights "
+      "change: use 'constant' here, or leave the weights out of the stages"
+    )
+
+
+def _problems(c) -> list[str]:
+  """The problems of a config whose stages are not looked at."""
   bad = [
     f"{path}: {value} must be {law}" for path, value, ok, law in _ranges(c) if not ok
   ]

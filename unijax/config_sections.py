@@ -79,6 +79,8 @@ class SourceConfig:
   options: Mapping[str, Any]
   schedule: tuple[tuple[int, float], ...] = ()  # (step, weight) after step 0
   reference: float = 0.0  # held-out loss to reach, for mixture="loss"
+  text_loss: float = 1.0  # factor of its documents' text weights
+  image_loss: float = 1.0  # and of their image weights
 
   def weight_at(self, step: int, linear: bool) -> float:
     """Returns the weight at a step: `weight` at 0, then by the schedule.
@@ -125,6 +127,9 @@ class OptimConfig:
   eps: float
   weight_decay: float
   clip_norm: float
+  freeze: tuple[str, ...]
+  rates: tuple[tuple[str, float], ...]
+  stage_schedule: Literal["restart", "continue"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +149,20 @@ class TrainConfig:
   balance_loss_weight: float
   router_z_loss: float
   task: Literal["unified", "codec"]
+  stages: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+  """A part of a run: its number of steps, and the knobs that it changes.
+
+  `changes` maps a section to {knob: value}; that of data is {"sources": {name: {entry:
+  value}}}. Only what `STAGE_KNOBS` and `STAGE_SOURCE` list may be in it.
+  """
+
+  name: str
+  steps: int
+  changes: Mapping[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,3 +257,12 @@ SECTIONS = {
   "eval": EvalConfig,
   "codec": CodecConfig,
 }
+
+# What a stage may change: nothing that decides the shape of an array or of a batch.
+STAGE_KNOBS = {
+  "diffusion": "loss_target time_law time_mean time_std time_shift",
+  "optim": "learning_rate adam_learning_rate warmup_steps schedule final_fraction b1 "
+  "b2 eps weight_decay clip_norm freeze rates",
+  "train": "text_loss_weight image_loss_weight z_loss ema_decay",
+}
+STAGE_SOURCE = "weight text_loss image_loss"  # of each of data.sources

@@ -48,7 +48,7 @@ def damage(run, step="5") -> None:
 def test_ls_and_verify(run, capsys):
   result, shown = ckpt(capsys, "ls", run)
   assert [(c["step"], c["ok"]) for c in result["checkpoints"]] == [(3, True), (5, True)]
-  assert shown.count("files ok") == 2
+  assert shown.count("  ok") == 2
   result, shown = ckpt(capsys, "verify", run)
   assert result["verified"] == [3, 5] and shown.count("every digest holds") == 2
   damage(run)

@@ -22,7 +22,7 @@ def update(c, gradients, params):
   optimizer = make_optimizer(c)
 
   def run(gradients, params):
-    return optimizer.update(gradients, optimizer.init(params), params)[0]
+    return optimizer.update(gradients, optimizer.init(params), params, step=0)[0]
 
   return jax.jit(run, compiler_options=small.QUICK)(gradients, params)
 

@@ -21,11 +21,13 @@ class Policy:
     options: the section.
     best: the best value of options.best_metric that was saved; None before.
     clock: seconds.
+    always: steps that are saved and kept whatever the options say: ends of stages.
   """
 
   options: CheckpointConfig
   best: float | None = None
   clock: Callable[[], float] = time.monotonic
+  always: frozenset[int] = frozenset()
 
   def __post_init__(self):
     self._last = self.clock()
@@ -40,7 +42,8 @@ class Policy:
     o = self.options
     by_step = o.every_steps > 0 and step % o.every_steps == 0
     value = metrics.get(o.best_metric)
-    return by_step or self._better(value) or self._time(step)
+    timely = by_step or step in self.always
+    return timely or self._better(value) or self._time(step)
 
   def saved(self, metrics: Mapping[str, float]) -> None:
     """Remembers that a state with these metrics was saved just now."""
@@ -52,7 +55,7 @@ class Policy:
   def kept(self, steps: Mapping[int, Mapping[str, float]]) -> set[int]:
     """Which of the saved steps, each with its metrics, stay on disk."""
     o = self.options
-    kept = set(sorted(steps)[-o.keep :])
+    kept = set(sorted(steps)[-o.keep :]) | (self.always & set(steps))
     if o.keep_every_steps:
       kept |= {s for s in steps if s % o.keep_every_steps == 0}
     scored = [s for s in steps if o.best_metric in steps[s]]

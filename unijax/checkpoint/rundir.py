@@ -9,6 +9,7 @@ from typing import Any
 from unijax import config as config_lib
 from unijax.checkpoint.errors import CheckpointError
 from unijax.config import Config
+from unijax.disk import write_whole
 
 # Knobs that may change between runs of one directory: they shape no array and no
 # batch, only where, how long or how often something is done, or how it is measured.
@@ -43,9 +44,7 @@ def write_config(workdir: pathlib.Path, config: Config, extra: dict[str, Any]) -
     file = pathlib.Path(config.data.tokenizer)
     (workdir / f"tokenizer{file.suffix}").write_bytes(file.read_bytes())
   content = {"config": config_lib.to_dict(config), **extra}
-  temporary = workdir / "config.json.tmp"
-  temporary.write_text(json.dumps(content, indent=2) + "\n")
-  temporary.replace(workdir / "config.json")
+  write_whole(workdir / "config.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_config(workdir: str | pathlib.Path) -> Config:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from unijax import disk
+
 TYPES = {  # NumPy -> safetensors
   "bool": "BOOL", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
   "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
@@ -39,13 +41,11 @@ def write(
     }  # fmt: skip
   text = json.dumps(header, separators=(",", ":")).encode()
   text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
-  temporary = path.with_name(path.name + ".tmp")
-  with temporary.open("wb") as file:
+  with disk.replaced(path) as temporary, temporary.open("wb") as file:
     file.write(len(text).to_bytes(8, "little") + text)
     for _, array in load():
       file.write(np.ascontiguousarray(array).tobytes())
     size = file.tell()
-  temporary.replace(path)
   return size
 
 

@@ -14,12 +14,11 @@ and renamed into it, manifest and all, in one act of the file system.
 import concurrent.futures
 import dataclasses
 import math
-import os
 import pathlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +30,7 @@ from unijax.checkpoint.integrity import Leaf, Manifest
 from unijax.checkpoint.policy import Policy
 from unijax.checkpoint.reader import Reader, stderr
 from unijax.config import CheckpointConfig
+from unijax.disk import sync
 from unijax.types import TrainState
 
 FAILED = (OSError, ValueError, RuntimeError)  # what Orbax raises where it cannot write
@@ -45,6 +45,7 @@ class Store(Reader):
     read_only: open an existing run only for reading.
     about: what identifies the run, kept in every manifest; see `Reader`.
     say: prints one sentence.
+    always: steps that are saved and kept whatever the options say.
 
   Raises:
     CheckpointError: read_only and the directory holds no run, or it cannot be made.
@@ -57,6 +58,7 @@ class Store(Reader):
     read_only: bool = False,
     about: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = stderr,
+    always: Iterable[int] = (),
   ):
     super().__init__(workdir, read_only, about, say)
     self._writing: concurrent.futures.Future | None = None
@@ -64,7 +66,9 @@ class Store(Reader):
       self._prepare()
     except OSError as error:
       raise self._failed("anything", error) from error
-    self.policy = None if options is None else Policy(options, self._best(options))
+    self.policy = None
+    if options is not None:
+      self.policy = Policy(options, self._best(options), always=frozenset(always))
     self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
 
   def _prepare(self) -> None:
@@ -149,7 +153,7 @@ class Store(Reader):
     if place.exists():
       place.rename(old)
     temporary.rename(place)
-    _sync(self.root)
+    sync(self.root)
     shutil.rmtree(old, ignore_errors=True)
     if self.policy is not None:
       for step in set(self.steps()) - self.policy.kept(self.metrics()):
@@ -195,12 +199,3 @@ class Store(Reader):
       f"could not save {step} under {self.workdir}: {error}. Free some disk space or "
       "choose another --workdir; the run resumes from its last checkpoint"
     )
-
-
-def _sync(folder: pathlib.Path) -> None:
-  """Makes the names in a directory survive a power cut."""
-  number = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(number)
-  finally:
-    os.close(number)

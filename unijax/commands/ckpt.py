@@ -54,6 +54,7 @@ def run(args) -> dict:
 
 def _ls(args) -> dict:
   from unijax.checkpoint.reader import Reader
+  from unijax.report import plain_table
 
   reader = Reader(args.where)
   rows = []
@@ -66,19 +67,23 @@ def _ls(args) -> dict:
       "metrics": {} if manifest is None else dict(manifest.metrics),
     }  # fmt: skip
     rows.append(row)
-    shown = "  ".join(f"{k} {v:.4g}" for k, v in sorted(row["metrics"].items()))
-    age = datetime.timedelta(seconds=row["age_seconds"])
-    print(
-      f"{step:>9}  {_bytes(row['bytes']):>9}  {age!s:>16} ago  "
-      f"{wrong or 'files ok'}  {shown}".rstrip()
-    )
   aside = _set_aside(reader)
-  for path in aside:
-    print(f"{path.name:>9}  {_bytes(_size(path)):>9}  set aside, read by nothing")
-  if not rows and not aside:
+  if rows or aside:
+    lines = [_line(row) for row in rows] + [
+      [p.name, _bytes(_size(p)), "", "set aside, read by nothing", ""] for p in aside
+    ]
+    print(plain_table(["step", "size", "age", "files", "metrics"], lines, left=(3, 4)))
+  else:
     print(f"{reader.workdir} has no checkpoint yet")
   reader.close()
   return {"checkpoints": rows, "set_aside": [p.name for p in aside]}
+
+
+def _line(row: dict) -> list[str]:
+  """A checkpoint as cells of the table."""
+  metrics = " ".join(f"{k} {v:.4g}" for k, v in sorted(row["metrics"].items()))
+  age = datetime.timedelta(seconds=row["age_seconds"])
+  return [row["step"], _bytes(row["bytes"]), age, row["why"] or "ok", metrics]
 
 
 def _verify(args) -> dict:

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from unijax.checkpoint.errors import CheckpointError
+from unijax.report import plain_table
 from unijax.train import events
 from unijax.train.progress import duration
 
@@ -35,13 +36,15 @@ def run(args: argparse.Namespace) -> dict:
 def table(found: dict) -> str:
   """The account as lines of text, the largest share first."""
   wall = max(found["wall_seconds"], 1e-9)
-  lines = [f"{'':11s} {'seconds':>11s}  share"]
-  for name, spent in sorted(found["seconds"].items(), key=lambda x: -x[1]):
-    lines.append(f"{name:11s} {spent:11.1f} {spent / wall:6.1%}  {MEANING[name]}")
-  total = sum(found["seconds"].values())
-  lines.append(f"{'sum':11s} {total:11.1f} {total / wall:6.1%}  of {duration(wall)}")
-  lines.append(
-    f"{found['steps']} steps kept, {found['lost_steps']} done again, "
+  spent = sorted(found["seconds"].items(), key=lambda x: -x[1])
+  rows = [(name, seconds, MEANING[name]) for name, seconds in spent]
+  rows.append(("sum", sum(found["seconds"].values()), f"of {duration(wall)}"))
+  lines = plain_table(
+    ["", "seconds", "share", ""],
+    [[name, f"{s:.1f}", f"{s / wall:.1%}", text] for name, s, text in rows],
+    left=(0, 3),
+  )
+  return (
+    f"{lines}\n{found['steps']} steps kept, {found['lost_steps']} done again, "
     f"{found['starts'] - 1} restarts; goodput {found['goodput']:.1%}"
   )
-  return "\n".join(lines)

@@ -9,6 +9,7 @@ from unijax.config import Config
 from unijax.data.tokenizer import make_tokenizer, vocabulary_of
 from unijax.report import plain_table
 from unijax.scale.mesh import AXES, degrees
+from unijax.train import stages
 from unijax.train.functions import StepFunctions
 
 MIB = 1 << 20
@@ -31,6 +32,8 @@ def run(config: Config, devices: int, slices: int) -> dict:
     ["parameter", "shape", "axes", "on the mesh", "MiB a device", "parts"],
     [_row(p, mesh) for p in params], left=(0, 1, 2, 3),
   ))  # fmt: skip
+  if trained := stages.table(config, placed.params):
+    print(f"\n{trained}")
   held = {
     name: sum(p.size / p.shards(mesh) for p in jax.tree.leaves(tree))
     for name, tree in (
@@ -58,6 +61,10 @@ def run(config: Config, devices: int, slices: int) -> dict:
     "parameters": sum(math.prod(p.shape) for p in params),
     "bytes_a_device": {name: round(size) for name, size in held.items()},
     "whole_share": whole,
+    "stages": [
+      {"stage": row.stage, "trained": row.trained, "frozen": row.frozen}
+      for row in stages.rows(config, placed.params)
+    ],
   }
 
 

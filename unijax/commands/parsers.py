@@ -17,6 +17,24 @@ EPILOG = """examples:
   unijax ckpt verify runs/tiny
 """
 
+STAGES = """
+stages: a run may have parts with data, losses, rates and frozen parameters of their
+own. In the config file:
+  c.stages.text = {"steps": 500, "optim": {"freeze": ("patch_codec/*",)},
+                   "data": {"sources": {"emoji": {"weight": 0.0}}}}
+  c.stages.all = {"steps": 1500, "optim": {"learning_rate": 1e-4,
+                                           "rates": (("embedding/*", 0.1),)}}
+  c.train.stages, c.train.steps = ("text", "all"), 0
+A glob's * stands for any part of a parameter's path, slashes too; "!glob" takes some
+back: ("*", "!text_head/*") trains the text head alone. The end of a stage is always
+saved and kept; resuming works inside stages and between them. optim.freeze and
+optim.rates also stand in the config itself, so that stages may be runs:
+  unijax train --config=my.py --workdir=runs/text --config.train.stages="('text',)"
+  unijax train --config=my.py --workdir=runs/all --config.train.stages="('all',)" \\
+    --init-from=runs/text
+`unijax mesh explain` counts what each stage trains.
+"""
+
 EXIT_CODES = """
 exit codes: 0 done; 1 failed; 2 bad input, or diverged; 75 stopped by SIGTERM, saved;
 76 hung (with guard.hang_exit); 130 stopped by Ctrl-C, saved. After 75, 76 and 130 the
@@ -57,7 +75,7 @@ def _add_train(verb) -> None:
     "examples:\n"
     "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny\n"
     "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny \\\n"
-    "    --rewind=1200 --skip-steps=1310:1320\n" + EXIT_CODES,
+    "    --rewind=1200 --skip-steps=1310:1320\n" + STAGES + EXIT_CODES,
   )  # fmt: skip
   sub.add_argument("--workdir", required=True, help="directory of the run")
   sub.add_argument(

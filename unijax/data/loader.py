@@ -6,6 +6,7 @@ at step t means starting to read at batch t, and any part of a batch is built wi
 the rest, so each process of a run reads only its own rows.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ from unijax.data.plan import VERSION
 from unijax.data.plan_cache import PlanCache
 from unijax.data.rows import RowBuilder
 from unijax.data.sources import Source, make_sources
-from unijax.data.stream import DocumentStream, RowSource
+from unijax.data.stream import DocumentStream, RowSource, loss_factors
 from unijax.data.tokenizer import make_tokenizer
 from unijax.types import Batch
 
@@ -46,7 +47,7 @@ class Loader:
   Args:
     config: of the run.
     held_out: read what training never sees, for held-out losses; the weights of the
-      sources stay as at step 0.
+      sources stay as at step 0, those of the config without its stages.
     folder: keeps the rows of planned windows, and weights that follow the losses;
       beside the checkpoints, so that both go where they go. None keeps nothing.
 
@@ -67,17 +68,19 @@ class Loader:
     held_out: bool = False,
     folder: str | os.PathLike | None = None,
   ):
+    if held_out:  # the same measure in every stage
+      config = dataclasses.replace(config, stages=())
     self.config = config
     self.builder = RowBuilder(config, make_tokenizer(config.data.tokenizer))
     sources = make_sources(config, held_out=held_out)
-    entries = config.data.sources
-    kind = "constant" if held_out else config.data.mixture
+    entries, kind, breaks = mixture.over_stages(config)
+    kind = "constant" if held_out else kind
     used = [i for i, e in enumerate(entries) if e.weight > 0 or e.schedule]
     if kind in ("constant", "loss"):
       used = [i for i in used if entries[i].weight > 0]
     self.entries = [entries[i] for i in used]
-    sources = [sources[i] for i in used]
-    self.plan_hash = self._hash([s for s, _ in sources], kind)
+    sources = [(sources[i][0], entries[i].weight) for i in used]
+    self.plan_hash = self._hash([s for s, _ in sources], kind, breaks)
     self.history = None
     if kind == "loss":
       self._check_delay()
@@ -86,7 +89,7 @@ class Loader:
     stream = DocumentStream(sources, config.seed, self._mixture(kind))
     cache = None if folder is None else PlanCache(folder, self.plan_hash)
     self.stream = stream
-    self.rows = RowSource(stream, self.builder, config, cache)
+    self.rows = RowSource(stream, self.builder, config, cache, breaks)
 
   @property
   def vocab(self) -> int:
@@ -183,7 +186,7 @@ class Loader:
         f"{needed} batches that data.threads={self.config.data.threads} read ahead"
       )
 
-  def _hash(self, sources: list[Source], kind: str) -> str:
+  def _hash(self, sources: list[Source], kind: str, breaks: list[int]) -> str:
     data, builder = self.config.data, self.builder
     entries: list[SourceConfig] = self.entries
     changes = []  # what decides how weights change
@@ -191,6 +194,10 @@ class Loader:
       changes = [kind, self.config.train.batch_size]
     if kind == "loss":
       changes += [data.mixture_every, data.mixture_rate, data.mixture_floor]
+    if breaks:
+      changes += ["breaks", breaks]
+    if factors := loss_factors(self.config):
+      changes += [self.config.train.batch_size, self.config.starts, factors]
     return hashing.stable_hash(
       [
         VERSION, self.config.seed, data.seq_len, data.images_per_row, data.window,

@@ -9,10 +9,13 @@ batch depends on where reading began.
 """
 
 import collections
+import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from unijax.config import Config, SourceConfig
 
 UNIT = 1 << 32  # weights of a window are whole numbers that sum to this
 
@@ -103,6 +106,31 @@ class Scheduled:
       while len(self._orders) > 4:
         self._orders.popitem(last=False)
     return self._orders[window]
+
+
+def over_stages(config: Config) -> tuple[tuple[SourceConfig, ...], str, list[int]]:
+  """Writes the weights of stages as schedules.
+
+  Returns:
+    (the sources; the kind of mixture, "step" where stages change weights; the first
+    row of every stage whose weights are others than those of the stage before).
+  """
+  first, *later = [config.at(i).data.sources for i in range(len(config.starts))]
+  starts, weights = config.starts[1:], [s.weight for s in first]
+  schedules, breaks = [[] for _ in first], []
+  for start, sources in zip(starts, later, strict=True):
+    if [s.weight for s in sources] != weights:
+      weights = [s.weight for s in sources]
+      breaks.append(start * config.train.batch_size)
+      for points, weight in zip(schedules, weights, strict=True):
+        points.append((start, weight))
+  if not breaks:
+    return first, config.data.mixture, []
+  entries = tuple(
+    dataclasses.replace(s, schedule=tuple(points))
+    for s, points in zip(first, schedules, strict=True)
+  )
+  return entries, "step", breaks
 
 
 def in_units(weights: Sequence[float]) -> list[int]:

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 from unijax.data import hashing
 from unijax.data.document import DataError
-from unijax.data.plan_cache import write_whole
+from unijax.disk import write_whole
 
 NAME = "mixture.json"
 
@@ -100,7 +100,7 @@ class History:
     if self.path is not None:
       body = {"plan": self.plan, "segments": [*map(dataclasses.asdict, self.segments)]}
       text = json.dumps({**body, "digest": hashing.stable_hash(body, 32)}, indent=1)
-      write_whole(self.path, text.encode())
+      write_whole(self.path, text, shared=True)
 
   def _read(self) -> list[Segment]:
     try:

@@ -5,6 +5,9 @@ packed by itself, so row r needs only its own window and the number of rows befo
 and the position in the data is one number. Rows of a window times documents of a window
 vary: the rows of every planned window are kept (`Windows`), and `plan_cache` keeps them
 on disk, so that going on at a far row measures one window and not all before it.
+
+A window ends early where it would reach over a break, a row at which the documents are
+to come from elsewhere: its rows from there on are passed over, with their documents.
 """
 
 import bisect
@@ -105,6 +108,7 @@ class Plan:
       with its number and first row, and again after a failure; returns a
       fingerprint of what it decided.
     progress: called with (rows planned, row asked for) after each window.
+    breaks: rows, in order, that begin a window.
 
   Attributes:
     windows: what is known of each planned window.
@@ -119,10 +123,11 @@ class Plan:
     seed: int,
     begin: Callable[[int, int], int] = lambda number, first_row: 0,
     progress: Callable[[int, int], None] = lambda planned, row: None,
+    breaks: Sequence[int] = (),
   ):
     self.measure, self.window = measure, window
     self.capacity, self.most, self.seed = capacity, most, seed
-    self.begin, self.progress = begin, progress
+    self.begin, self.progress, self.breaks = begin, progress, breaks
     self.windows = Windows()
     self._starts = [0]  # first row of each planned window, and of the next
     self._used = [0]  # filled positions before each planned window, and the next
@@ -205,7 +210,8 @@ class Plan:
     sizes = [self.measure(first + i) for i in range(self.window)]
     rows = pack(*zip(*sizes, strict=True), self.capacity, self.most)
     rows.sort(key=lambda r: hashing.stable_hash([self.seed, number, r[0]]))
-    used = sum(length for length, _ in sizes)
+    rows = rows[: self._room(self._starts[number])]
+    used = sum(sizes[i][0] for row in rows for i in row)
     if new:
       self._append(len(rows), used, mark)
     elif (self.windows.rows[number], self.windows.used[number]) != (len(rows), used):
@@ -219,6 +225,10 @@ class Plan:
     self._kept[number] = _Window(rows, sizes)
     while len(self._kept) > KEPT:
       del self._kept[next(iter(self._kept))]  # the one planned first
+
+  def _room(self, start: int) -> int | None:
+    """Rows from here to the next break; None without one."""
+    return next((b - start for b in self.breaks if b > start), None)
 
   def _append(self, rows: int, used: int, mark: int) -> None:
     self.windows.rows.append(rows)

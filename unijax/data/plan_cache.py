@@ -15,12 +15,12 @@ import io
 import logging
 import os
 import pathlib
-import threading
 import time
 
 import numpy as np
 
 from unijax.data.plan import Windows
+from unijax.disk import write_whole
 
 NAME = "windows.plan"
 EVERY = 30.0  # seconds between two writes while windows are being planned
@@ -94,23 +94,11 @@ class PlanCache:
     payload = buffer.getvalue()
     self._saved_at = time.monotonic()
     try:
-      write_whole(self.path, _digest(payload) + b"\n" + payload)
+      write_whole(self.path, _digest(payload) + b"\n" + payload, shared=True)
     except OSError as error:
       logging.getLogger("unijax").warning("%s cannot be written: %s", self.path, error)
       return
     self._written = len(windows)
-
-
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file that is either whole or as before, whoever else writes it too."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  name = f"{path.name}.{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}.tmp"
-  temporary = path.with_name(name)
-  try:
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _digest(payload: bytes) -> bytes:

@@ -5,6 +5,7 @@ import collections
 
 from unijax.config import Config
 from unijax.data.document import DataError
+from unijax.report import plain_table
 
 TARGET = 0.03  # padding that a plan should stay below
 
@@ -73,14 +74,13 @@ def _show(result: dict, config: Config, loader) -> None:
     f"images a row: {images['mean']} on average, {images['most']} of {most} at most"
   )
   total = sum(entry.weight for entry in loader.entries)
-  print(f"{'source':16s} {'weight':>8s} {'documents':>10s} {'positions':>10s}")
+  rows = []
   for entry in loader.entries:
-    name = entry.name
-    print(
-      f"{name:16s} {entry.weight / total:8.4f} "
-      f"{result['documents_by_source'].get(name, 0.0):10.4f} "
-      f"{result['positions_by_source'].get(name, 0.0):10.4f}"
-    )
+    documents = result["documents_by_source"].get(entry.name, 0.0)
+    positions = result["positions_by_source"].get(entry.name, 0.0)
+    shares = (entry.weight / total, documents, positions)
+    rows.append([entry.name, *(f"{share:.4f}" for share in shares)])
+  print(plain_table(["source", "weight", "documents", "positions"], rows))
   padding = result["padding"]
   print(f"padding: {padding:.2%} of all positions")
   if padding > TARGET:

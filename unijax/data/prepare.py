@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from unijax import disk
 from unijax.data import records
 from unijax.data.document import DataError, Document, Image, Text
 
@@ -91,7 +92,7 @@ def prepare(
   info["digest"] = records.info_digest(info)
   _write_json(partial / "info.json", info)
   os.replace(partial, final)
-  _sync(final.parent)
+  disk.sync(final.parent)
   shutil.rmtree(final / _STATE)
   return info
 
@@ -158,7 +159,7 @@ def _write_shard(
   if not shard.documents:
     path.unlink()
     return shard
-  _sync(path)
+  disk.sync(path)
   shard.bytes, shard.sha256 = path.stat().st_size, digest.hexdigest()
   return shard
 
@@ -211,20 +212,9 @@ def _write_lengths(path: pathlib.Path, shards: list[_Shard]) -> None:
     group=np.array([n for s in shards for n in s.groups], np.uint64),
     sizes=np.array([z for sizes in documents for z in sizes], np.int32).reshape(-1, 2),
   )
-  _sync(path)
+  disk.sync(path)
 
 
 def _write_json(path: pathlib.Path, value: object) -> None:
-  """Writes a file that is either whole or absent, also after a power cut."""
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(json.dumps(value, indent=1, ensure_ascii=True))
-  _sync(temporary)
-  os.replace(temporary, path)
-
-
-def _sync(path: pathlib.Path) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
+  text = json.dumps(value, indent=1, ensure_ascii=True)
+  disk.write_whole(path, text, lasting=True)

@@ -1,8 +1,10 @@
 """Documents by number, and packed rows by number: what batches are cut from."""
 
+import dataclasses
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import grain
 
@@ -11,7 +13,7 @@ from unijax.data import mixture
 from unijax.data.document import DataError, Document
 from unijax.data.plan import KEPT, Plan, Windows
 from unijax.data.plan_cache import PlanCache
-from unijax.data.rows import RowBuilder
+from unijax.data.rows import Layout, RowBuilder
 from unijax.data.sources import Source
 from unijax.types import Batch
 
@@ -39,6 +41,10 @@ class DocumentStream:
     source, place = self.mixture.locate(number)
     return self._shuffled[source][place], self.sources[source].name
 
+  def name(self, number: int) -> str:
+    """Returns the name of the source of a document, which is not read."""
+    return self.sources[self.mixture.locate(number)[0]].name
+
 
 class RowSource:
   """Packed rows by number: each is a Batch of unbatched arrays.
@@ -48,6 +54,7 @@ class RowSource:
     builder: lays them out.
     config: of the run.
     cache: of planned windows; None keeps them in memory alone.
+    breaks: rows that begin a window; see `Plan`.
   """
 
   def __init__(
@@ -56,6 +63,7 @@ class RowSource:
     builder: RowBuilder,
     config: Config,
     cache: PlanCache | None = None,
+    breaks: Sequence[int] = (),
   ):
     self.stream, self.builder, self.cache = stream, builder, cache
     self.lock = threading.RLock()  # planning is shared; building rows is parallel
@@ -64,8 +72,9 @@ class RowSource:
     data = config.data
     self.plan = Plan(
       self._measure, data.window, data.seq_len, data.images_per_row, config.seed,
-      begin=stream.mixture.begin, progress=self._progress.planned,
+      begin=stream.mixture.begin, progress=self._progress.planned, breaks=breaks,
     )  # fmt: skip
+    self._config, self._factors = config, loss_factors(config)
     known = cache.read() if cache else Windows()
     if known and self.plan.restore(known, str(cache.path)) < len(known):
       cache.forget()
@@ -75,12 +84,23 @@ class RowSource:
       self._progress.begin(self.plan.planned)
       numbers = self.plan.documents(row)
       read = [self._read.pop(n, None) for n in numbers]
+      factors = self._loss_factors(row, numbers)
       self.save()
     layouts = [
       self.builder.layout(document or self.stream[n][0], key=n)
       for document, n in zip(read, numbers, strict=True)
     ]
+    if factors:
+      layouts = [_weighted(x, *f) for x, f in zip(layouts, factors, strict=True)]
     return self.builder.row(layouts)
+
+  def _loss_factors(self, row: int, numbers: list[int]) -> list[tuple[float, float]]:
+    """Those of each document of a row; none where all are 1."""
+    if not self._factors:
+      return []
+    stage = self._config.stage_of(row // self._config.train.batch_size)
+    names = [self.stream.name(n) for n in numbers]
+    return [self._factors[stage][name] for name in names]
 
   def plan_to(self, row: int) -> Plan:
     """Returns the plan with the window of a row planned; waits only if it is not."""
@@ -115,6 +135,28 @@ class RowSource:
       self._read = {n: d for n, d in self._read.items() if abs(n - number) < far}
     self._read[number] = document
     return length, images
+
+
+def loss_factors(config: Config) -> list[dict[str, tuple[float, float]]]:
+  """Returns source -> factors of its documents' (text, image) weights, for each stage.
+
+  An empty list where all of them are 1.
+  """
+  found = [
+    {s.name: (s.text_loss, s.image_loss) for s in config.at(i).data.sources}
+    for i in range(len(config.starts))
+  ]
+  ones = all(pair == (1.0, 1.0) for stage in found for pair in stage.values())
+  return [] if ones else found
+
+
+def _weighted(layout: Layout, text: float, image: float) -> Layout:
+  """Returns the layout with its loss weights times these factors."""
+  return dataclasses.replace(
+    layout,
+    text_weight=[text * w for w in layout.text_weight],
+    image_weight=[image * w for w in layout.image_weight],
+  )
 
 
 class _Progress:

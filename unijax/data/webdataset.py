@@ -16,6 +16,7 @@ import tarfile
 from unijax.data import hashing, images, items
 from unijax.data.document import DataError
 from unijax.data.images import BadItem
+from unijax.disk import write_whole
 
 _FIX = "write the tar again, or leave such items out with on_error='skip'"
 
@@ -152,10 +153,7 @@ def _index(tar: str, options: WebdatasetOptions) -> dict:
   except (OSError, ValueError):
     pass  # not kept yet, or cut off: read the tar
   index = {**now, **_read_index(tar, options.caption)}
-  kept.parent.mkdir(parents=True, exist_ok=True)
-  partial = kept.with_suffix(f".{os.getpid()}.tmp")
-  partial.write_text(json.dumps(index))
-  os.replace(partial, kept)
+  write_whole(kept, json.dumps(index), shared=True)
   return index
 
 

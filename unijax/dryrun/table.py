@@ -2,6 +2,7 @@
 
 from unijax.dryrun.chips import GIB
 from unijax.dryrun.collectives import KINDS
+from unijax.report import plain_table
 
 
 def lines(report: dict) -> list[str]:
@@ -27,16 +28,18 @@ def lines(report: dict) -> list[str]:
 def memory(parts: dict, limit: int | None) -> list[str]:
   """Memory of one chip by part."""
   unit, name_of_unit = (GIB, "GiB") if sum(parts.values()) > GIB else (2**20, "MiB")
-  out = [f"memory of one chip, {name_of_unit}"]
-  for name, size in parts.items():
-    if size / unit > 5e-4 and name not in ("total", "host"):
-      out.append(f"  {name.replace('_', ' '):16} {size / unit:9.3f}")
+  rows = [
+    [name.replace("_", " "), f"{size / unit:.3f}", ""]
+    for name, size in parts.items()
+    if size / unit > 5e-4 and name not in ("total", "host")
+  ]
   if "total" in parts:
-    of = f" of {limit / unit:.2f}: fits" if limit else ""
-    out.append(f"  {'total':16} {parts['total'] / unit:9.3f}{of}")
+    of = f"of {limit / unit:.2f}: fits" if limit else ""
+    rows.append(["total", f"{parts['total'] / unit:.3f}", of])
   if parts.get("host"):
-    out.append(f"  {'host memory':16} {parts['host'] / unit:9.3f}")
-  return out
+    rows.append(["host memory", f"{parts['host'] / unit:.3f}", ""])
+  head = ["memory of one chip", name_of_unit, ""]
+  return plain_table(head, rows, left=(0, 2)).splitlines()
 
 
 def _does_not_fit(report: dict) -> list[str]:
@@ -62,13 +65,15 @@ def arguments(change: dict) -> str:
 
 
 def _collectives(rows: list[dict]) -> list[str]:
-  out = [f"{'collectives of a step':24} {'axis':16} net  {'count':>8} {'GiB sent':>9}"]
-  for r in rows:
-    out.append(
-      f"  {r['kind']:22} {r['axis']:16} {r['network']}  {r['count']:>8,} "
-      f"{r['sent_bytes'] / GIB:9.3f}"
-    )
-  return out if rows else ["no collectives"]
+  if not rows:
+    return ["no collectives"]
+  cells = [
+    [r["kind"], r["axis"], r["network"], f"{r['count']:,}",
+     f"{r['sent_bytes'] / GIB:.3f}"]
+    for r in rows
+  ]  # fmt: skip
+  head = ["collectives of a step", "axis", "net", "count", "GiB sent"]
+  return plain_table(head, cells, left=(0, 1, 2)).splitlines()
 
 
 def _flops(report: dict) -> list[str]:

@@ -2,10 +2,10 @@
 
 import dataclasses
 import importlib.resources
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from unijax.disk import write_whole
 from unijax.report.markup import Html, el, join
 
 # The browser itself refuses anything that is not in the file.
@@ -54,10 +54,7 @@ def build_report(path: Path | str, content: ReportContent) -> Path:
     content: what to show.
   """
   path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + ".part")
-  part.write_text(render(content), encoding="utf-8")
-  os.replace(part, path)
+  write_whole(path, render(content))
   return path
 
 

@@ -8,6 +8,7 @@ cut in half is passed over when read.
 
   {"event": "start", "time": .., "began": .., "step": 0}
   {"event": "spans", "time": .., "first": 0, "end": 20, "seconds": {"step": 1.5, ..}}
+  {"event": "stage", "time": .., "step": 10, "stage": "all"}
   {"event": "stop", "time": .., "step": 20, "reason": "done"}
 
 Times are of the wall clock (Unix seconds); seconds inside a process are measured by a
@@ -72,6 +73,10 @@ class Events:
       if size and os.pread(self._file, 1, size - 1) != b"\n":
         os.write(self._file, b"\n")  # or this line would be lost with a cut one
     self._line(event="start", began=self.began, step=step, **about)
+
+  def stage(self, step: int, name: str) -> None:
+    """Writes that a stage begins at a step, or goes on there after a start."""
+    self._line(event="stage", step=step, stage=name)
 
   def enter(self, span: str) -> str:
     """What is done from now on; returns what was done so far."""

@@ -1,5 +1,6 @@
 """The compiled functions of training, on one device or laid out over a mesh."""
 
+import bisect
 import functools
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from unijax.checkpoint import fits
 from unijax.config import Config
 from unijax.scale import rules
 from unijax.scale.layout import Layout
-from unijax.train import step, tasks
+from unijax.train import stages, step, tasks
 from unijax.train.optim import make_optimizer
 from unijax.types import TrainState
 
@@ -27,7 +28,8 @@ class StepFunctions:
     task: what is trained.
     model: the module that it trains.
     init: () -> TrainState, already in its place.
-    train: (state, batch) -> (state, metrics); the old state is donated.
+    train: (state, batch) -> (state, metrics); the old state is donated. That of the
+      first stage, where there are stages; `train_at` has them all.
     evaluate: (params, batch, key) -> metrics.
     layout: where everything lies, None on one device.
 
@@ -49,12 +51,21 @@ class StepFunctions:
       self.layout = Layout(config, mesh, placed, self.task.batch_axes())
       state, whole = self.layout.state, self.layout.whole
       lay = self.layout.as_stored
-    train = functools.partial(step.train_step, self.task, config, self.optimizer, lay)
+
+    def compiled(number: int, at: Config) -> Callable:
+      task, optimizer = tasks.make_task(at, vocab), make_optimizer(config, number)
+      train = functools.partial(step.train_step, task, at, optimizer, lay)
+      train = stages.from_the_start(config, train)
+      return self._bind(jax.jit(train, donate_argnums=0, out_shardings=(state, whole)))
+
     self.init: Callable = self._bind(jax.jit(init, out_shardings=state))
-    self.train: Callable = self._bind(
-      jax.jit(train, donate_argnums=0, out_shardings=(state, whole))
-    )
+    self._starts, self._trains = config.starts, stages.programs(config, compiled)
+    self.train: Callable = self._trains[0]
     self.evaluate: Callable = self._bind(jax.jit(evaluate, out_shardings=whole))
+
+  def train_at(self, step: int) -> Callable:
+    """Returns `train` of the stage of a step; the same object where it is the same."""
+    return self._trains[bisect.bisect_right(self._starts, step) - 1]
 
   def place(self, batch):
     """Puts a batch (the rows of this process) on the devices."""

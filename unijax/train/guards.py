@@ -81,6 +81,11 @@ def apply(
   )
 
 
+def begin_again(guard: GuardState, now: jax.Array) -> GuardState:
+  """Forgets the window where `now`: a stage's losses are no measure for the next."""
+  return guard.replace(accepted=jnp.where(now, 0, guard.accepted))
+
+
 def select(ok, new, old):
   """Returns the tree `new` where the step counts and `old` where it does not."""
   return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)

@@ -22,7 +22,7 @@ from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.scale.mesh import training_mesh
-from unijax.train import guards, skips, tasks
+from unijax.train import guards, skips, stages, tasks
 from unijax.train.events import Events
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted, Interruptions
@@ -71,7 +71,7 @@ def train(
     "config": rundir.config_hash(config), "plan": loader.plan_hash,
     "versions": versions(),
   }  # fmt: skip
-  store = Store(workdir, config.checkpoint, about=about)
+  store = Store(workdir, config.checkpoint, about=about, always=config.starts[1:])
   try:
     abstract = functions.abstract_state()
     state, origin = first_state(store, functions.init, abstract, begin)
@@ -108,6 +108,7 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
   batches = run.skips.iterate(run.loader, start, run.functions.part())
   running: collections.deque = collections.deque()  # losses of dispatched steps
   pending = None  # metrics of the step before, still on the device
+  compiled = set()  # the steps of stages that ran in this process
   with contextlib.ExitStack() as stack:
     stack.callback(batches.close)
     interruptions = stack.enter_context(Interruptions())
@@ -128,9 +129,14 @@ def _loop(run: Run, store: Store, state, start: int, hooks) -> TrainState:
         _save(run, store, state, step, measured)
       if stop:
         raise _interrupted(run, store, step, interruptions)
+      if step == start or step in config.starts:
+        stages.enter(run, state, step)
       batch = _next(run, batches)
-      with _step_span(run, step, first=step == start):
-        state, metrics = run.functions.train(state, run.functions.place(batch))
+      train = run.functions.train_at(step)
+      first = train not in compiled
+      compiled.add(train)
+      with _step_span(run, step, first):
+        state, metrics = train(state, run.functions.place(batch))
         running.append(metrics["loss"].total)
         if step == start or len(running) > AHEAD:
           jax.block_until_ready(running.popleft())
@@ -166,7 +172,7 @@ def _step_span(run: Run, step: int, first: bool):
   run.watchdog.doing = f"step {step} on the device"
   with contextlib.ExitStack() as stack:
     if first:
-      stack.enter_context(run.watchdog.long("compiling the first step"))
+      stack.enter_context(run.watchdog.long("compiling the step"))
     stack.enter_context(run.events.within("compile" if first else "step"))
     yield
 
@@ -219,7 +225,9 @@ def _write(run: Run, step: int, metrics, check: bool = False) -> None:
   scalars = to_scalars(jax.device_get(metrics))
   if due:
     batch = run.skips.batch(step)
-    rates = run.progress.report(step + 1, scalars)
+    rates = run.progress.report(step + 1, scalars, stages.label(run.config, step))
+    if run.config.stages:
+      rates["stage"] = run.config.stage_of(step) + 1
     rates["padding"] = run.loader.padding(step)
     run.writer.scalars(step, {**scalars, "batch": batch, **rates}, "train")
     run.events.flush()

@@ -37,8 +37,13 @@ class Progress:
     """Adds time that the loop spent waiting for data."""
     self.waited += seconds
 
-  def report(self, step: int, scalars: dict[str, float]) -> dict[str, float]:
-    """Prints the line for `step` and returns the rates since the last report."""
+  def report(
+    self, step: int, scalars: dict[str, float], stage: str = ""
+  ) -> dict[str, float]:
+    """Prints the line for `step` and returns the rates since the last report.
+
+    `stage` is said beside the step, where there are stages.
+    """
     now = time.monotonic()
     steps, seconds = max(step - self.last_step, 1), max(now - self.last, 1e-9)
     rates = {
@@ -52,8 +57,10 @@ class Progress:
       for label, name in self.shown.items()
       if name in scalars
     )
+    named = f"{stage}  " if stage else ""
     self.say(
-      f"step {step}/{self.total}  {losses}  {rates['tokens_per_second']:,.0f} tokens/s"
+      f"step {step}/{self.total}  {named}{losses}  "
+      f"{rates['tokens_per_second']:,.0f} tokens/s"
       f"  data wait {rates['data_wait_share']:.0%}  ETA {duration(left)}",
       end="\r" if self.live else "\n",
     )

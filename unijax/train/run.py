@@ -15,7 +15,7 @@ import unijax
 from unijax.checkpoint import rundir
 from unijax.config import Config
 from unijax.data.loader import Loader
-from unijax.train import skips
+from unijax.train import skips, stages
 from unijax.train.events import Events
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import MetricWriter
@@ -93,6 +93,8 @@ def announce(run: Run, state: TrainState, start: int, origin: str) -> None:
     state.params, include_stats=False
   )
   (run.workdir / "parameters.txt").write_text(overview + "\n")
+  if table := stages.table(run.config, state.params):
+    run.progress.say(table)
   count = sum(x.size for x in jax.tree.leaves(state.params))
   run.progress.say(
     f"{count:,} parameters; {run.functions.task.describe()}, "

@@ -20,6 +20,7 @@ import jax
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.data.loader import Loader
+from unijax.disk import write_whole
 
 FILE = "skipped.json"
 
@@ -194,6 +195,4 @@ def _read(workdir: pathlib.Path) -> list[dict]:
 
 
 def _write(workdir: pathlib.Path, entries: list[dict]) -> None:
-  temporary = workdir / f"{FILE}.tmp"
-  temporary.write_text(json.dumps({"rewinds": entries}, indent=1) + "\n")
-  temporary.replace(workdir / FILE)
+  write_whole(workdir / FILE, json.dumps({"rewinds": entries}, indent=1) + "\n")

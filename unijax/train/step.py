@@ -18,7 +18,7 @@ from unijax.nn import logical
 from unijax.nn.model import Model
 from unijax.nn.moe import ROUTING
 from unijax.nn.sharing import SHARING
-from unijax.train import guards, routing
+from unijax.train import freeze, guards, routing
 from unijax.types import Batch, Inputs, Sum, TrainState
 from unijax.write import losses, make_write_path
 
@@ -130,9 +130,14 @@ def gradients(params, task, batch, key: jax.Array, parts: int = 1, lay=None):
     (gradients, Metrics).
   """
   weights = task.total_weights(batch)
+  frozen = freeze.mask(task.config.optim.freeze, params)
+
+  def trained_loss(params, *rest):
+    return task.loss(freeze.stop(frozen, params), *rest)
 
   def grad_fn(batch):
-    grads, metrics = jax.grad(task.loss, has_aux=True)(params, batch, key, weights)
+    fn = jax.grad(trained_loss, has_aux=True)
+    grads, metrics = fn(params, batch, key, weights)
     return grads if lay is None else lay(grads), metrics
 
   if parts == 1:
@@ -215,18 +220,23 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
   """One update, or none where the guard refuses it. Pure; `functions` compiles it.
 
-  `task` and `lay` are as in `gradients`.
+  `task` and `lay` are as in `gradients`; task, config and optimizer are those of the
+  stage.
   """
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
   parts = config.train.micro_batches
   grads, metrics = gradients(state.params, task, batch, key, parts, lay)
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  updates, opt_state = optimizer.update(
+    grads, state.opt_state, state.params, step=state.step
+  )
   params = optax.apply_updates(state.params, updates)
   params, metrics = task.update(params, metrics, key)
+  frozen = freeze.mask(config.optim.freeze, state.params)
+  params = freeze.keep(frozen, params, state.params)
   # Early on the average would mostly remember the initial weights: warm it up.
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
-  ema = optax.incremental_update(params, state.ema_params, 1.0 - decay)
+  ema = freeze.average(frozen, params, state.ema_params, decay)
   norms = {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
   ok, guard = guards.apply(config.guard, state.guard, metrics["loss"].total, **norms)
   params, ema, opt_state = guards.select(
