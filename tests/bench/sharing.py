@@ -87,6 +87,8 @@ def main() -> None:
   rounds = []
   for _ in range(options.rounds):
     rounds.append({name: way.update() for name, way in ways.items()})
+    now = {k: f"{s:.3f} ({cpu:.3f} cpu)" for k, (s, cpu) in rounds[-1].items()}
+    print(f"round {len(rounds)}/{options.rounds}: {now}", file=sys.stderr, flush=True)
   found = {}
   for name in ways:
     ratio, cpu = (
