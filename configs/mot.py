@@ -7,7 +7,7 @@ Axes: those of configs/transfusion.py (diffusion in the backbone, linear patches
 bidirectional images, 1-D RoPE), but every parameter of a block and of the final norm
 has a copy for text and one for images; attention is over all positions (algorithm 1).
 
-Differences from the paper: of its three settings this is the one of its section 3.3,
+Differences from the paper: this is the last of its three settings,
 text and images with Transfusion's objective; no speech, and no image tokens as in
 Chameleon's. All differences of configs/transfusion.py from Transfusion's paper hold
 here too. The embedding and the text head stay text's alone, the patch codec images'

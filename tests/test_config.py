@@ -362,6 +362,25 @@ def test_pairs_of_sizes():
   ]
 
 
+@pytest.mark.parametrize(
+  ("knobs", "message"),
+  [
+    (dict(experts=4, experts_per_token=5), "experts_per_token: 5 of 4 experts"),
+    (
+      dict(experts=4, experts_per_token=3, expert_routing="by_modality"),
+      "experts_per_token: 3 of 2 experts",
+    ),
+    (dict(experts=5, expert_routing="by_modality"), "experts: 5 must be even"),
+    (dict(experts_per_token=1), "use 'all', or model.experts_per_token > 1"),
+  ],
+)
+def test_routed_experts_that_cannot_be(knobs, message):
+  named = {f"model__{name}": value for name, value in knobs.items()}
+  with pytest.raises(ConfigError, match=message):
+    small.config(model__sharing="experts", **named)
+  small.config(**named)  # nobody reads them: no problem
+
+
 def test_schedules_of_weights():
   def change(v):
     v["data"]["mixture"] = "linear"

@@ -22,11 +22,12 @@ SPLIT = [s for s in SHARING if s != "shared"]
 COPIES = [s for s in SPLIT if s != "experts"]
 DOCUMENTS = [small.plain("ab", 0, 1, "c"), small.plain(2, "d", id=1)]
 ROUTED = dict(model__experts=4, model__expert_width=20, model__experts_per_token=2)
-VARIANTS = {  # each with the reference that it is compared with
-  **{s: dict(model__sharing=s) for s in COPIES},
-  "full-adaln": dict(model__sharing="full", model__time_injection="adaln"),
-  "full-remat": dict(model__sharing="full", model__remat="full", model__kv_heads=2),
-  "ffn-dots": dict(model__sharing="ffn", model__remat="dots"),
+BUSY = dict(model__time_injection="adaln", model__kv_heads=2)
+REMAT = {"full": "full", "ffn": "dots"}
+VARIANTS = {  # the hardest of each
+  **{
+    s: dict(model__sharing=s, model__remat=REMAT.get(s, "none"), **BUSY) for s in COPIES
+  },
   "experts": dict(model__sharing="experts", model__shared_experts=1, **ROUTED),
   "experts-by-modality": dict(
     model__sharing="experts", model__expert_routing="by_modality",
