@@ -10,8 +10,8 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import jax
 from jax.sharding import Mesh
@@ -21,9 +21,9 @@ from unijax.data.loader import Loader
 from unijax.nn.model import make_model
 from unijax.scale import layout
 from unijax.train import step
+from unijax.train.progress import LOSSES
 from unijax.train.step import Metrics
 from unijax.types import Batch
-from unijax.write import make_write_path
 
 Axes = Any  # a batch whose fields are the names of their axes
 
@@ -38,11 +38,11 @@ class Task:
 
   Attributes:
     model: whatever module the task trains.
-    shown: label -> metric, for the line of progress.
+    shown: (label, metric), for the line of progress.
   """
 
   model: Any
-  shown: Mapping[str, str] = {"loss": "loss"}
+  shown: ClassVar[Sequence[tuple[str, str]]] = (("loss", "loss"),)
 
   def __init__(self, config: Config, vocab: int):
     self.config = config
@@ -113,12 +113,12 @@ class Task:
 class UnifiedTask(Task):
   """The decoder on packed rows: next tokens, and denoising inside of it."""
 
+  shown = LOSSES
   loader = staticmethod(Loader)
 
   def __init__(self, config: Config, vocab: int):
     super().__init__(config, vocab)
     self.model = make_model(config, vocab)
-    self.shown = {"text": "text_nll", "image": make_write_path(config, vocab).metric}
 
   def init_params(self, key):
     return step.init_params(self.config, self.model, key)
