@@ -16,6 +16,7 @@ from unijax.codecs import CODECS
 from unijax.config_checks import nearest
 from unijax.config_sections import (
   SECTIONS,
+  AlignConfig,
   CheckpointConfig,
   DataConfig,
   DiffusionConfig,
@@ -26,7 +27,9 @@ from unijax.config_sections import (
   OptimConfig,
   SampleConfig,
   SourceConfig,
+  TextConfig,
   TrainConfig,
+  VisionConfig,
 )
 
 
@@ -49,6 +52,9 @@ class Config:
   checkpoint: CheckpointConfig
   sample: SampleConfig
   eval: EvalConfig
+  vision: VisionConfig
+  text: TextConfig
+  align: AlignConfig
 
   @property
   def grid(self) -> int:

@@ -177,6 +177,59 @@ class EvalConfig:
   kid_images: int
 
 
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+  """Shape of an encoder; `VisionConfig` and `TextConfig` add what enters and leaves."""
+
+  depth: int
+  width: int
+  heads: int
+  mlp_width: int
+  mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
+  norm: Literal["pre", "post", "branch"]
+  norm_eps: float
+  qkv_bias: Literal["all", "query_value", "none"]
+  qk_norm: bool
+  sub_norm: bool
+  layer_scale: float
+  dtype: Literal["float32", "bfloat16"]
+  remat: Literal["none", "full", "dots", "attention"]
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig(TowerConfig):
+  patch_size: int
+  patch_bias: bool
+  positions: Literal["learned", "sincos", "none"]
+  rope_grid: int
+  embed_norm: bool
+  registers: int
+  pool: Literal["class", "mean", "attention"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(TowerConfig):
+  vocab: int
+  length: int
+  causal: bool
+  pool: Literal["eos", "last"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignConfig:
+  objective: Literal["softmax", "sigmoid", "distill", "queries"]
+  width: int
+  image_projection: Literal["none", "linear", "bias"]
+  text_projection: Literal["none", "linear", "bias"]
+  scale: float
+  max_scale: float
+  bias: float
+  frozen: str
+  mask_share: float
+  queries: int
+  cross_every: int
+
+
 SECTIONS = {
   "model": ModelConfig,
   "mesh": MeshConfig,
@@ -188,4 +241,7 @@ SECTIONS = {
   "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
+  "vision": VisionConfig,
+  "text": TextConfig,
+  "align": AlignConfig,
 }
