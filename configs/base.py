@@ -191,7 +191,7 @@ def get_config() -> ConfigDict:
   c.align.scale = 14.3  # start of the learned factor on cosines: 1 / 0.07
   c.align.max_scale = 100.0  # it never grows beyond
   c.align.bias = -10.0  # start of the sigmoid's offset: most pairs do not match
-  c.align.frozen = ""  # path of an exported encoder: teacher, or eyes of the queries
+  c.align.frozen = ""  # run whose encoder is the teacher, or the eyes of the queries
   c.align.mask_share = 0.4  # of the patches hidden from the student
   c.align.queries = 8  # vectors that read a picture
   c.align.cross_every = 2  # blocks from one look at the picture to the next

@@ -106,6 +106,8 @@ class Reads(ast.NodeVisitor):
   """
 
   CLASSES = {cls.__name__: section for section, cls in SECTIONS.items()}
+  SHARED = {"TowerConfig": ("vision", "text")}  # what is read of it is read of both
+  CLASSES |= {name: name for name in SHARED}
 
   def __init__(self):
     self.found: set[tuple[str, str]] = set()
@@ -156,8 +158,8 @@ class Reads(ast.NodeVisitor):
 
   def visit_Attribute(self, node):
     section = self.section(node.value)
-    if section:
-      self.found.add((section, node.attr))
+    for one in self.SHARED.get(section, [section] if section else []):
+      self.found.add((one, node.attr))
     if node.attr == "seed" and ast.unparse(node.value).split(".")[-1] == "config":
       self.found.add(("", "seed"))
     self.generic_visit(node)

@@ -54,8 +54,8 @@ def _objective(c):
   queries = a.objective == "queries"
   if a.objective == "distill" and not a.frozen:
     yield (
-      "align.frozen: align.objective='distill' needs a teacher: the path of an encoder "
-      "that `unijax export-encoder RUN --out=PATH` wrote"
+      "align.frozen: align.objective='distill' needs a teacher: the directory of an "
+      "alignment run that is done, such as one of configs/clip.py:tiny"
     )
   if a.frozen and a.objective in ("softmax", "sigmoid"):
     yield (

@@ -1,6 +1,6 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
-from unijax import codecs
+from unijax import codecs, config_align
 from unijax.errors import ConfigError
 
 
@@ -98,16 +98,29 @@ def _schedules(data):
       yield f"data.sources: at step {step} all weights are zero"
 
 
+def _sources(data):
+  """Problems of the sources' weights."""
+  weights = [source.weight for source in data.sources]
+  if not weights:
+    yield "data.sources: name at least one source"
+  elif sum(weights) <= 0 or min(weights) < 0:
+    yield "data.sources: weights must be >= 0 and not all zero"
+
+
 def problems(c) -> list[str]:
   """Returns one line for each value out of range or pair of sizes that clash.
 
   `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
   """
   bad = [
-    f"{path}: {value} must be {law}" for path, value, ok, law in _ranges(c) if not ok
+    f"{path}: {value} must be {law}"
+    for path, value, ok, law in [*_ranges(c), *config_align.ranges(c)]
+    if not ok
   ]
   if bad:
     return bad  # the laws below divide by these numbers
+  if c.train.task == "alignment":  # it has no rows
+    return [*_sources(c.data), *config_align.problems(c)]
   m, data = c.model, c.data
   if m.heads % m.kv_heads:
     bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
@@ -147,13 +160,7 @@ def problems(c) -> list[str]:
       f"data.seq_len: {data.seq_len} cannot hold one image "
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
     )
-  if not data.sources:
-    bad.append("data.sources: name at least one source")
-  elif (
-    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
-  ):
-    bad.append("data.sources: weights must be >= 0 and not all zero")
-  bad += _schedules(data)
+  bad += [*_sources(data), *_schedules(data)]
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")
   return bad

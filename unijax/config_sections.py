@@ -129,7 +129,7 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
-  task: Literal["unified"]
+  task: Literal["unified", "alignment"]
 
 
 @dataclasses.dataclass(frozen=True)

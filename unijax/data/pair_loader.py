@@ -140,8 +140,8 @@ class PairLoader:
   def iterate(self, step: int, part: tuple[int, int] | range | None = None) -> Ahead:
     """Yields batches from `step` on, read ahead by threads, as `Loader.iterate`."""
     part = self.part(part)
-    make = lambda number: self.batch(number, part)
-    return Ahead(make, step, self.config.data.threads)
+    threads = self.config.data.threads
+    return Ahead(lambda number: self.batch(number, part), step, threads)
 
   part = Loader.part
 

@@ -107,12 +107,13 @@ class Resampler(nn.Module):
     x = Linear(c.width, ("patch", "embed"), dtype, True, name="in")(x_BPE)
     out_scale = (2 * c.depth) ** -0.5
     for i in range(c.depth):  # few layers: no scan
-      norm = lambda name, i=i: LayerNorm(c.norm_eps, name=f"{name}_norm_{i}")
-      asked = norm("query")(q)
-      source = jnp.concatenate([norm("feature")(x), asked], axis=1)
+      names = [f"{name}_norm_{i}" for name in ("query", "feature", "mlp")]
+      norms = [LayerNorm(c.norm_eps, name=name) for name in names]
+      asked = norms[0](q)
+      source = jnp.concatenate([norms[1](x), asked], axis=1)
       attention = EncoderAttention(c, out_scale, name=f"attention_{i}")
       q = q + attention(asked, everything(), source_BSE=source)
-      q = q + FeedForward(c, out_scale, name=f"mlp_{i}")(norm("mlp")(q))
+      q = q + FeedForward(c, out_scale, name=f"mlp_{i}")(norms[2](q))
     q = LayerNorm(c.norm_eps, name="final_norm")(q)
     return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(q)
 

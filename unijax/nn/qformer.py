@@ -15,8 +15,15 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config_sections import TextConfig
-from unijax.nn.encoder import ACTIVATIONS, ORDERS, EncoderAttention, FeedForward
-from unijax.nn.encoder import LayerNorm, everything, scanned
+from unijax.nn.encoder import (
+  ACTIVATIONS,
+  ORDERS,
+  EncoderAttention,
+  FeedForward,
+  LayerNorm,
+  everything,
+  scanned,
+)
 from unijax.nn.layers import Embedding, Linear, param
 from unijax.nn.logical import constrain
 
@@ -66,8 +73,9 @@ class QFormerBlock(nn.Module):
     query, text = x[:, :Q], x[:, Q:]
     if self.cross:
       cross = EncoderAttention(c, out_scale, name="cross")
-      look = lambda q: cross(q, everything(), source_BSE=image_BPE)
-      query = order(query, look, norm("cross"))
+      query = order(
+        query, lambda q: cross(q, everything(), source_BSE=image_BPE), norm("cross")
+      )
     query = order(query, FeedForward(c, out_scale, name="query_mlp"), norm("query_mlp"))
     text = order(text, FeedForward(c, out_scale, name="text_mlp"), norm("text_mlp"))
     x = jnp.concatenate([query, text], axis=1)

@@ -1,4 +1,4 @@
-"""Alignment: what encoders of pictures are trained for, and the task around it.
+"""Alignment: what encoders of pictures are trained for.
 
   softmax   a picture and its text find each other in the batch (two encoders)
   sigmoid   every pair of the batch is a yes or a no              (two encoders)
@@ -8,18 +8,15 @@
 Contrastive losses are over the whole batch on any mesh (`contrastive`).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from clu import metrics as clu_metrics
 
 from unijax.config import Config, ConfigError
-from unijax.data.pair_loader import Captions, PairLoader
+from unijax.data.pair_loader import Captions
 from unijax.nn import logical
 from unijax.nn.dual_encoder import DualEncoder, MaskedStudent, QueryEncoder, unit
-from unijax.nn.vision import VisionTransformer, normalised
 from unijax.train import contrastive
+from unijax.train.encoders import FrozenEncoder, open_encoder
 from unijax.train.losses import Sum
 from unijax.types import Pairs
 
@@ -27,7 +24,11 @@ Sums = dict[str, Sum]
 
 
 class Contrast:
-  """Two encoders and one of the contrastive losses."""
+  """Two encoders and one of the contrastive losses.
+
+  Attributes:
+    module: that is trained.
+  """
 
   def __init__(self, config: Config, vocab: int):
     self.config = config
@@ -179,6 +180,23 @@ class Distill:
       "loss": Sum((1.0 - cosine).sum(), count),
       "cosine": Sum(cosine.sum(), count),
     }
+
+
+def open_frozen(config: Config) -> FrozenEncoder | None:
+  """Returns the encoder that `align.frozen` names, if it does.
+
+  Raises:
+    ConfigError: it reads pictures of another size than the run has.
+  """
+  if not config.align.frozen:
+    return None
+  frozen = open_encoder(config.align.frozen)
+  if frozen.image_size != config.data.image_size:
+    raise ConfigError(
+      f"align.frozen: {config.align.frozen} reads pictures of {frozen.image_size} "
+      f"pixels, and data.image_size is {config.data.image_size}"
+    )
+  return frozen
 
 
 OBJECTIVES = {

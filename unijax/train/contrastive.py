@@ -1,9 +1,9 @@
 """Contrastive losses over a whole batch, divided over devices, a part at a time.
 
-Rows are pictures and columns are texts; row i and column i belong together. Each device
-holds the similarities of its own rows with all columns, [B / devices / chunks, B] at a
-time; columns are gathered, and what is summed over rows (the normalisers of columns)
-crosses devices as B numbers. The result is the formula over the whole batch on any mesh.
+Rows are pictures and columns are texts; row i and column i belong together. A device
+holds the similarities of its own rows with all columns, [B / devices / chunks, B] at
+a time. Columns are gathered; what is summed over rows (the normalisers of columns)
+crosses devices as B numbers. It is the formula over the whole batch on any mesh.
 
 Pairs with the same text are no negatives of each other: their similarity is left out.
 """
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 def _over_rows(function: Callable, start, image_BQE, text_BE, caption_B, chunks: int):
-  """Folds `function(carry, Part) -> carry` over the rows, and never holds all of them."""
+  """Folds `function(carry, Part) -> carry` over the rows, a part of them at a time."""
   rows = jnp.arange(caption_B.shape[0])
   text = logical.constrain(text_BE, None, None)  # every device needs all columns
 
@@ -156,8 +156,11 @@ def hard_negatives(
   logits = jnp.where(other, scale * cosine, LEFT_OUT)
 
   def noise(number: int):
-    keyed = lambda k: jax.random.fold_in(jax.random.fold_in(key, number), k)
-    draw = lambda k: jax.random.gumbel(keyed(k), caption_B.shape)
+    side = jax.random.fold_in(key, number)
+
+    def draw(k):
+      return jax.random.gumbel(jax.random.fold_in(side, k), caption_B.shape)
+
     return jax.vmap(draw)(key_B)
 
   text_B = jnp.argmax(logits + noise(0), axis=1)
