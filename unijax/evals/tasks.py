@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unijax.config import Config
-from unijax.evals import during, unified
+from unijax.evals import alignment, during, unified
 from unijax.train.run import Hook
 
 
@@ -29,4 +29,5 @@ class Evaluation(NamedTuple):
 
 EVALUATIONS = {
   "unified": Evaluation(during.hooks, unified.evaluate, unified.RESULTS),
+  "alignment": Evaluation(alignment.hooks, alignment.evaluate, alignment.RESULTS),
 }
