@@ -9,9 +9,8 @@ token; causal text read at its end.
 Parameters: B-32 151,277,313, B-16 149,620,737, L-14-336 427,944,193 (tests hold them).
 
 Differences from the paper: pairs of equal captions are no negatives of each other; the
-text table keeps its published 49,408 rows whatever tokenizer is named; pixels are scaled
-to [-1, 1], which the patch kernel absorbs; no random crops. `tiny` pools with the same
-class token and has no quick GELU to imitate, but the exact one.
+text table keeps its published 49,408 rows with any tokenizer; pixels are scaled to
+[-1, 1], which the patch kernel absorbs; no random crops. `tiny` has the exact GELU.
 """
 
 from ml_collections import ConfigDict
@@ -42,9 +41,8 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c.text.update(depth=12, width=text_width, heads=text_heads, mlp_width=4 * text_width)
   c.text.update(vocab=49_408, length=77, **exact)
   c.align.width = text_width
-  scenes = {"image_size": pixels}
-  c.data.update(image_size=pixels)
-  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": scenes}
+  c.data.image_size = pixels
+  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.optim.update(learning_rate=5e-4, warmup_steps=2000, b2=0.98, eps=1e-6)
   c.optim.update(weight_decay=0.2, final_fraction=0.0)
   c.train.update(steps=400_000, batch_size=32_768, eval_every=5000)
@@ -56,9 +54,10 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.vision.update(depth=3, width=96, heads=4, mlp_width=256)
   c.text.update(depth=2, width=96, heads=4, mlp_width=256, length=24)
   c.data.update(tokenizer="configs/tokenizers/embedded.json", image_size=32)
+  drawings = dict(limit=80, shift=2)
   things = dict(max_objects=2, grid=2, num_documents=10_000_000)
   c.data.sources.scenes = {"kind": "scenes", "weight": 0.7, "options": things}
-  c.data.sources.emoji = {"kind": "emoji", "weight": 0.3, "options": {"shift": 2}}
+  c.data.sources.emoji = {"kind": "emoji", "weight": 0.3, "options": drawings}
   c.optim.update(learning_rate=2e-3, warmup_steps=50, weight_decay=0.05)
   c.train.update(steps=1500, batch_size=64, ema_decay=0.99, eval_every=500)
   return c

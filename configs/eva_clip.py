@@ -4,21 +4,22 @@
       is a run of configs/clip.py:tiny, whose features at hidden patches it predicts
   --config=configs/eva_clip.py:tiny --init-from='RUN:vision/.*' --init-allow=missing
       contrast, beginning from the student of RUN
-  --config=configs/eva_clip.py:L-14-336    published: B-16, L-14-336, g-14, bigE-14-plus
+  --config=configs/eva_clip.py:L-14-336    published: B-16, L-14-336, g-14,
+      bigE-14-plus
 
-Axes: as configs/clip.py, with 2-D RoPE, SwiGLU and norms inside of branches (EVA-02), or
-plain MLPs (g) with norms at the end of branches (bigE); queries and values biased.
+Axes: as configs/clip.py, with 2-D RoPE, SwiGLU and norms inside of branches (EVA-02),
+or plain MLPs (g) with norms at the end of branches (bigE); queries and values biased.
 
 Parameters: B-16 149,691,137, L-14-336 428,083,137, g-14 1,136,435,841, bigE-14-plus
 5,044,889,089 (tests hold them).
 
-Differences from the papers: as configs/clip.py; hidden patches are drawn one by one, not
-in blocks; class tokens are not distilled.
+Differences from the papers: as configs/clip.py; hidden patches are drawn one by one,
+not in blocks; class tokens are not distilled.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base, clip
+from configs import clip
 
 EVA2 = dict(mlp="swiglu", sub_norm=True, rope_grid=16)
 SIZES = {  # pixels, patch, shared width; vision; text depth, width, heads
@@ -48,5 +49,4 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c.vision.update(depth=depth, width=width, heads=heads, mlp_width=mlp, **more)
   c.vision.patch_size, c.align.width, c.data.image_size = patch, shared, pixels
   c.text.update(depth=text[0], width=text[1], heads=text[2], mlp_width=4 * text[1])
-  c.data.sources.scenes.options.image_size = pixels
   return c

@@ -1,14 +1,15 @@
 """BLIP-2, stage one (Li et al. 2023): learned queries read a picture for its text.
 
   --config=configs/qformer.py:tiny    trains on a laptop, its own eyes included
-  --config=configs/qformer.py:tiny --config.align.frozen=RUN   eyes of an alignment run
+  --config=configs/qformer.py:tiny --config.align.frozen=RUN    with the eyes of RUN
   --config=configs/qformer.py:base    the published size
 
-Axes: 32 queries that share self-attention with the text, cross-attention in every second
-block; contrast (best query), matching (hard negatives) and writing, of equal weight.
+Axes: 32 queries that share self-attention with the text, cross-attention in every
+second block; contrast (best query), matching (hard negatives) and writing, of equal
+weight.
 
-Parameters: `base` has 188 million beside the encoder of pictures, 105,137,664 of them in
-what a language model reads through (tests hold both).
+Parameters: `base` has 186,336,829 beside the encoder of pictures (188 million in the
+paper), of which a language model reads through 105,137,664 (tests hold both).
 
 Differences from the paper: no smoothing of labels; one learned scale for the contrast,
 as in CLIP; the encoder of pictures is EVA-CLIP g, whose weights are trained here unless

@@ -3,8 +3,8 @@
   --config=configs/siglip.py:tiny             trains on a laptop, embedded data
   --config=configs/siglip.py:so400m-14-384    the published size
 
-Axes: two encoders; sigmoid of each pair with a learned scale and bias; attention pooling
-of patches; bidirectional text read at its last position, padding included.
+Axes: two encoders; sigmoid of each pair with a learned scale and bias; attention
+pooling of patches; bidirectional text read at its last position, padding included.
 
 Parameters: so400m-14-384 877,960,498 (tests hold it).
 
@@ -34,8 +34,7 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c.text.update(dtype="bfloat16", remat="full", vocab=32_000, length=64, **shape)
   c.align.width = 1152
   c.data.image_size = 378  # 27 patches of 14, what 384 pixels are cut to
-  scenes = {"image_size": 378}
-  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": scenes}
+  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.optim.update(learning_rate=1e-3, warmup_steps=10_000, b2=0.95, weight_decay=1e-4)
   c.optim.update(final_fraction=0.0)
   c.train.update(steps=1_000_000, batch_size=32_768, eval_every=5000)

@@ -22,6 +22,8 @@ def _ranges(c):
     "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
+    "codec": (c.codec, "width blocks groups channels codebook quantizers "
+                       "entropy_temperature adversary_width adversary_layers"),
   }  # fmt: skip
   for section, (values, names) in one.items():
     for name in names.split():
@@ -33,6 +35,7 @@ def _ranges(c):
     "sample.guidance_low": s.guidance_low, "sample.guidance_high": s.guidance_high,
     "sample.guidance_rescale": s.guidance_rescale,
     "sample.top_p": s.top_p, "sample.min_p": s.min_p,
+    "codec.codebook_decay": c.codec.codebook_decay,
   }  # fmt: skip
   for path, value in unit.items():
     yield path, value, 0 <= value <= 1, "in [0, 1]"
@@ -50,6 +53,9 @@ def _ranges(c):
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,
+    **{f"codec.{n}": getattr(c.codec, n) for n in (
+      "kl_weight", "revive_below", "commitment", "entropy_weight", "l1_weight",
+      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
@@ -98,13 +104,68 @@ def _schedules(data):
       yield f"data.sources: at step {step} all weights are zero"
 
 
-def _sources(data):
-  """Problems of the sources' weights."""
-  weights = [source.weight for source in data.sources]
-  if not weights:
+def _batches(c):
+  """Problems of what every task reads."""
+  t, data = c.train, c.data
+  if t.batch_size % t.micro_batches:
+    yield (
+      f"train.micro_batches: {t.micro_batches} must divide train.batch_size "
+      f"{t.batch_size}"
+    )
+  if not data.sources:
     yield "data.sources: name at least one source"
-  elif sum(weights) <= 0 or min(weights) < 0:
+  elif (
+    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
+  ):
     yield "data.sources: weights must be >= 0 and not all zero"
+
+
+def _codec(c):
+  """Problems of a codec in training."""
+  k, size = c.codec, c.data.image_size
+  if not k.multipliers or min(k.multipliers) < 1:
+    yield f"codec.multipliers: {k.multipliers} must be whole numbers > 0, one a level"
+    return
+  for multiplier in k.multipliers:
+    if k.width * multiplier % k.groups:
+      yield (
+        f"codec.groups: {k.groups} must divide codec.width {k.width} x codec."
+        f"multipliers {multiplier}"
+      )
+      break
+  stride = 2 ** (len(k.multipliers) - 1)
+  if size % stride:
+    yield (
+      f"data.image_size: {size} must be a multiple of {stride}, the pixels of a latent "
+      f"that {len(k.multipliers)} codec.multipliers make"
+    )
+  if k.bottleneck == "fsq" and (len(k.levels) != k.channels or min(k.levels) < 2):
+    yield (
+      f"codec.levels: {k.levels} must be numbers > 1, as many as codec.channels="
+      f"{k.channels}"
+    )
+  if k.bottleneck == "lfq" and k.channels > 20:
+    yield f"codec.channels: {k.channels} bits are too many for lfq; at most 20"
+  if k.bottleneck == "lfq" and k.entropy_weight and c.train.micro_batches > 1:
+    yield (
+      "train.micro_batches: the entropy loss of lfq is one of a whole batch: use 1, or "
+      "set codec.entropy_weight=0"
+    )
+  if not k.l1_weight + k.l2_weight:
+    yield "codec.l1_weight, codec.l2_weight: one must be > 0, or nothing is learned"
+  if k.adversary_weight and size < 2 ** (k.adversary_layers + 1):
+    yield (
+      f"codec.adversary_layers: {k.adversary_layers} halvings of data.image_size="
+      f"{size} leave no patches"
+    )
+  if k.adversary_weight and k.adversary_width % 8:
+    yield f"codec.adversary_width: {k.adversary_width} must be a multiple of 8"
+  if c.data.mixture != "constant":
+    yield f"data.mixture: {c.data.mixture!r} changes packed rows; a codec reads none"
+
+
+# Laws of the tasks that read no rows of text and images.
+WITHOUT_ROWS = {"codec": _codec, "alignment": config_align.problems}
 
 
 def problems(c) -> list[str]:
@@ -119,19 +180,15 @@ def problems(c) -> list[str]:
   ]
   if bad:
     return bad  # the laws below divide by these numbers
-  if c.train.task == "alignment":  # it has no rows
-    return [*_sources(c.data), *config_align.problems(c)]
+  if c.train.task in WITHOUT_ROWS:
+    return [*_batches(c), *WITHOUT_ROWS[c.train.task](c)]
   m, data = c.model, c.data
   if m.heads % m.kv_heads:
     bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
   if m.depth % m.scan_unroll:
     bad.append(f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}")
   t = c.train
-  if t.batch_size % t.micro_batches:
-    bad.append(
-      f"train.micro_batches: {t.micro_batches} must divide train.batch_size "
-      f"{t.batch_size}"
-    )
+  bad += _batches(c)
   if data.seq_len % t.loss_chunks:
     bad.append(
       f"train.loss_chunks: {t.loss_chunks} must divide data.seq_len {data.seq_len}"
@@ -160,7 +217,7 @@ def problems(c) -> list[str]:
       f"data.seq_len: {data.seq_len} cannot hold one image "
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
     )
-  bad += [*_sources(data), *_schedules(data)]
+  bad += _schedules(data)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")
   return bad

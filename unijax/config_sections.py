@@ -129,7 +129,7 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
-  task: Literal["unified", "alignment"]
+  task: Literal["unified", "codec", "alignment"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +176,35 @@ class EvalConfig:
   batch_size: int
   loss_batches: int
   kid_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecConfig:
+  bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
+  width: int
+  multipliers: tuple[int, ...]
+  blocks: int
+  groups: int
+  attention: bool
+  channels: int
+  kl_weight: float
+  codebook: int
+  codebook_update: Literal["average", "gradient"]
+  codebook_decay: float
+  revive_below: float
+  cosine: bool
+  commitment: float
+  quantizers: int
+  levels: tuple[int, ...]
+  entropy_weight: float
+  entropy_temperature: float
+  l1_weight: float
+  l2_weight: float
+  perceptual_weight: float
+  adversary_weight: float
+  adversary_start: int
+  adversary_width: int
+  adversary_layers: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +271,7 @@ SECTIONS = {
   "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
+  "codec": CodecConfig,
   "vision": VisionConfig,
   "text": TextConfig,
   "align": AlignConfig,

@@ -1,10 +1,14 @@
-"""Trained encoders as files: what an alignment run leaves for others to read with.
+"""The frozen form of trained encoders: what an alignment run leaves for others.
 
-A folder with config.json (the run's config) and parameters.safetensors (averaged
-weights). `open_encoder` takes the folder, or the directory of the run that has it.
+  RUN/encoder/encoder.json           the run's config, its step, hash of the weights
+  RUN/encoder/weights.safetensors    averaged weights, all of them
+
+`open_encoder` takes the folder, or the directory of the run that has it. Nothing in
+here is executed or unpickled.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -12,14 +16,19 @@ from typing import Any
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from unijax.checkpoint import rundir, safetensors
-from unijax.checkpoint.errors import CheckpointError
-from unijax.config import Config, VisionConfig, to_dict
+from unijax.checkpoint import safetensors
+from unijax.config import (
+  Config,
+  ConfigError,
+  VisionConfig,
+  from_config_dict,
+  to_dict,
+)
 from unijax.nn.vision import VisionTransformer, normalised
 
-FOLDER = "encoder"  # in the directory of a run
+FORMAT = 1
+FOLDER, ABOUT, WEIGHTS = "encoder", "encoder.json", "weights.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,37 +57,52 @@ def write_encoder(workdir: pathlib.Path, config: Config, params, step: int) -> N
   """Writes the parameters of an alignment run, all of them, beside its config."""
   folder = workdir / FOLDER
   folder.mkdir(exist_ok=True)
-  flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
+  flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep=".")
   forms = {name: (x.shape, str(x.dtype)) for name, x in flat.items()}
-  about = {"step": str(step), "format": "unijax encoder"}
-  path = folder / "parameters.safetensors"
-  safetensors.write(path, forms, flat.items, about)
-  content = {"config": to_dict(config), "step": step}
-  (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+  path = folder / WEIGHTS
+  safetensors.write(path, forms, flat.items, {"format": "unijax encoder"})
+  content = {
+    "format": FORMAT, "config": to_dict(config), "step": step,
+    "weights": hashlib.sha256(path.read_bytes()).hexdigest(),
+  }  # fmt: skip
+  temporary = folder / f"{ABOUT}.tmp"
+  temporary.write_text(json.dumps(content, indent=1) + "\n")
+  temporary.replace(folder / ABOUT)
 
 
-def open_encoder(path: str | pathlib.Path) -> FrozenEncoder:
-  """Reads the encoder of pictures of an alignment run.
+def open_encoder(name: str) -> FrozenEncoder:
+  """Reads the encoder of pictures of an alignment run: RUN, or RUN/encoder itself.
 
   Raises:
-    CheckpointError: there is none, or it is damaged.
+    ConfigError: there is none, or it is not the one that was written.
   """
-  folder = pathlib.Path(path)
-  if (folder / FOLDER).is_dir():
-    folder = folder / FOLDER
-  file = folder / "parameters.safetensors"
-  if not file.is_file():
-    raise CheckpointError(
-      f"{path} holds no trained encoder (no {FOLDER}/{file.name}): give the directory "
-      "of an alignment run; it is written at every train.eval_every and at the end"
+  places = (pathlib.Path(name) / FOLDER, pathlib.Path(name))
+  folder = next((p for p in places if (p / ABOUT).is_file()), None)
+  if folder is None:
+    raise ConfigError(
+      f"align.frozen: {name!r} holds no trained encoder (no {FOLDER}/{ABOUT}): train "
+      f"one with `unijax train --config=configs/clip.py --workdir={name}`, which writes "
+      "it at every train.eval_every and at its end"
     )
-  config = rundir.read_config(folder)
-  flat = safetensors.read(file)
-  params = flax.traverse_util.unflatten_dict(flat, sep="/")
+  try:
+    content = json.loads((folder / ABOUT).read_text())
+    config = from_config_dict(content["config"])
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    whole = digest == content["weights"] and content["format"] == FORMAT
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ConfigError(f"align.frozen: {folder} is damaged ({error}): {_FIX}") from error
+  if not whole:
+    raise ConfigError(
+      f"align.frozen: {folder} has changed since it was written: {_FIX}"
+    )
+  flat = safetensors.read(folder / WEIGHTS)
+  params = flax.traverse_util.unflatten_dict(flat, sep=".")
   if "vision" not in params:
-    raise CheckpointError(
-      f"{path} has no encoder of pictures of its own: align.frozen was "
-      f"{config.align.frozen!r} there"
+    raise ConfigError(
+      f"align.frozen: {name!r} has no encoder of pictures of its own; its eyes are "
+      f"those of {config.align.frozen!r}"
     )
-  vision = jax.tree.map(np.asarray, params["vision"])
-  return FrozenEncoder(config.vision, config.data.image_size, vision)
+  return FrozenEncoder(config.vision, config.data.image_size, params["vision"])
+
+
+_FIX = "copy it again, or let the run write it anew"

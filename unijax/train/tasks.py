@@ -8,24 +8,21 @@ eval` stands in `unijax.evals.tasks`, under the same names.
 
 import dataclasses
 import functools
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-from clu.metrics import Average
 from jax.sharding import Mesh
 
 from unijax.config import Config
 from unijax.data.loader import Loader
-from unijax.data.pair_loader import PairLoader
 from unijax.nn.model import make_model
 from unijax.scale import layout
-from unijax.train import alignment, step
-from unijax.train.losses import Sum
+from unijax.train import step
 from unijax.train.step import Metrics
-from unijax.types import Batch, Pairs
+from unijax.types import Batch
 
 Axes = Any  # a batch whose fields are the names of their axes
 
@@ -139,55 +136,25 @@ def row_axes() -> Batch:
   return Batch(**{f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)})
 
 
-class AlignmentTask(Task):
-  """Encoders of pictures, and what they agree with."""
-
-  loader = staticmethod(PairLoader)
-
-  def __init__(self, config: Config, vocab: int):
-    super().__init__(config, vocab)
-    self.objective = alignment.OBJECTIVES[config.align.objective](config, vocab)
-    self.model = self.objective.module
-
-  def init_params(self, key):
-    size, length = self.config.data.image_size, self.config.text.length
-    number = jnp.zeros((1,), jnp.int32)
-    pixels = jnp.zeros((1, size, size, 3), jnp.uint8)
-    words = jnp.zeros((1, length), jnp.int32)
-    blank = Pairs(pixels, words, number, number, number)
-    return self.model.init(key, *self.objective.arguments(blank))["params"]
-
-  def total_weights(self, batch: Pairs):
-    return jnp.asarray(float(len(batch.end_B)))  # pictures
-
-  def loss(self, params, batch: Pairs, key, weights=None):
-    sums = self.objective.sums(params, batch, key)
-    weights = self.total_weights(batch) if weights is None else weights
-    # A part of the batch counts by its share of the pictures.
-    total = sums["loss"].mean() * (len(batch.end_B) / weights)
-    sums["loss"] = Sum(total, jnp.ones(()))
-    return total, {name: Average(s.value, s.weight) for name, s in sums.items()}
-
-  def batch_axes(self) -> Pairs:
-    one = ("batch",)
-    return Pairs((*one, None, None, None), (*one, None), one, one, one)
-
-  def check(self, mesh: Mesh) -> None:
-    super().check(mesh)
-    layout.check_towers(self.config, mesh)
-
-  def describe(self) -> str:
-    return f"pictures of {self.config.data.image_size} pixels with their captions"
+# Where each task is; one that a run does not train is not imported.
+TASKS = {
+  "unified": "unijax.train.tasks:UnifiedTask",
+  "codec": "unijax.train.codec_task:CodecTask",
+  "alignment": "unijax.train.alignment_task:AlignmentTask",
+}
 
 
-TASKS: dict[str, type[Task]] = {"unified": UnifiedTask, "alignment": AlignmentTask}
+def task_class(config: Config) -> type[Task]:
+  """Returns the class of the task that `train.task` names."""
+  module, _, name = TASKS[config.train.task].partition(":")
+  return getattr(importlib.import_module(module), name)
 
 
 def make_task(config: Config, vocab: int) -> Task:
-  """Returns the task that `train.task` names."""
-  return TASKS[config.train.task](config, vocab)
+  """Returns the task of a config; `vocab` is as in `Task`."""
+  return task_class(config)(config, vocab)
 
 
 def make_loader(config: Config, **options):
   """Returns the loader of the config's task; `options` are those of `Task.loader`."""
-  return TASKS[config.train.task].loader(config, **options)
+  return task_class(config).loader(config, **options)
