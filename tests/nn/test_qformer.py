@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import small
-from tests.nn.test_vision import scrambled
+from tests.nn.test_vision import quick, scrambled
 from unijax.nn.connectors import CONNECTORS, space_to_depth
 from unijax.nn.qformer import QFormer
 
@@ -43,7 +43,9 @@ def sights(qformer, name: str):
     query, text = module.apply({"params": changed}, features, tokens, END, name)
     return jnp.concatenate([query, text], axis=1).sum(-1)
 
-  by_place, by_picture = jax.jacobian(outputs, (0, 1))(params["position"], features)
+  by_place, by_picture = quick(jax.jacobian(outputs, (0, 1)))(
+    params["position"], features
+  )
   by_picture = np.abs(by_picture).max(axis=(3, 4))
   assert (by_picture[0, :, 1] == 0).all() and (by_picture[1, :, 0] == 0).all()
   picture = np.stack([by_picture[b, :, b] for b in range(2)]) > 0
@@ -97,7 +99,7 @@ def connector(name: str):
 @pytest.mark.parametrize("name", CONNECTORS)
 def test_connectors_give_the_decoder_its_width(name):
   module, x = connector(name), jax.random.normal(jax.random.key(0), (2, 16, 10))
-  y = module.apply({"params": scrambled(module, x)}, x)
+  y = quick(module.apply)({"params": scrambled(module, x)}, x)
   assert y.shape == (2, {"shuffle": 4, "resampler": 3}.get(name, 16), 24)
 
 
@@ -105,7 +107,8 @@ def test_connectors_give_the_decoder_its_width(name):
 def test_they_mix_no_more_than_neighbours(name):
   module, x = connector(name), jax.random.normal(jax.random.key(0), (1, 16, 10))
   params = scrambled(module, x)
-  slope = jax.jacobian(lambda x: module.apply({"params": params}, x)[0].sum(-1))(x)
+  outputs = lambda x: module.apply({"params": params}, x)[0].sum(-1)
+  slope = quick(jax.jacobian(outputs))(x)
   seen = np.abs(slope).max(axis=(1, 3)) > 0  # [L, P]
   want = np.eye(16, dtype=bool)
   if name == "shuffle":
@@ -119,7 +122,7 @@ def test_they_mix_no_more_than_neighbours(name):
 def test_the_resampler_does_not_care_for_the_order_of_features():
   module, x = connector("resampler"), jax.random.normal(jax.random.key(0), (2, 16, 10))
   params = scrambled(module, x)
-  y, z = (module.apply({"params": params}, x) for x in (x, x[:, ::-1]))
+  y, z = (quick(module.apply)({"params": params}, x) for x in (x, x[:, ::-1]))
   np.testing.assert_allclose(y, z, atol=1e-5)
   assert np.abs(y[0] - y[1]).max() > 1e-3
 

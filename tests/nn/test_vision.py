@@ -27,6 +27,9 @@ VARIANTS = {
 }  # fmt: skip
 
 
+quick = functools.partial(jax.jit, compiler_options=small.QUICK)
+
+
 def config(**knobs):
   shape = {"depth": 2, "width": 16, "heads": 2, "mlp_width": 24, "patch_size": PATCH}
   return dataclasses.replace(small.config().vision, **{**shape, **knobs})
@@ -91,7 +94,7 @@ def test_it_is_the_formula():
   c = config()
   module = VisionTransformer(c, SIZE)
   params = scrambled(module, pictures())
-  pooled, features = module.apply({"params": params}, pictures())
+  pooled, features = quick(module.apply)({"params": params}, pictures())
   plain = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
   for i, pixels in enumerate(np.asarray(pictures(), np.float64)):
     want = numpy_encoder(c, plain, pixels)
@@ -111,7 +114,7 @@ def test_every_patch_sees_every_patch_and_no_other_picture(name):
     assert pooled.shape == (2, c.width) and features.shape == (2, patches, c.width)
     return jnp.concatenate([pooled[:, None], features], axis=1).sum(-1)
 
-  slope = jax.jacobian(outputs)(pictures())  # [2, 1 + P, 2, size, size, 3]
+  slope = quick(jax.jacobian(outputs))(pictures())  # [2, 1 + P, 2, size, size, 3]
   slope = np.abs(slope).reshape(2, 1 + patches, 2, 2, PATCH, 2, PATCH, 3)
   seen = slope.max(axis=(4, 6, 7)) > 0
   for b in range(2):
@@ -128,7 +131,8 @@ def test_where_a_patch_stands_matters(name):
   def change(**knobs):
     module = VisionTransformer(config(**knobs), SIZE)
     params = scrambled(module, pictures())
-    pooled = [module.apply({"params": params}, x)[0] for x in (pictures(), swapped)]
+    apply = quick(lambda x: module.apply({"params": params}, x)[0])
+    pooled = [apply(x) for x in (pictures(), swapped)]
     return np.abs(pooled[0] - pooled[1]).max()
 
   nowhere = {**knobs, "positions": "none", "rope_grid": 0}
@@ -154,7 +158,7 @@ def test_hidden_patches_are_not_seen():
   hidden = jnp.asarray([[True, False, False, True]] * 2)
   params = scrambled(module, pictures(), hidden)
   seen = lambda x: module.apply({"params": params}, x, hidden)[1].sum()
-  slope = np.abs(jax.grad(seen)(pictures())).reshape(2, 2, PATCH, 2, PATCH, 3)
+  slope = np.abs(quick(jax.grad(seen))(pictures())).reshape(2, 2, PATCH, 2, PATCH, 3)
   slope = slope.max(axis=(2, 4, 5)).reshape(2, 4)
   assert (slope[:, [0, 3]] == 0).all() and (slope[:, [1, 2]] > 0).all()
 
@@ -162,7 +166,7 @@ def test_hidden_patches_are_not_seen():
 def test_mean_pooling_is_the_mean_of_the_features():
   module = VisionTransformer(config(**VARIANTS["mean"]), SIZE)
   params = scrambled(module, pictures())
-  pooled, features = module.apply({"params": params}, pictures())
+  pooled, features = quick(module.apply)({"params": params}, pictures())
   np.testing.assert_allclose(pooled, features.mean(axis=1), atol=1e-6)
 
 
@@ -171,7 +175,7 @@ def test_attention_pooling_does_not_care_for_the_order():
   pool = vision.AttentionPool(c)
   h = jax.random.normal(jax.random.key(4), (2, 5, c.width))
   params = scrambled(pool, h)
-  pooled = [pool.apply({"params": params}, x) for x in (h, h[:, ::-1])]
+  pooled = [quick(pool.apply)({"params": params}, x) for x in (h, h[:, ::-1])]
   np.testing.assert_allclose(*pooled, atol=1e-5)
   assert np.abs(pooled[0][0] - pooled[0][1]).max() > 1e-3
 
@@ -182,7 +186,7 @@ def test_remat_changes_no_gradient(remat):
     module = VisionTransformer(config(remat=remat), SIZE)
     params = scrambled(module, pictures())
     loss = lambda p: jnp.square(module.apply({"params": p}, pictures())[0]).sum()
-    return jax.jit(jax.grad(loss))(params)
+    return quick(jax.grad(loss))(params)
 
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
   jax.tree.map(close, slope("none"), slope(remat))
@@ -191,7 +195,7 @@ def test_remat_changes_no_gradient(remat):
 def test_bfloat16_is_close():
   def pooled(dtype):
     module = VisionTransformer(config(dtype=dtype), SIZE)
-    return module.apply({"params": scrambled(module, pictures())}, pictures())[0]
+    return quick(module.apply)({"params": scrambled(module, pictures())}, pictures())[0]
 
   low, high = pooled("bfloat16"), pooled("float32")
   assert low.dtype == jnp.bfloat16
@@ -214,7 +218,7 @@ def words(causal: bool, pool: str):
     changed = {**params, "position": position}
     return module.apply({"params": changed}, tokens, end)[0].sum(-1)
 
-  return np.abs(jax.jacobian(pooled)(params["position"])).max(-1) > 0, end
+  return np.abs(quick(jax.jacobian(pooled))(params["position"])).max(-1) > 0, end
 
 
 def test_a_causal_text_ends_at_its_end():

@@ -40,6 +40,9 @@ class AlignmentTask(Task):
     # A part of the batch counts by its share of the pictures.
     total = sums["loss"].mean() * (len(batch.end_B) / weights)
     sums["loss"] = Sum(total, jnp.ones(()))
+    patches = (self.config.data.image_size // self.config.vision.patch_size) ** 2
+    tokens = (batch.end_B + 1 + patches).sum()  # that the encoders read
+    sums["tokens"] = Sum(tokens.astype(jnp.float32), jnp.ones(()))
     return total, {name: Average(s.value, s.weight) for name, s in sums.items()}
 
   def batch_axes(self) -> Pairs:

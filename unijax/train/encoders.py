@@ -81,8 +81,8 @@ def open_encoder(name: str) -> FrozenEncoder:
   if folder is None:
     raise ConfigError(
       f"align.frozen: {name!r} holds no trained encoder (no {FOLDER}/{ABOUT}): train "
-      f"one with `unijax train --config=configs/clip.py --workdir={name}`, which writes "
-      "it at every train.eval_every and at its end"
+      f"one with `unijax train --config=configs/clip.py --workdir={name}`, which "
+      "writes it at every train.eval_every and at its end"
     )
   try:
     content = json.loads((folder / ABOUT).read_text())
