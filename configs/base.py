@@ -195,4 +195,58 @@ def get_config() -> ConfigDict:
   # name -> {steps, and what differs: optim, train, diffusion, data.sources}; see
   # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
   c.stages = ConfigDict()
+
+  c.vision = ConfigDict()  # an encoder of pictures; trained by train.task="alignment"
+  c.vision.depth = 4  # blocks
+  c.vision.width = 64
+  c.vision.heads = 4  # of width / heads each
+  c.vision.mlp_width = 256  # hidden units; 4 widths are usual, 8/3 for swiglu
+  c.vision.mlp = "gelu"  # or gelu_tanh, quick_gelu, swiglu
+  c.vision.norm = "pre"  # or post (after the sum), branch (before the sum)
+  c.vision.norm_eps = 1e-6  # added to the variance in norms
+  c.vision.qkv_bias = "all"  # or query_value, none: which projections have a bias
+  c.vision.qk_norm = False  # RMS norm on queries and keys: keeps logits bounded
+  c.vision.sub_norm = False  # norms of mixed values and hidden units: large SwiGLU
+  c.vision.layer_scale = 0.0  # start of a learned factor on branches; 0 has none
+  c.vision.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
+  c.vision.remat = "none"  # or full, dots, attention: what is recomputed
+  c.vision.patch_size = 8  # pixels a side
+  c.vision.patch_bias = True  # of the linear map of patches
+  c.vision.positions = "learned"  # or sincos (fixed), none
+  c.vision.rope_grid = 0  # patches a side that 2-D RoPE counts in; 0 has no RoPE
+  c.vision.embed_norm = False  # a norm before the first block
+  c.vision.registers = 0  # tokens without content, which take what patches should not
+  c.vision.pool = "attention"  # or class (a token), mean: one vector of all patches
+
+  c.text = ConfigDict()  # an encoder of captions, or the stack of a Q-Former
+  c.text.depth = 4  # blocks
+  c.text.width = 64
+  c.text.heads = 4  # of width / heads each
+  c.text.mlp_width = 256  # hidden units
+  c.text.mlp = "gelu"  # or gelu_tanh, quick_gelu, swiglu
+  c.text.norm = "pre"  # or post (after the sum), branch (before the sum)
+  c.text.norm_eps = 1e-6  # added to the variance in norms
+  c.text.qkv_bias = "all"  # or query_value, none: which projections have a bias
+  c.text.qk_norm = False  # RMS norm on queries and keys
+  c.text.sub_norm = False  # norms of mixed values and hidden units
+  c.text.layer_scale = 0.0  # start of a learned factor on branches; 0 has none
+  c.text.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
+  c.text.remat = "none"  # or full, dots, attention: what is recomputed
+  c.text.vocab = 0  # rows of the token table; 0 is what the tokenizer needs
+  c.text.length = 32  # positions; longer captions lose their end
+  c.text.causal = True  # words see earlier words only; else all, padding too
+  c.text.pool = "eos"  # or last (position): one vector of all words
+
+  c.align = ConfigDict()  # what pictures and texts are trained to agree on
+  c.align.objective = "softmax"  # or sigmoid, distill (masked), queries (three losses)
+  c.align.width = 64  # of the vectors that are compared
+  c.align.image_projection = "linear"  # to that width; or bias (with one), none
+  c.align.text_projection = "linear"  # or bias, none
+  c.align.scale = 14.3  # start of the learned factor on cosines: 1 / 0.07
+  c.align.max_scale = 100.0  # it never grows beyond
+  c.align.bias = -10.0  # start of the sigmoid's offset: most pairs do not match
+  c.align.frozen = ""  # run whose encoder is the teacher, or the eyes of the queries
+  c.align.mask_share = 0.4  # of the patches hidden from the student
+  c.align.queries = 8  # vectors that read a picture
+  c.align.cross_every = 2  # blocks from one look at the picture to the next
   return c

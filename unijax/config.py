@@ -14,6 +14,7 @@ from typing import Any
 from unijax import codecs, config_checks
 from unijax.config_sections import (
   SECTIONS,
+  AlignConfig,
   CheckpointConfig,
   CodecConfig,
   DataConfig,
@@ -26,7 +27,9 @@ from unijax.config_sections import (
   SampleConfig,
   SourceConfig,
   StageConfig,
+  TextConfig,
   TrainConfig,
+  VisionConfig,
 )
 from unijax.config_stages import in_order, read_stages
 from unijax.config_values import check_names, mapping, typed
@@ -50,6 +53,9 @@ class Config:
   sample: SampleConfig
   eval: EvalConfig
   codec: CodecConfig
+  vision: VisionConfig
+  text: TextConfig
+  align: AlignConfig
   stages: tuple[StageConfig, ...]  # those that train.stages names, in its order
 
   @property

@@ -1,9 +1,8 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
-from unijax import codecs
+from unijax import codecs, config_align
 from unijax.config_writes import WRITES
-from unijax.errors import nearest
-from unijax.errors import ConfigError
+from unijax.errors import ConfigError, nearest
 
 
 def _ranges(c):
@@ -230,7 +229,7 @@ def _codec(c):
 
 
 # Laws of the tasks that read no rows of text and images.
-WITHOUT_ROWS = {"codec": _codec}
+WITHOUT_ROWS = {"codec": _codec, "alignment": config_align.problems}
 
 
 def problems(c) -> list[str]:
@@ -280,7 +279,9 @@ def _stages(c):
 def _problems(c) -> list[str]:
   """The problems of a config whose stages are not looked at."""
   bad = [
-    f"{path}: {value} must be {law}" for path, value, ok, law in _ranges(c) if not ok
+    f"{path}: {value} must be {law}"
+    for path, value, ok, law in [*_ranges(c), *config_align.ranges(c)]
+    if not ok
   ]
   if bad:
     return bad  # the laws below divide by these numbers

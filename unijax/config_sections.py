@@ -148,7 +148,7 @@ class TrainConfig:
   token_draws: int
   balance_loss_weight: float
   router_z_loss: float
-  task: Literal["unified", "codec"]
+  task: Literal["unified", "codec", "alignment"]
   stages: tuple[str, ...]
 
 
@@ -244,6 +244,59 @@ class CodecConfig:
   adversary_layers: int
 
 
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+  """Shape of an encoder; `VisionConfig` and `TextConfig` add what enters and leaves."""
+
+  depth: int
+  width: int
+  heads: int
+  mlp_width: int
+  mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
+  norm: Literal["pre", "post", "branch"]
+  norm_eps: float
+  qkv_bias: Literal["all", "query_value", "none"]
+  qk_norm: bool
+  sub_norm: bool
+  layer_scale: float
+  dtype: Literal["float32", "bfloat16"]
+  remat: Literal["none", "full", "dots", "attention"]
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig(TowerConfig):
+  patch_size: int
+  patch_bias: bool
+  positions: Literal["learned", "sincos", "none"]
+  rope_grid: int
+  embed_norm: bool
+  registers: int
+  pool: Literal["class", "mean", "attention"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(TowerConfig):
+  vocab: int
+  length: int
+  causal: bool
+  pool: Literal["eos", "last"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignConfig:
+  objective: Literal["softmax", "sigmoid", "distill", "queries"]
+  width: int
+  image_projection: Literal["none", "linear", "bias"]
+  text_projection: Literal["none", "linear", "bias"]
+  scale: float
+  max_scale: float
+  bias: float
+  frozen: str
+  mask_share: float
+  queries: int
+  cross_every: int
+
+
 SECTIONS = {
   "model": ModelConfig,
   "mesh": MeshConfig,
@@ -256,6 +309,9 @@ SECTIONS = {
   "sample": SampleConfig,
   "eval": EvalConfig,
   "codec": CodecConfig,
+  "vision": VisionConfig,
+  "text": TextConfig,
+  "align": AlignConfig,
 }
 
 # What a stage may change: nothing that decides the shape of an array or of a batch.

@@ -96,3 +96,14 @@ class TrainState:
   opt_state: Any
   key_data: Array  # uint32 [2]: base of all training randomness
   guard: Any = None  # train.guards.GuardState; None where nothing trains
+
+
+@flax.struct.dataclass
+class Pairs:
+  """B pictures, each with a text: what encoders are aligned on."""
+
+  pixels_BHWC: Array  # uint8
+  tokens_BT: Array  # int32: BOS, text, EOS, padding
+  end_B: Array  # int32: position of EOS
+  caption_B: Array  # uint32: identity of the text; equal texts, equal numbers
+  key_B: Array  # uint32: identity of the pair; keys all that is random about it

@@ -31,6 +31,8 @@ FREE = (
   "model.scan_unroll",
   "train.micro_batches",
   "train.loss_chunks",
+  "vision.remat",
+  "text.remat",
 )
 
 

@@ -1,4 +1,4 @@
-"""Writing .safetensors, the format other libraries read: a JSON header, then numbers.
+"""The format .safetensors, which other libraries read: a JSON header, then numbers.
 
 https://github.com/huggingface/safetensors#format
 """
@@ -7,9 +7,11 @@ import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
+import ml_dtypes
 import numpy as np
 
 from unijax import disk
+from unijax.checkpoint.errors import CheckpointError
 
 TYPES = {  # NumPy -> safetensors
   "bool": "BOOL", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
@@ -53,3 +55,29 @@ def _width(dtype: str) -> int:
   """Bytes of an element; NumPy alone does not know bfloat16 by name."""
   code = TYPES[dtype].split("_")[0].lstrip("BOLFIU")
   return int(code) // 8 if code else 1
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads a file that `write` wrote: name -> array.
+
+  Raises:
+    CheckpointError: the file is cut off or damaged.
+  """
+  content = path.read_bytes()
+  try:
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__", None)
+    names = {code: name for name, code in TYPES.items()}
+    arrays = {}
+    for name, form in header.items():
+      begin, end = (8 + length + offset for offset in form["data_offsets"])
+      flat = np.frombuffer(content[begin:end], _dtype(names[form["dtype"]]))
+      arrays[name] = flat.reshape(form["shape"])
+    return arrays
+  except (ValueError, KeyError, TypeError) as error:
+    raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _dtype(name: str) -> np.dtype:
+  return np.dtype(getattr(ml_dtypes, name, name))

@@ -79,7 +79,7 @@ def make_source(
     DataError: what the source itself finds wrong with its options.
   """
   module, kind, options_class = _kind(entry)
-  known = {f.name for f in dataclasses.fields(options_class)}
+  known = option_names(entry)
   options = {**entry.options, **(kind.held_out if held_out else {}), **changes}
   if "image_size" in known:
     options = {"image_size": image_size, **options}
@@ -101,6 +101,11 @@ def make_sources(config: Config, *, held_out=False) -> list[tuple[Source, float]
     (make_source(entry, size, held_out=held_out), entry.weight)
     for entry in config.data.sources
   ]
+
+
+def option_names(entry: SourceConfig) -> set[str]:
+  """Names of the options that the kind of a source has."""
+  return {f.name for f in dataclasses.fields(_kind(entry)[2])}
 
 
 def has_turns(config: Config) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unijax.config import Config
-from unijax.evals import codec, during, unified
+from unijax.evals import alignment, codec, during, unified
 from unijax.train.run import Hook
 
 
@@ -30,4 +30,5 @@ class Evaluation(NamedTuple):
 EVALUATIONS = {
   "unified": Evaluation(during.hooks, unified.evaluate, unified.RESULTS),
   "codec": Evaluation(codec.hooks, codec.evaluate, codec.RESULTS),
+  "alignment": Evaluation(alignment.hooks, alignment.evaluate, alignment.RESULTS),
 }

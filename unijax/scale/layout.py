@@ -164,3 +164,18 @@ def check_decoder(config: Config, mesh: Mesh) -> None:
         f"model.{name}: {heads} must be a multiple of mesh.tensor={tensor}; at most "
         f"{math.gcd(heads, tensor)} fits, and the rest can go to mesh.fsdp"
       )
+
+
+def check_towers(config: Config, mesh: Mesh) -> None:
+  """Checks that the heads of encoders divide over the mesh.
+
+  Raises:
+    ConfigError: naming the knobs.
+  """
+  tensor = mesh.shape["tensor"]
+  for name, heads in (("vision", config.vision.heads), ("text", config.text.heads)):
+    if heads % tensor:
+      raise ConfigError(
+        f"{name}.heads: {heads} must be a multiple of mesh.tensor={tensor}; at most "
+        f"{math.gcd(heads, tensor)} fits, and the rest can go to mesh.fsdp"
+      )

@@ -155,6 +155,7 @@ def row_axes() -> Batch:
 TASKS = {
   "unified": "unijax.train.tasks:UnifiedTask",
   "codec": "unijax.train.codec_task:CodecTask",
+  "alignment": "unijax.train.alignment_task:AlignmentTask",
 }
 
 

@@ -1,0 +1,101 @@
+"""The laws between the knobs of encoders and of what aligns them."""
+
+
+def ranges(c):
+  """Yields (knob, value, whether it is in range, the law); `c` is a Config."""
+  one = {
+    "vision": (c.vision, "depth width heads mlp_width norm_eps patch_size"),
+    "text": (c.text, "depth width heads mlp_width norm_eps"),
+    "align": (c.align, "width scale max_scale queries cross_every"),
+  }
+  free = {
+    "vision": (c.vision, "layer_scale rope_grid registers"),
+    "text": (c.text, "layer_scale vocab"),
+  }
+  for section, (values, names) in one.items():
+    for name in names.split():
+      value = getattr(values, name)
+      yield f"{section}.{name}", value, value > 0, "> 0"
+  for section, (values, names) in free.items():
+    for name in names.split():
+      value = getattr(values, name)
+      yield f"{section}.{name}", value, value >= 0, ">= 0"
+  yield "text.length", c.text.length, c.text.length > 2, "> 2 (BOS, a word, EOS)"
+  share = c.align.mask_share
+  yield "align.mask_share", share, 0 < share < 1, "in (0, 1)"
+
+
+def problems(c) -> list[str]:
+  """Returns one line for each pair of knobs that clash in an alignment run."""
+  return [*_shapes(c), *_objective(c), *_batches(c)]
+
+
+def _shapes(c):
+  for name, tower in (("vision", c.vision), ("text", c.text)):
+    if tower.width % tower.heads:
+      yield f"{name}.heads: {tower.heads} must divide {name}.width {tower.width}"
+  v = c.vision
+  if c.data.image_size % v.patch_size:
+    yield (
+      f"data.image_size: {c.data.image_size} must be a multiple of vision.patch_size "
+      f"{v.patch_size}"
+    )
+  if v.positions == "sincos" and v.width % 4:
+    yield f"vision.width: {v.width} must be a multiple of 4 for vision.positions=sincos"
+  if v.rope_grid and v.width // v.heads % 4:
+    yield (
+      f"vision.heads: heads of {v.width // v.heads} channels must be a multiple of 4 "
+      "wide for vision.rope_grid"
+    )
+
+
+def _objective(c):
+  a, pairs = c.align, c.align.objective != "distill"
+  queries = a.objective == "queries"
+  if a.objective == "distill" and not a.frozen:
+    yield (
+      "align.frozen: align.objective='distill' needs a teacher: the directory of an "
+      "alignment run that is done, such as one of configs/clip.py:tiny"
+    )
+  if a.frozen and a.objective in ("softmax", "sigmoid"):
+    yield (
+      f"align.frozen: align.objective={a.objective!r} trains its own encoders; begin "
+      "from another run's with --init-from"
+    )
+  if a.scale > a.max_scale:
+    yield f"align.scale: {a.scale} must not exceed align.max_scale {a.max_scale}"
+  image = c.text.width if queries else c.vision.width
+  for side, width in (("image", image), ("text", c.text.width)):
+    none = getattr(a, f"{side}_projection") == "none"
+    if pairs and none and width != a.width:
+      yield (
+        f"align.{side}_projection: without one, align.width {a.width} must be the "
+        f"encoder's width {width}"
+      )
+  if queries and c.text.depth % a.cross_every:
+    yield f"align.cross_every: {a.cross_every} must divide text.depth {c.text.depth}"
+  patches = (c.data.image_size // c.vision.patch_size) ** 2
+  if not pairs and not 1 <= round(a.mask_share * patches) < patches:
+    yield (
+      f"align.mask_share: {a.mask_share} of {patches} patches hides none, or all: "
+      "change it or vision.patch_size"
+    )
+
+
+def _batches(c):
+  t, pairs = c.train, c.align.objective != "distill"
+  if pairs and t.micro_batches > 1:
+    yield (
+      f"train.micro_batches: {t.micro_batches}: every picture is compared with every "
+      "text of the batch, so that parts of it have another loss; use 1, and "
+      "train.loss_chunks or vision.remat and text.remat to save memory"
+    )
+  if pairs and t.batch_size % t.loss_chunks:
+    yield (
+      f"train.loss_chunks: {t.loss_chunks} must divide train.batch_size {t.batch_size}"
+    )
+  if c.data.mixture != "constant":
+    yield (
+      f"data.mixture: {c.data.mixture!r} changes weights by packed rows, which "
+      "train.task='alignment' does not have: use 'constant'"
+    )

@@ -1,0 +1,126 @@
+"""From the features of an encoder to the positions of a decoder's row.
+
+A connector maps [B, P, E] to [B, L, D]. `CONNECTORS` names them. All take the decoder's
+width and the dtype first; what else they need has a default or comes after.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from unijax.config_sections import TowerConfig
+from unijax.nn.encoder import (
+  ACTIVATIONS,
+  EncoderAttention,
+  FeedForward,
+  LayerNorm,
+  everything,
+)
+from unijax.nn.layers import Linear, param
+
+
+class LinearConnector(nn.Module):
+  """One linear map of each feature (Liu et al. 2023)."""
+
+  width: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_BPE):
+    return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(x_BPE)
+
+
+class MLPConnector(nn.Module):
+  """Two linear maps and GELU between (Liu et al. 2024)."""
+
+  width: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_BPE):
+    into = Linear(self.width, ("embed", "mlp"), self.dtype, True, name="in")
+    out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
+    return out(ACTIVATIONS["gelu"](into(x_BPE)))
+
+
+class ShuffleConnector(nn.Module):
+  """Neighbouring features become the channels of one, then a norm and an MLP.
+
+  Space to depth (Shi et al. 2016, reversed): `factor`^2 times fewer positions. Features
+  are in raster order of a square grid that `factor` divides.
+  """
+
+  width: int
+  dtype: jnp.dtype
+  factor: int = 2
+
+  @nn.compact
+  def __call__(self, x_BPE):
+    x = LayerNorm(1e-6, name="norm")(space_to_depth(x_BPE, self.factor))
+    return MLPConnector(self.width, self.dtype, name="mlp")(x)
+
+
+def space_to_depth(x_BPE, factor: int):
+  """[B, P, E] of a square grid -> [B, P / factor^2, factor^2 E], rows first.
+
+  Raises:
+    ValueError: P is no square of a multiple of `factor`.
+  """
+  B, P, E = x_BPE.shape
+  grid = math.isqrt(P)
+  if grid**2 != P or grid % factor:
+    raise ValueError(
+      f"space to depth by {factor}: {P} features are no square grid that {factor} "
+      "divides: change the picture's size or the encoder's patch size"
+    )
+  small = grid // factor
+  x = x_BPE.reshape(B, small, factor, small, factor, E).swapaxes(2, 3)
+  return x.reshape(B, small**2, factor**2 * E)
+
+
+class Resampler(nn.Module):
+  """Learned queries look at the features: a fixed number of positions.
+
+  As in Alayrac et al. 2022 (Perceiver resampler): in every layer the queries attend to
+  the features and to themselves, then a feed-forward layer. Features enter without
+  positions of their own, so their order does not matter.
+
+  Attributes:
+    width: of what comes out.
+    dtype: of it; that of the layers inside is `config.dtype`.
+    config: depth, width and heads of the layers.
+    queries: positions that come out.
+  """
+
+  width: int
+  dtype: jnp.dtype
+  config: TowerConfig
+  queries: int
+
+  @nn.compact
+  def __call__(self, x_BPE):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    init = nn.initializers.normal(1.0)
+    query = param(self, "query", init, (self.queries, c.width), (None, "embed"))
+    q = jnp.broadcast_to(query.astype(dtype), (x_BPE.shape[0], *query.shape))
+    x = Linear(c.width, ("patch", "embed"), dtype, True, name="in")(x_BPE)
+    out_scale = (2 * c.depth) ** -0.5
+    for i in range(c.depth):  # few layers: no scan
+      names = [f"{name}_norm_{i}" for name in ("query", "feature", "mlp")]
+      norms = [LayerNorm(c.norm_eps, name=name) for name in names]
+      asked = norms[0](q)
+      source = jnp.concatenate([norms[1](x), asked], axis=1)
+      attention = EncoderAttention(c, out_scale, name=f"attention_{i}")
+      q = q + attention(asked, everything(), source_BSE=source)
+      q = q + FeedForward(c, out_scale, name=f"mlp_{i}")(norms[2](q))
+    q = LayerNorm(c.norm_eps, name="final_norm")(q)
+    return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(q)
+
+
+CONNECTORS = {
+  "linear": LinearConnector,
+  "mlp": MLPConnector,
+  "shuffle": ShuffleConnector,
+  "resampler": Resampler,
+}

@@ -1,0 +1,191 @@
+"""Encoders of pictures and of words: layer norms, biases, any mask, blocks under scan.
+
+The decoder of `unijax.nn.transformer` is one architecture with one mask. Encoders that
+were published differ in small ways, and all of these are values here, so that their
+weights can be imported: where norms stand, which projections have a bias, what the
+hidden units compute.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from unijax.config_sections import TowerConfig
+from unijax.nn import rope
+from unijax.nn.attention import ATTENTION, attend
+from unijax.nn.layers import Linear, RMSNorm, param
+from unijax.nn.logical import constrain
+from unijax.nn.transformer import REMAT
+
+ACTIVATIONS = {
+  "gelu": lambda x: nn.gelu(x, approximate=False),
+  "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
+  "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016
+}
+# Where a residual branch is normalised: before it (Xiong et al. 2020), after the sum
+# (Vaswani et al. 2017), or at its end (Liu et al. 2022, "res-post-norm").
+ORDERS = {
+  "pre": lambda x, branch, norm: x + branch(norm(x)),
+  "post": lambda x, branch, norm: norm(x + branch(x)),
+  "branch": lambda x, branch, norm: x + norm(branch(x)),
+}
+BIASED = {"all": "qkv", "query_value": "qv", "none": ""}
+
+
+def everything() -> jax.Array:
+  """The mask [1, 1, 1] in which every query sees every key."""
+  return jnp.ones((1, 1, 1), bool)
+
+
+class LayerNorm(nn.Module):
+  """Mean and variance norm over the last axis, in float32 (Ba et al. 2016)."""
+
+  eps: float
+
+  @nn.compact
+  def __call__(self, x):
+    shape, axes = (x.shape[-1],), ("norm",)
+    scale = param(self, "scale", nn.initializers.ones_init(), shape, axes)
+    bias = param(self, "bias", nn.initializers.zeros_init(), shape, axes)
+    y = x.astype(jnp.float32)
+    y = y - y.mean(axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+    return (y * scale + bias).astype(x.dtype)
+
+
+class EncoderAttention(nn.Module):
+  """Attention under any mask, over the queries' own sequence or another one.
+
+  `out_scale` multiplies the deviation of the last kernel at the start.
+  """
+
+  config: TowerConfig
+  out_scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x_BTD, mask_BTS, rotation=None, source_BSE=None):
+    """Mixes.
+
+    Args:
+      x_BTD: what asks.
+      mask_BTS: bool, axes of size 1 are broadcast; True where the query sees the key.
+      rotation: of queries and keys alike, of `rope.rotation`; None turns nothing.
+      source_BSE: what is looked at, of any width; None is x itself.
+
+    Returns:
+      [B, T, D].
+    """
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    source = x_BTD if source_BSE is None else source_BSE
+
+    def project(name, x, axis):
+      bias = name in BIASED[c.qkv_bias]
+      y = Linear(c.width, ("embed", axis), dtype, bias=bias, name=name)(x)
+      y = y.reshape(*x.shape[:2], c.heads, c.width // c.heads)
+      return constrain(y, "batch", None, "act_heads", None)
+
+    q = project("q", x_BTD, "heads")
+    k = project("k", source, "kv_heads")
+    v = project("v", source, "kv_heads")
+    if c.qk_norm:
+      q = RMSNorm(c.norm_eps, "head_norm", name="q_norm")(q)
+      k = RMSNorm(c.norm_eps, "head_norm", name="k_norm")(k)
+    if rotation is not None:
+      q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
+    y = checkpoint_name(attend(q, [k], [v], [mask_BTS]), ATTENTION)
+    y = y.reshape(*x_BTD.shape[:2], c.width)
+    if c.sub_norm:  # Wang et al. 2022
+      y = LayerNorm(c.norm_eps, name="sub_norm")(y)
+    out = Linear(
+      c.width, ("heads", "embed"), dtype, bias=True, scale=self.out_scale, name="out"
+    )
+    return out(y)
+
+
+class FeedForward(nn.Module):
+  """Two layers with one of `ACTIVATIONS` between, or SwiGLU with biases."""
+
+  config: TowerConfig
+  out_scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x_BTD):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+
+    def up(name):
+      return Linear(c.mlp_width, ("embed", "mlp"), dtype, bias=True, name=name)(x_BTD)
+
+    if c.mlp == "swiglu":
+      hidden = nn.silu(up("gate")) * up("up")
+    else:
+      hidden = ACTIVATIONS[c.mlp](up("up"))
+    hidden = constrain(hidden, "batch", None, "act_mlp")
+    if c.sub_norm:
+      hidden = LayerNorm(c.norm_eps, name="sub_norm")(hidden)
+    down = Linear(
+      c.width, ("mlp", "embed"), dtype, bias=True, scale=self.out_scale, name="down"
+    )
+    return down(hidden)
+
+
+class EncoderBlock(nn.Module):
+  """Attention, then the feed-forward layer, each a residual branch."""
+
+  config: TowerConfig
+
+  @nn.compact
+  def __call__(self, x_BTD, mask_BTS, rotation):
+    c = self.config
+    out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
+    attention = EncoderAttention(c, out_scale, name="attention")
+    mlp = FeedForward(c, out_scale, name="mlp")
+    norms = [LayerNorm(c.norm_eps, name=f"{n}_norm") for n in ("attention", "mlp")]
+
+    def attend_scaled(x):
+      return self._scaled("attention_scale", attention(x, mask_BTS, rotation))
+
+    x_BTD = ORDERS[c.norm](x_BTD, attend_scaled, norms[0])
+    x_BTD = ORDERS[c.norm](x_BTD, lambda x: self._scaled("mlp_scale", mlp(x)), norms[1])
+    return constrain(x_BTD, "batch", None, "act_embed"), None
+
+  def _scaled(self, name, y_BTD):
+    c = self.config
+    if not c.layer_scale:
+      return y_BTD
+    init = nn.initializers.constant(c.layer_scale)  # Touvron et al. 2021, eq. 1
+    return y_BTD * param(self, name, init, (c.width,), ("norm",)).astype(y_BTD.dtype)
+
+
+class Encoder(nn.Module):
+  """All blocks: [B, T, D] -> [B, T, D]. Where the last norm stands is the caller's."""
+
+  config: TowerConfig
+
+  @nn.compact
+  def __call__(self, x_BTD, mask_BTS, rotation=None):
+    c = self.config
+    blocks = scanned(EncoderBlock, c.remat, c.depth, broadcast=2)
+    x_BTD = constrain(x_BTD, "batch", None, "act_embed")
+    return blocks(c, name="blocks")(x_BTD, mask_BTS, rotation)[0]
+
+
+def scanned(block, remat: str, length: int, broadcast: int):
+  """Returns a module class that runs `length` blocks with stacked parameters.
+
+  Args:
+    block: module class; its call returns (x, None).
+    remat: what the backward pass finds saved, of `REMAT`.
+    length: blocks.
+    broadcast: arguments after x, the same for every block.
+  """
+  if remat != "none":
+    block = nn.remat(block, policy=REMAT[remat], prevent_cse=False)
+  return nn.scan(
+    block,
+    variable_axes={"params": 0},
+    split_rngs={"params": True},
+    in_axes=(nn.broadcast,) * broadcast,
+    length=length,
+    metadata_params={nn.PARTITION_NAME: "layers"},
+  )

@@ -1,0 +1,186 @@
+"""Pictures in, features out: a vision transformer (Dosovitskiy et al. 2021).
+
+  x = patches @ kernel + positions       before them a class token and registers, if any
+  h = norm(encoder(x))                   every token sees every token
+  features = h of the patches            pooled = one vector a picture, of `POOLS`
+
+Pixels come as float32 in [-1, 1]; another normalisation of a published encoder is an
+affine map that the patch kernel and its bias absorb.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unijax.config_sections import VisionConfig
+from unijax.nn.encoder import (
+  Encoder,
+  EncoderAttention,
+  FeedForward,
+  LayerNorm,
+  everything,
+)
+from unijax.nn.layers import Linear, param
+from unijax.nn.logical import constrain
+
+ROPE_THETA = 10000.0  # Su et al. 2021
+
+
+def normalised(pixels_BHWC: jax.Array) -> jax.Array:
+  """uint8 pixels -> float32 in [-1, 1]."""
+  return pixels_BHWC.astype(jnp.float32) / 127.5 - 1.0
+
+
+def cut(pixels_BHWC: jax.Array, size: int) -> jax.Array:
+  """Cuts pictures into patches in raster order: [B, P, size * size * 3], rows first."""
+  B, height, width, channels = pixels_BHWC.shape
+  x = pixels_BHWC.reshape(B, height // size, size, width // size, size, channels)
+  return x.swapaxes(2, 3).reshape(B, -1, size * size * channels)
+
+
+def sincos(grid: int, width: int) -> np.ndarray:
+  """Fixed positions of a square grid: float32 [grid^2, width].
+
+  A quarter of the channels each are sines and cosines of the row and of the column, of
+  geometric frequencies down to 1 / 10,000 (Chen et al. 2021, section 4).
+  """
+  quarter = width // 4
+  frequencies = 10000.0 ** (-np.arange(quarter) / quarter)
+  place = np.arange(grid)[:, None] * frequencies
+  waves = np.concatenate([np.sin(place), np.cos(place)], axis=-1)  # [grid, width / 2]
+  rows = np.broadcast_to(waves[:, None], (grid, grid, width // 2))
+  columns = np.broadcast_to(waves[None], (grid, grid, width // 2))
+  table = np.concatenate([rows, columns], axis=-1).reshape(grid**2, width)
+  return table.astype(np.float32)
+
+
+def grid_rotation(grid: int, trained: int, prefix: int, head_dim: int):
+  """(sin, cos) [1, T, 1, head_dim/2] that turn patches by row and by column.
+
+  Half of the pairs turn with the row, half with the column, with equal frequencies;
+  positions are scaled to a grid of `trained` patches a side (Fang et al. 2023). The
+  first `prefix` tokens stand nowhere and are not turned.
+  """
+  quarter = head_dim // 4
+  frequencies = ROPE_THETA ** (-np.arange(quarter) / quarter)
+  place = (np.arange(grid) * trained / grid)[:, None] * frequencies
+  rows = np.broadcast_to(place[:, None], (grid, grid, quarter))
+  columns = np.broadcast_to(place[None], (grid, grid, quarter))
+  angle = np.concatenate([rows, columns], axis=-1).reshape(grid**2, 2 * quarter)
+  angle = np.pad(angle, ((prefix, 0), (0, 0)))[None, :, None]
+  return jnp.asarray(np.sin(angle), jnp.float32), jnp.asarray(
+    np.cos(angle), jnp.float32
+  )
+
+
+class AttentionPool(nn.Module):
+  """One learned query looks at all patches; a feed-forward layer follows.
+
+  Multihead attention pooling of Lee et al. 2019, with one seed.
+  """
+
+  config: VisionConfig
+
+  @nn.compact
+  def __call__(self, h_BTD):
+    c = self.config
+    init = nn.initializers.normal(c.width**-0.5)
+    probe = param(self, "probe", init, (1, c.width), (None, "embed"))
+    probe = jnp.broadcast_to(probe.astype(h_BTD.dtype), (h_BTD.shape[0], 1, c.width))
+    attention = EncoderAttention(c, name="attention")
+    y = attention(probe, everything(), source_BSE=h_BTD)
+    y = y + FeedForward(c, name="mlp")(LayerNorm(c.norm_eps, name="norm")(y))
+    return y[:, 0]
+
+
+class MeanPool(nn.Module):
+  """The mean of the patches."""
+
+  config: VisionConfig
+
+  def __call__(self, h_BTD):
+    prefix = prefix_length(self.config)
+    return h_BTD[:, prefix:].mean(axis=1, dtype=jnp.float32).astype(h_BTD.dtype)
+
+
+class ClassPool(nn.Module):
+  """The class token."""
+
+  config: VisionConfig
+
+  def __call__(self, h_BTD):
+    return h_BTD[:, 0]
+
+
+POOLS = {"class": ClassPool, "mean": MeanPool, "attention": AttentionPool}
+
+
+def prefix_length(config: VisionConfig) -> int:
+  """Tokens that stand before the patches: the class token and the registers."""
+  return (config.pool == "class") + config.registers
+
+
+class VisionTransformer(nn.Module):
+  """The encoder of square pictures.
+
+  Attributes:
+    config: its shape.
+    image_size: pixels a side.
+    maskable: has a vector that stands in for hidden patches.
+  """
+
+  config: VisionConfig
+  image_size: int
+  maskable: bool = False
+
+  @nn.compact
+  def __call__(self, pixels_BHWC, hidden_BP=None):
+    """Encodes.
+
+    Args:
+      pixels_BHWC: float32 in [-1, 1], square of `image_size`.
+      hidden_BP: bool, patches whose content the encoder must not see.
+
+    Returns:
+      (pooled [B, D], features of the patches [B, P, D]).
+    """
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    grid = self.image_size // c.patch_size
+    embed = Linear(c.width, ("patch", "embed"), dtype, bias=c.patch_bias, name="patch")
+    x = embed(cut(pixels_BHWC, c.patch_size))
+    normal = nn.initializers.normal(0.02)
+    if self.maskable:
+      mask = param(self, "mask", normal, (c.width,), ("embed",)).astype(dtype)
+      if hidden_BP is not None:
+        x = jnp.where(hidden_BP[..., None], mask, x)
+    if c.pool == "class":
+      x = _before(x, param(self, "class", normal, (1, c.width), (None, "embed")))
+    if c.positions == "learned":
+      shape = (x.shape[1], c.width)
+      x = x + param(self, "position", normal, shape, (None, "embed")).astype(dtype)
+    elif c.positions == "sincos":
+      place = np.pad(sincos(grid, c.width), ((x.shape[1] - grid**2, 0), (0, 0)))
+      x = x + jnp.asarray(place, dtype)
+    if c.registers:  # Darcet et al. 2024; behind the class token, without a position
+      shape = (c.registers, c.width)
+      registers = param(self, "registers", normal, shape, (None, "embed"))
+      first = x.shape[1] - grid**2
+      x = jnp.concatenate([x[:, :first], _before(x[:, first:], registers)], axis=1)
+    if c.embed_norm:
+      x = LayerNorm(c.norm_eps, name="embed_norm")(x)
+    prefix, rotation = prefix_length(c), None
+    if c.rope_grid:
+      rotation = grid_rotation(grid, c.rope_grid, prefix, c.width // c.heads)
+    h = Encoder(c, name="encoder")(x, everything(), rotation)
+    h = LayerNorm(c.norm_eps, name="final_norm")(h)
+    pooled = POOLS[c.pool](c, name="pool")(h)
+    return pooled, constrain(h[:, prefix:], "batch", None, "act_embed")
+
+
+def _before(x_BTD, tokens_LD):
+  """The same tokens before every sequence."""
+  shape = (x_BTD.shape[0], *tokens_LD.shape)
+  return jnp.concatenate(
+    [jnp.broadcast_to(tokens_LD.astype(x_BTD.dtype), shape), x_BTD], 1
+  )
