@@ -36,6 +36,18 @@ def get_config() -> ConfigDict:
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
 
+  c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
+  c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
+  c.dit.depth = 4  # blocks; with joint, those of two streams
+  c.dit.single_depth = 0  # joint: blocks after them that treat both as one stream
+  c.dit.width = 128  # of its streams
+  c.dit.heads = 4  # of width / heads
+  c.dit.mlp_width = 512  # hidden units of its GELU MLP; 4 widths are usual
+  c.dit.adaln = "block"  # each block's own projection of the time; or shared
+  c.dit.positions = "sincos"  # fixed 2-D, added; or rope: 2-D, in attention
+  c.dit.qk_norm = True  # RMS norm on queries and keys
+  c.dit.pooled = True  # the mean of the condition vectors moves the norms too
+
   c.mesh = ConfigDict()  # ignored on one device
   c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0
   c.mesh.replica = 0  # copies of everything; -1 fills what is left, in any of these

@@ -19,6 +19,7 @@ from unijax.config_sections import (
   CheckpointConfig,
   DataConfig,
   DiffusionConfig,
+  DitConfig,
   EvalConfig,
   GuardConfig,
   MeshConfig,
@@ -40,6 +41,7 @@ class Config:
 
   seed: int
   model: ModelConfig
+  dit: DitConfig
   mesh: MeshConfig
   diffusion: DiffusionConfig
   data: DataConfig

@@ -20,6 +20,7 @@ def _ranges(c):
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta norm_eps"),
+    "dit": (c.dit, "depth width heads mlp_width"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
                    "mixture_every"),
     "diffusion": (d, "time_std time_shift"),
@@ -48,6 +49,7 @@ def _ranges(c):
   yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
   yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
   free = {
+    "dit.single_depth": c.dit.single_depth,
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
@@ -106,6 +108,25 @@ def _schedules(data):
       yield f"data.sources: at step {step} all weights are zero"
 
 
+def _dit(d) -> list[str]:
+  bad = []
+  if d.width % d.heads:
+    bad.append(f"dit.heads: {d.heads} must divide dit.width {d.width}")
+  elif d.positions == "rope" and d.width // d.heads % 4:
+    bad.append(
+      f"dit.heads: heads of {d.width // d.heads} must be a multiple of 4 wide for "
+      "dit.positions='rope'"
+    )
+  if d.width % 4:
+    bad.append(f"dit.width: {d.width} must be a multiple of 4")
+  if d.single_depth and d.conditioning != "joint":
+    bad.append(
+      f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
+      "one stream follow those of two"
+    )
+  return bad
+
+
 def problems(c) -> list[str]:
   """Returns one line for each value out of range or pair of sizes that clash.
 
@@ -137,6 +158,7 @@ def problems(c) -> list[str]:
       f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
       f"for model.positions={m.positions!r}"
     )
+  bad += _dit(c.dit)
   if data.codec not in CODECS:
     bad.append(f"data.codec: unknown {data.codec!r}{nearest(data.codec, CODECS)}")
     return bad

@@ -34,6 +34,20 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DitConfig:
+  conditioning: Literal["cross", "joint"]
+  depth: int
+  single_depth: int
+  width: int
+  heads: int
+  mlp_width: int
+  adaln: Literal["block", "shared"]
+  positions: Literal["sincos", "rope"]
+  qk_norm: bool
+  pooled: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshConfig:
   preset: Literal["dp", "fsdp", "fsdp_tp", "fsdp_cp", "fsdp_ep"]
   replica: int
@@ -179,6 +193,7 @@ class EvalConfig:
 
 SECTIONS = {
   "model": ModelConfig,
+  "dit": DitConfig,
   "mesh": MeshConfig,
   "diffusion": DiffusionConfig,
   "data": DataConfig,
