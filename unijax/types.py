@@ -76,3 +76,13 @@ class TrainState:
   opt_state: Any
   key_data: Array  # uint32 [2]: base of all training randomness
   guard: Any = None  # train.guards.GuardState; None where nothing trains
+
+
+@flax.struct.dataclass
+class Drawings:
+  """B captioned pictures, one a row: what a model that only draws is trained on."""
+
+  tokens_BS: Array  # int32: BOS, the caption, padding; BOS alone where it is dropped
+  length_B: Array  # int32: tokens before the padding
+  patches_BPC: Array  # float32: the picture's clean patches, in raster order
+  key_B: Array  # uint32: identity of the picture; keys its noise and timestep

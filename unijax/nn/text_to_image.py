@@ -1,0 +1,79 @@
+"""A model that only draws: an encoder of the caption, and a diffusion transformer.
+
+Both are trained together. The encoder is the decoder's own stack of blocks, read in
+both directions; a caption is never longer than its row, and padding is never seen.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unijax.config import Config, ModelConfig
+from unijax.nn.dit import DiT
+from unijax.nn.dit_blocks import Condition
+from unijax.nn.layers import Embedding
+from unijax.nn.transformer import Transformer
+from unijax.types import Inputs
+
+
+class TextEncoder(nn.Module):
+  """Tokens in, one vector a token out; every real token sees every other."""
+
+  config: ModelConfig
+  vocab: int
+
+  @nn.compact
+  def __call__(self, tokens_BS, length_B) -> Condition:
+    """int32 tokens [B, S], of which the first length_B[b] are real."""
+    B, S = tokens_BS.shape
+    dtype = jnp.dtype(self.config.dtype)
+    x_BSD = Embedding(self.vocab, self.config.width, dtype, name="embedding")(tokens_BS)
+    index = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), (B, S))
+    outside = jnp.full_like(index, -1)
+    inputs = Inputs(
+      tokens_BT=tokens_BS,
+      patches_BTC=None,
+      time_BT=None,
+      span_BT=outside,
+      patch_BT=outside,
+      position_BTA=jnp.repeat(index[..., None], 3, axis=-1),
+      index_BT=index,
+      start_BT=jnp.zeros_like(index),
+      end_BT=jnp.maximum(index, length_B[:, None] - 1),
+    )
+    h_BSD, _ = Transformer(self.config, S - 1, name="transformer")(
+      x_BSD, inputs, None, None
+    )
+    return Condition(h_BSD, length_B)
+
+
+class TextToImage(nn.Module):
+  """Caption and noised patches in, denoising prediction out."""
+
+  text: TextEncoder
+  dit: DiT
+
+  def __call__(self, x_BPC, time_B, tokens_BS, length_B) -> jax.Array:
+    """The prediction, float32 [B, P, C], of kind `diffusion.predict`."""
+    return self.dit(x_BPC, time_B, self.condition(tokens_BS, length_B))
+
+  def condition(self, tokens_BS, length_B) -> Condition:
+    """What the caption says; the same at every timestep."""
+    return self.text(tokens_BS, length_B)
+
+  def predict(self, x_BPC, time_B, condition: Condition) -> jax.Array:
+    """The same as the call, from a condition that is known."""
+    return self.dit(x_BPC, time_B, condition)
+
+
+def make_text_to_image(config: Config, vocab: int) -> TextToImage:
+  """Builds the module for a config; `model` is the encoder's section, `dit` the other's.
+
+  Args:
+    config: of the run.
+    vocab: ids that the token table holds.
+  """
+  return TextToImage(
+    TextEncoder(config.model, vocab),
+    DiT(config.dit, config.model, config.patch_channels, config.grid),
+  )
