@@ -115,6 +115,7 @@ def get_config() -> ConfigDict:
   c.train.log_every = 20  # steps
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
+  c.train.task = "unified"  # what is trained: the decoder on rows of text and images
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved

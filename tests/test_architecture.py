@@ -17,11 +17,12 @@ PACKAGE = ROOT / "unijax"
 # that. The command line sees everything and nobody sees it.
 MAY_IMPORT = {
   "types": "",
-  "codecs": "",
+  "errors": "",
+  "codecs": "errors",
   "report": "",
-  "config_checks": "codecs",
+  "config_checks": "codecs errors",
   "config_sections": "",
-  "config": "codecs config_checks config_sections",
+  "config": "codecs config_checks config_sections errors",
   "config_file": "config",
   "diffusion": "config types",
   "nn": "config types",

@@ -11,9 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from unijax import config_checks
-from unijax.codecs import CODECS
-from unijax.config_checks import nearest
+from unijax import codecs, config_checks
 from unijax.config_sections import (
   SECTIONS,
   CheckpointConfig,
@@ -29,10 +27,7 @@ from unijax.config_sections import (
   SourceConfig,
   TrainConfig,
 )
-
-
-class ConfigError(ValueError):
-  """The config is wrong. The message lists every problem found, one a line."""
+from unijax.errors import ConfigError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +50,8 @@ class Config:
   @property
   def grid(self) -> int:
     """Patches along one side of an image."""
-    codec = CODECS[self.data.codec]
-    return self.data.image_size // codec.stride // self.data.patch_size
+    stride = codecs.sizes(self.data.codec).stride
+    return self.data.image_size // stride // self.data.patch_size
 
   @property
   def patches(self) -> int:
@@ -66,7 +61,7 @@ class Config:
   @property
   def patch_channels(self) -> int:
     """Numbers in one patch."""
-    return self.data.patch_size**2 * CODECS[self.data.codec].channels
+    return self.data.patch_size**2 * codecs.sizes(self.data.codec).channels
 
   @property
   def image_positions(self) -> int:

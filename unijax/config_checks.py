@@ -1,15 +1,7 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
-import difflib
-from collections.abc import Iterable
-
-from unijax.codecs import CODECS
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-  """Returns ' (did you mean ...?)' for the known name closest to a wrong one."""
-  match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-  return f" (did you mean {match[0]!r}?)" if match else ""
+from unijax import codecs
+from unijax.errors import ConfigError
 
 
 def _ranges(c):
@@ -159,10 +151,11 @@ def problems(c) -> list[str]:
       f"for model.positions={m.positions!r}"
     )
   bad += _dit(c.dit)
-  if data.codec not in CODECS:
-    bad.append(f"data.codec: unknown {data.codec!r}{nearest(data.codec, CODECS)}")
-    return bad
-  step = CODECS[data.codec].stride * data.patch_size
+  try:
+    codec = codecs.sizes(data.codec)
+  except ConfigError as error:
+    return [*bad, str(error)]
+  step = codec.stride * data.patch_size
   if data.image_size % step:
     bad.append(
       f"data.image_size: {data.image_size} must be a multiple of {step} "

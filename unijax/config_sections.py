@@ -143,6 +143,7 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
+  task: Literal["unified"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Laws of pixels and patches: exact inverses, raster order."""
+"""Laws of codecs without parameters and of patches: exact inverses, raster order."""
 
 import numpy as np
 import pytest
 
-from unijax.codecs import CODECS
+from unijax.codecs import BUILT_IN, open_codec, sizes
 from unijax.codecs.pixels import PixelCodec, patchify, unpatchify
 
 
@@ -34,9 +34,11 @@ def test_every_pixel_survives():
   assert codec.decode(np.array([-9.0, 9.0])).tolist() == [0, 255]
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_sizes_are_those_a_codec_names(name):
-  codec = CODECS[name]
+  codec = open_codec(name)
+  assert open_codec(name) is codec
+  assert sizes(name) == (codec.stride, codec.channels, codec.codebook)
   latents = codec.encode(np.zeros((8 * codec.stride, 8 * codec.stride, 3), np.uint8))
   assert latents.shape == (8, 8, codec.channels)
   assert codec.decode(latents).shape == (8 * codec.stride, 8 * codec.stride, 3)

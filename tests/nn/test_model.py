@@ -76,7 +76,7 @@ def test_tied_embeddings_share_the_table():
 def _fresh(seed: int):
   c = small.config(**KNOBS, seed=seed)
   f = small.functions(c)
-  init = functools.partial(step.init_state, c, f.model, f.optimizer)
+  init = functools.partial(step.init_state, c, f.task, f.optimizer)
   return jax.jit(init, compiler_options=small.QUICK)().params
 
 

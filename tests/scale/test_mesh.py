@@ -15,7 +15,7 @@ from unijax.config import ConfigError
 from unijax.nn import logical
 from unijax.scale import mesh as mesh_lib
 from unijax.scale import rules
-from unijax.scale.layout import check_rows
+from unijax.scale.layout import check_decoder, check_rows
 from unijax.scale.mesh import AXES, PRESETS, degrees
 from unijax.train.functions import StepFunctions
 
@@ -133,6 +133,7 @@ def test_rows_heads_and_positions_that_do_not_divide():
   ):
     with pytest.raises(ConfigError, match=message):
       check_rows(c, abstract(**sizes))
+      check_decoder(c, abstract(**sizes))
 
 
 def test_a_wrong_mesh_is_found_in_a_moment_at_the_largest_size():

@@ -109,14 +109,11 @@ def test_parts_of_a_batch_add_up(name, parts):
   # Unequal parts: all images in some rows, only text or nothing in others.
   batch = in_rows(c, [2], [0, 1], [], [4], [3])
   batch = jax.tree.map(lambda *x: np.concatenate(x), batch, in_rows(c, [1], [2]))
-  params, key, model = small.params(c, 0), jax.random.key(1), small.functions(c).model
+  params, key, task = small.params(c, 0), jax.random.key(1), small.functions(c).task
 
   def run(parts):
-    train = dataclasses.replace(c.train, micro_batches=parts)
-    config = dataclasses.replace(c, train=train)
-    part = functools.partial(step.gradients, model=model, config=config)
     return jax.jit(
-      lambda p, b, k: part(p, batch=b, key=k), compiler_options=small.QUICK
+      lambda p, b, k: step.gradients(p, task, b, k, parts), compiler_options=small.QUICK
     )(params, batch, key)
 
   (grads, metrics), (whole_grads, whole_metrics) = run(parts), run(1)

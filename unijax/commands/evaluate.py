@@ -1,26 +1,20 @@
 """`unijax eval`."""
 
+import pathlib
 import time
 
-from unijax.config import ConfigError
-from unijax.evals import page, suite
-from unijax.infer.load import load_run
-from unijax.report import score_table
+from unijax.checkpoint import rundir
+from unijax.evals.tasks import EVALUATIONS
 
 
 def run(args) -> dict:
-  """Evaluates a run; prints the table; returns all figures."""
+  """Evaluates a run as its task is measured; returns all figures."""
   began = time.monotonic()
-  loaded = load_run(args.workdir, args.step)
-  try:
-    result = suite.evaluate(loaded, splits=args.split, items=args.items)
-  except ValueError as error:
-    raise ConfigError(str(error)) from error
-  print(score_table(page.headline(result)))
-  summary = {"verb": "eval", "workdir": args.workdir, "step": loaded.step}
-  if args.report:
-    path = page.write(args.report, args.workdir, loaded, result)
-    summary["report"] = str(path)
+  task = rundir.read_config(args.workdir).train.task
+  report = pathlib.Path(args.report) if args.report else None
+  options = {"split": args.split, "items": args.items}
+  figures = EVALUATIONS[task].evaluate(args.workdir, args.step, report, options)
   return {
-    **summary, **result.summary(), "seconds_total": round(time.monotonic() - began, 1)
+    "verb": "eval", "workdir": args.workdir, **figures,
+    "seconds_total": round(time.monotonic() - began, 1),
   }  # fmt: skip

@@ -4,7 +4,7 @@ import time
 
 from unijax.checkpoint.start import Start
 from unijax.config import Config
-from unijax.evals import during
+from unijax.evals.tasks import EVALUATIONS
 from unijax.train import loop
 from unijax.train.metrics import read_metrics
 from unijax.train.skips import Rewind
@@ -22,18 +22,16 @@ def run(
   The arguments are those of `unijax.train.loop.train`.
   """
   began = time.monotonic()
-  hooks = during.hooks(config)
+  measured = EVALUATIONS[config.train.task]
+  hooks = measured.hooks(config)
   _, finished = loop.train(config, workdir, hooks, begin, rewind, process_began)
   last: dict = {}
   for line in read_metrics(finished.workdir):
     last.update(line)
-  wanted = ("train/text_nll", "train/image_mse", "held_out/text_nll",
-            "held_out/image_mse", "quick/draw_exact", "quick/describe_exact",
-            "quick/ask_exact", "quick/edit_exact")  # fmt: skip
   return {
     "verb": "train",
     "workdir": str(finished.workdir),
     "step": config.train.steps,
     "seconds": round(time.monotonic() - began, 1),
-    **{name: last[name] for name in wanted if name in last},
+    **{name: last[name] for name in measured.results if name in last},
   }

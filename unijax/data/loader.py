@@ -71,6 +71,11 @@ class Loader:
     self.stream = stream
     self.rows = RowSource(stream, self.builder, config, cache)
 
+  @property
+  def vocab(self) -> int:
+    """Ids that a token table must hold."""
+    return self.builder.vocabulary.size
+
   def batch(self, step: int, part: tuple[int, int] | range | None = None) -> Batch:
     """Returns batch `step`, or a part of it as in `iterate`, built in this thread."""
     first = step * self.config.train.batch_size

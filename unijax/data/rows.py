@@ -13,7 +13,7 @@ import functools
 
 import numpy as np
 
-from unijax.codecs import CODECS
+from unijax.codecs import open_codec
 from unijax.codecs.pixels import patchify
 from unijax.config import Config
 from unijax.data import hashing
@@ -91,7 +91,7 @@ class RowBuilder:
     self.caption_dropout = config.data.caption_dropout
     self.positions = config.model.positions
     self.time_token = config.model.time_injection == "token"
-    self.codec = CODECS[config.data.codec]
+    self.codec = open_codec(config.data.codec)
     self.image_size = config.data.image_size
     self.grid = config.grid
 

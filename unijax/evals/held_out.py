@@ -7,7 +7,7 @@ import jax
 
 from unijax.config import Config
 from unijax.data.document import Text
-from unijax.data.loader import Loader
+from unijax.train import tasks
 from unijax.train.metrics import to_scalars
 
 
@@ -49,7 +49,7 @@ def bits_per_byte(config: Config, functions, params, batches: int) -> float | No
 
 
 def _merged(config: Config, functions, params, batches: int):
-  loader = Loader(config, held_out=True)
+  loader = tasks.make_loader(config, held_out=True)
   key = jax.random.key(config.seed + 1)
   total = None
   for i in range(batches):

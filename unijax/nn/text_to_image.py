@@ -67,7 +67,7 @@ class TextToImage(nn.Module):
 
 
 def make_text_to_image(config: Config, vocab: int) -> TextToImage:
-  """Builds the module for a config; `model` is the encoder's section, `dit` the other's.
+  """Builds the module for a config; `model` sizes the encoder.
 
   Args:
     config: of the run.

@@ -12,7 +12,6 @@ from unijax.config import Config, ConfigError
 from unijax.nn import logical
 from unijax.scale import rules
 from unijax.scale.mesh import row_shards
-from unijax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +21,13 @@ class Layout:
   Attributes:
     mesh: the devices.
     placed: TrainState of `rules.Placement`.
+    axes: a batch whose fields are the logical names of their axes, rows first.
   """
 
   config: Config
   mesh: Mesh
   placed: object
+  axes: object
 
   @functools.cached_property
   def state(self):
@@ -42,16 +43,13 @@ class Layout:
     """Lays a tree like the parameters out as they are. Traceable."""
     return jax.lax.with_sharding_constraint(params, self.state.params)
 
-  def batch(self) -> Batch:
-    """Returns a Batch of NamedShardings: rows and positions are divided."""
+  def batch(self):
+    """Returns a batch of NamedShardings."""
     with self.use():
-      two, three = (
-        NamedSharding(self.mesh, logical.spec("batch", "sequence", *rest))
-        for rest in ((), (None,))
-      )
-    fields = [f.name for f in dataclasses.fields(Batch)]
-    deep = ("patches_BTC", "position_BTA")
-    return Batch(**{f: three if f in deep else two for f in fields})
+      return jax.tree.map(
+        lambda names: NamedSharding(self.mesh, logical.spec(*names)),
+        self.axes, is_leaf=lambda x: isinstance(x, tuple),
+      )  # fmt: skip
 
   def use(self):
     """Context in which functions are traced and called."""
@@ -68,9 +66,9 @@ class Layout:
       ConfigError: the rows of this process are not one part of equal parts.
     """
     size = self.config.train.batch_size
-    sharding = self.batch().tokens_BT
-    shape = (size, self.config.data.seq_len)
-    where = sharding.addressable_devices_indices_map(shape).values()
+    with self.use():
+      sharding = NamedSharding(self.mesh, logical.spec("batch"))
+    where = sharding.addressable_devices_indices_map((size,)).values()
     rows = [index[0].indices(size) for index in where]
     start, stop = min(r[0] for r in rows), max(r[1] for r in rows)
     held = {row for r in rows for row in range(*r)}
@@ -83,11 +81,11 @@ class Layout:
       )
     return start // (stop - start), count
 
-  def globalise(self, batch: Batch) -> Batch:
+  def globalise(self, batch):
     """Makes the local rows of `part`, or all rows, into global arrays on the mesh."""
     size = self.config.train.batch_size
     index, count = self.part()
-    first = 0 if len(batch.tokens_BT) == size else index * (size // count)
+    first = 0 if len(jax.tree.leaves(batch)[0]) == size else index * (size // count)
 
     def one(x, sharding):
       x = np.asarray(x)
@@ -132,7 +130,7 @@ class _Bound:
 
 
 def check_rows(config: Config, mesh: Mesh) -> None:
-  """Checks that rows, micro-batches and positions divide over the mesh.
+  """Checks that rows and micro-batches divide over the mesh.
 
   Raises:
     ConfigError: naming the knobs.
@@ -145,6 +143,14 @@ def check_rows(config: Config, mesh: Mesh) -> None:
       f"fsdp x expert) x {micro} (train.micro_batches): "
       f"{-(-rows // (parts * micro)) * parts * micro} would do"
     )
+
+
+def check_decoder(config: Config, mesh: Mesh) -> None:
+  """Checks that positions and heads divide over the mesh.
+
+  Raises:
+    ConfigError: naming the knobs.
+  """
   context = mesh.shape["context"]
   if config.data.seq_len % context:
     raise ConfigError(

@@ -21,9 +21,8 @@ from unijax.checkpoint import rundir
 from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
 from unijax.config import Config
-from unijax.data.loader import Loader
 from unijax.scale.mesh import training_mesh
-from unijax.train import guards, skips
+from unijax.train import guards, skips, tasks
 from unijax.train.events import Events
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted, Interruptions
@@ -66,10 +65,8 @@ def train(
   events = Events(workdir, began)
   rundir.check_same_run(workdir, config)
   rewound = skips.rewind(workdir, rewind)
-  loader = Loader(config, folder=workdir / "plan")
-  functions = StepFunctions(
-    config, loader.builder.vocabulary.size, training_mesh(config)
-  )
+  loader = tasks.make_loader(config, folder=workdir / "plan")
+  functions = StepFunctions(config, loader.vocab, training_mesh(config))
   about = {
     "config": rundir.config_hash(config), "plan": loader.plan_hash,
     "versions": versions(),

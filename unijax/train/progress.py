@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 
 class Progress:
@@ -12,9 +13,18 @@ class Progress:
     start: step this process began at.
     stream: where lines go; on a terminal the line is rewritten in place.
     silent: print nothing, for all but the first process of a run.
+    shown: label -> metric, for those that the line shows.
   """
 
-  def __init__(self, total: int, start: int, stream=None, silent: bool = False):
+  def __init__(
+    self,
+    total: int,
+    start: int,
+    stream=None,
+    silent: bool = False,
+    shown: Mapping[str, str] = {"loss": "loss"},  # noqa: B006 (read only)
+  ):
+    self.shown = shown
     self.total, self.start, self.silent = total, start, silent
     self.stream = stream or sys.stderr
     self.live = self.stream.isatty()
@@ -37,7 +47,7 @@ class Progress:
     left = (self.total - step) * seconds / steps
     losses = "  ".join(
       f"{label} {scalars[name]:.4f}"
-      for label, name in (("text", "text_nll"), ("image", "image_mse"))
+      for label, name in self.shown.items()
       if name in scalars
     )
     self.say(

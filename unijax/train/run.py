@@ -72,7 +72,9 @@ def open_run(
   # What was measured at the last step, after training, belongs to a finished run.
   first_new = start + (start >= config.train.steps)
   writer = MetricWriter(workdir, first_new, silent=not first)
-  progress = Progress(config.train.steps, start, silent=not first)
+  progress = Progress(
+    config.train.steps, start, silent=not first, shown=functions.task.shown
+  )
   leave = functools.partial(events.stop, "hang")
   watchdog = Watchdog(config.guard, workdir, progress.say, leave)
   run = Run(
@@ -93,7 +95,7 @@ def announce(run: Run, state: TrainState, start: int, origin: str) -> None:
   (run.workdir / "parameters.txt").write_text(overview + "\n")
   count = sum(x.size for x in jax.tree.leaves(state.params))
   run.progress.say(
-    f"{count:,} parameters; rows of {run.config.data.seq_len} positions, "
+    f"{count:,} parameters; {run.functions.task.describe()}, "
     f"{run.config.train.batch_size} a step; writing to {run.workdir}"
   )
 

@@ -1,4 +1,5 @@
-"""One training step: draw timesteps, corrupt, one forward, two losses, update.
+"""One training step of any task, and the loss of the unified one: draw timesteps,
+corrupt, one forward, two losses.
 
 Everything random about an image is keyed by (step, image key): the same document gets
 the same noise whatever row, device or packing it lands in.
@@ -135,34 +136,36 @@ def loss_fn(
   return total, metrics
 
 
-def gradients(
-  params, model: Model, config: Config, batch: Batch, key: jax.Array, lay=None
-):
-  """Loss gradients of a batch, run in `train.micro_batches` parts.
+def gradients(params, task, batch, key: jax.Array, parts: int = 1, lay=None):
+  """Loss gradients of a batch of a task.
 
-  Both losses are divided by the weights of the whole batch, and noise belongs to
-  documents: the number of parts changes nothing but the memory.
+  Losses are divided by the weights of the whole batch, and noise belongs to documents:
+  the number of parts changes nothing but the memory.
 
   Args:
+    params: without boxes.
+    task: a `tasks.Task`.
+    batch: whole.
+    key: of the step.
+    parts: that the batch is run in, one after the other.
     lay: lays gradients out over the mesh as their parameters are stored, so that every
       device sums and keeps only its own share of them.
 
   Returns:
     (gradients, Metrics).
   """
-  weights, parts = total_weights(batch), config.train.micro_batches
+  weights = task.total_weights(batch)
 
   def grad_fn(batch):
-    fn = jax.grad(loss_fn, has_aux=True)
-    grads, metrics = fn(params, model, config, batch, key, weights)
+    grads, metrics = jax.grad(task.loss, has_aux=True)(params, batch, key, weights)
     return grads if lay is None else lay(grads), metrics
 
   if parts == 1:
     return grad_fn(batch)
 
-  def split(x):  # part i takes rows i, i + parts, ...: every device keeps its own
+  def split(names, x):  # part i takes rows i, i + parts, ..: every device keeps its own
     x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-    return logical.constrain(x, None, "batch", "sequence", *[None] * (x.ndim - 3))
+    return logical.constrain(x, None, *names)
 
   def one(carry, part):
     grads, metrics = grad_fn(part)
@@ -174,7 +177,10 @@ def gradients(
   )
   if lay is not None:
     zero = (lay(zero[0]), zero[1])
-  (grads, sums), _ = jax.lax.scan(one, zero, jax.tree.map(split, batch))
+  split_batch = jax.tree.map(
+    split, task.batch_axes(), batch, is_leaf=lambda x: isinstance(x, tuple)
+  )
+  (grads, sums), _ = jax.lax.scan(one, zero, split_batch)
   metrics = {name: _average(s) for name, s in sums.items()}
   for name in PARTS_ADD_UP:
     metrics[name] = _average(Sum(sums[name].value, jnp.ones(())))
@@ -197,10 +203,10 @@ def init_params(config: Config, model: Model, key: jax.Array):
   return model.init(key, blank_inputs(config, 1, config.data.seq_len))["params"]
 
 
-def init_state(config: Config, model: Model, optimizer) -> TrainState:
+def init_state(config: Config, task, optimizer) -> TrainState:
   """Fresh parameters, optimizer state and randomness from config.seed. Traceable."""
   init_key, train_key = jax.random.split(jax.random.key(config.seed))
-  params = nn.unbox(init_params(config, model, init_key))
+  params = nn.unbox(task.init_params(init_key))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -228,16 +234,18 @@ def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
 
 
 def train_step(
-  model: Model, config: Config, optimizer, lay, state: TrainState, batch: Batch
+  task, config: Config, optimizer, lay, state: TrainState, batch
 ) -> tuple[TrainState, Metrics]:
   """One update, or none where the guard refuses it. Pure; `functions` compiles it.
 
-  `lay` is as in `gradients`.
+  `task` and `lay` are as in `gradients`.
   """
   key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
-  grads, metrics = gradients(state.params, model, config, batch, key, lay)
+  parts = config.train.micro_batches
+  grads, metrics = gradients(state.params, task, batch, key, parts, lay)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
+  params, metrics = task.update(params, metrics, key)
   # Early on the average would mostly remember the initial weights: warm it up.
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
@@ -253,6 +261,6 @@ def train_step(
   return new, metrics
 
 
-def eval_step(model: Model, config: Config, params, batch: Batch, key) -> Metrics:
+def eval_step(task, params, batch, key) -> Metrics:
   """Losses of a batch without an update."""
-  return loss_fn(params, model, config, batch, key)[1]
+  return task.loss(params, batch, key)[1]

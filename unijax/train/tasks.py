@@ -1,0 +1,148 @@
+"""What a run trains: the table of tasks, and what a task is.
+
+A task supplies batches, parameters and a loss. Optimizer, averages, guards, meshes,
+checkpoints, resuming, events and metric files are the same for all of them, and the
+loop does not know which one runs. What is measured while a task trains and by `unijax
+eval` stands in `unijax.evals.tasks`, under the same names.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+from jax.sharding import Mesh
+
+from unijax.config import Config
+from unijax.data.loader import Loader
+from unijax.nn.model import make_model
+from unijax.scale import layout
+from unijax.train import step
+from unijax.train.step import Metrics
+from unijax.types import Batch
+
+Axes = Any  # a batch whose fields are the names of their axes
+
+
+class Task:
+  """One way to train; subclasses fill it in.
+
+  Args:
+    config: of the run.
+    vocab: ids that a token table holds, as the loader counts them; tasks without text
+      ignore it.
+
+  Attributes:
+    model: whatever module the task trains.
+    shown: label -> metric, for the line of progress.
+  """
+
+  model: Any
+  shown: ClassVar[Mapping[str, str]] = {"loss": "loss"}
+
+  def __init__(self, config: Config, vocab: int):
+    self.config = config
+
+  @staticmethod
+  def loader(
+    config: Config, *, held_out: bool = False, folder: str | os.PathLike | None = None
+  ):
+    """Returns the batches; what it has and takes is as in `data.loader.Loader`.
+
+    The loop reads `iterate`, `padding`, `plan_hash` and `vocab`.
+    """
+    raise NotImplementedError
+
+  def init_params(self, key: jax.Array):
+    """Fresh parameters in boxes that carry the logical names of their axes."""
+    raise NotImplementedError
+
+  def total_weights(self, batch):
+    """Weights of a whole batch that its parts are divided by."""
+    raise NotImplementedError
+
+  def loss(self, params, batch, key: jax.Array, weights=None) -> tuple[Any, Metrics]:
+    """Returns (scalar loss, metrics).
+
+    Args:
+      params: without boxes.
+      batch: rows of the loader.
+      key: of this step; the same for all parts of a batch.
+      weights: of the batch that this one is a part of; its own if not given. Losses
+        and gradients of the parts add up to those of the whole.
+    """
+    raise NotImplementedError
+
+  def update(self, params, metrics: Metrics, key: jax.Array):
+    """Moves what no gradient moves, after the optimizer: (params, metrics) -> the same.
+
+    Metrics are sums over the whole batch, on any mesh and in any number of parts, so
+    whatever is computed from them is exact. Those that are of no use to a reader may
+    be taken out.
+    """
+    return params, metrics
+
+  def batch_axes(self) -> Axes:
+    """A batch whose fields are tuples of the logical names of their axes."""
+    raise NotImplementedError
+
+  def check(self, mesh: Mesh) -> None:
+    """Raises ConfigError where the config does not fit the mesh."""
+    layout.check_rows(self.config, mesh)
+
+  def describe(self) -> str:
+    """One item of a batch, in words."""
+    return "items"
+
+
+class UnifiedTask(Task):
+  """The decoder on packed rows: next tokens, and denoising inside of it."""
+
+  shown = {"text": "text_nll", "image": "image_mse"}
+  loader = staticmethod(Loader)
+
+  def __init__(self, config: Config, vocab: int):
+    super().__init__(config, vocab)
+    self.model = make_model(config, vocab)
+
+  def init_params(self, key):
+    return step.init_params(self.config, self.model, key)
+
+  def total_weights(self, batch: Batch):
+    return step.total_weights(batch)
+
+  def loss(self, params, batch: Batch, key, weights=None):
+    return step.loss_fn(params, self.model, self.config, batch, key, weights)
+
+  def batch_axes(self) -> Batch:
+    return row_axes()
+
+  def check(self, mesh: Mesh) -> None:
+    super().check(mesh)
+    layout.check_decoder(self.config, mesh)
+
+  def describe(self) -> str:
+    return f"rows of {self.config.data.seq_len} positions"
+
+
+@functools.cache
+def row_axes() -> Batch:
+  """Names of the axes of packed rows: rows and positions may be divided."""
+  two = ("batch", "sequence")
+  deep = dict.fromkeys(("patches_BTC", "position_BTA"), (*two, None))
+  return Batch(**{f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)})
+
+
+TASKS: dict[str, type[Task]] = {"unified": UnifiedTask}
+
+
+def make_task(config: Config, vocab: int) -> Task:
+  """Returns the task that `train.task` names."""
+  return TASKS[config.train.task](config, vocab)
+
+
+def make_loader(config: Config, **options):
+  """Returns the loader of the config's task; `options` are those of `Task.loader`."""
+  return TASKS[config.train.task].loader(config, **options)
