@@ -35,6 +35,10 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
+  c.model.write = "diffusion"  # of images; or codes, masked, token_diffusion, gmm
+  c.model.head_depth = 3  # residual layers of the head that token_diffusion has a patch
+  c.model.head_width = 256  # of that head
+  c.model.mixtures = 16  # Gaussians a patch, for gmm
 
   c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
   c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
@@ -116,6 +120,7 @@ def get_config() -> ConfigDict:
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
   c.train.task = "unified"  # what is trained: the decoder on rows of text and images
+  c.train.token_draws = 4  # timesteps of each patch in a step, for token_diffusion
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
@@ -148,6 +153,10 @@ def get_config() -> ConfigDict:
   c.sample.min_p = 0.0  # drop tokens below this share of the top probability
   c.sample.max_text_tokens = 128  # that one call may write
   c.sample.max_images = 4  # that one call may draw
+  c.sample.image_temperature = 1.0  # of codes and patches drawn one by one; 0 is greedy
+  c.sample.image_top_k = 0  # most likely codes kept; 0 is all
+  c.sample.confidence_noise = 1.0  # Gumbel noise on which codes stay, falling to 0
+  c.sample.token_steps = 16  # solver steps of each patch, for token_diffusion
 
   c.eval = ConfigDict()
   c.eval.prompts = 200  # drawings, captions, questions and edits a split
