@@ -93,6 +93,7 @@ def get_config() -> ConfigDict:
   c.data.mixture_every = 500  # steps between changes of weights by the losses
   c.data.mixture_rate = 0.5  # log weight gained by a loss of twice the reference
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
+  c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
 
   c.optim = ConfigDict()
   c.optim.name = "adamw"  # or muon, for the kernels of the blocks
@@ -119,7 +120,7 @@ def get_config() -> ConfigDict:
   c.train.log_every = 20  # steps
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
-  c.train.task = "unified"  # what is trained: the decoder on rows of text and images
+  c.train.task = "unified"  # the decoder on packed rows; or drawing: dit from captions
   c.train.token_draws = 4  # timesteps of each patch in a step, for token_diffusion
 
   c.checkpoint = ConfigDict()

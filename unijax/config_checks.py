@@ -4,6 +4,8 @@ from unijax import codecs
 from unijax.config_writes import WRITES
 from unijax.errors import ConfigError
 
+PACKED = ("unified",)  # tasks whose rows hold whole images
+
 
 def _ranges(c):
   m, d, data, o, t, g, k, s, e = (
@@ -15,7 +17,7 @@ def _ranges(c):
                  "scan_unroll rope_theta norm_eps head_depth head_width mixtures"),
     "dit": (c.dit, "depth width heads mlp_width"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
-                   "mixture_every"),
+                   "mixture_every caption_length"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
@@ -199,10 +201,15 @@ def problems(c) -> list[str]:
   if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
     bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
   need = c.image_positions + 4  # BOS, BOI, EOI, EOS
-  if need > data.seq_len:
+  if c.train.task in PACKED and need > data.seq_len:
     bad.append(
       f"data.seq_len: {data.seq_len} cannot hold one image "
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
+    )
+  if t.task == "drawing" and m.write != "diffusion":
+    bad.append(
+      f"model.write: {m.write!r} is a way of the unified model; with "
+      "train.task='drawing' dit denoises patches: leave it at 'diffusion'"
     )
   if not data.sources:
     bad.append("data.sources: name at least one source")

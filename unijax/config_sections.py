@@ -117,6 +117,7 @@ class DataConfig:
   mixture_every: int
   mixture_rate: float
   mixture_floor: float
+  caption_length: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,7 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
-  task: Literal["unified"]
+  task: Literal["unified", "drawing"]
   token_draws: int
 
 

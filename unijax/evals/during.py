@@ -12,7 +12,7 @@ from unijax.data.sources import make_source
 from unijax.evals import held_out, mixing
 from unijax.evals.scenes import SceneEvaluator, scene_options
 from unijax.infer import prompts
-from unijax.infer.generate import Generator
+from unijax.infer.load import make_generator
 from unijax.train.run import Hook, Run
 
 SHOWN = 8  # prompts of scenes in a sample grid
@@ -36,10 +36,9 @@ def _losses(run: Run, state, step: int) -> None:
     run.config, run.functions, state.ema_params, run.config.eval.loss_batches
   )
   run.writer.scalars(step, scalars, "held_out")
-  run.progress.say(
-    f"step {step}: held-out text {scalars.get('text_nll', float('nan')):.4f} "
-    f"image {scalars.get('image_mse', float('nan')):.4f}"
-  )
+  shown = run.functions.task.shown.items()
+  losses = (f"{k} {scalars[n]:.4f}" for k, n in shown if n in scalars)
+  run.progress.say(f"step {step}: held-out {'  '.join(losses)}")
 
 
 class _Samples:
@@ -52,7 +51,7 @@ class _Samples:
 
   def __call__(self, run: Run, state, step: int) -> None:
     if self.generator is None:
-      self.generator = Generator(
+      self.generator = make_generator(
         run.config, state.ema_params, run.loader.builder, self.config.eval.batch_size
       )
     self.generator.params = state.ema_params

@@ -29,4 +29,9 @@ class Evaluation(NamedTuple):
 
 EVALUATIONS = {
   "unified": Evaluation(during.hooks, unified.evaluate, unified.RESULTS),
+  "drawing": Evaluation(
+    during.hooks,
+    unified.evaluate,
+    ("train/image_mse", "held_out/image_mse", "quick/draw_exact"),
+  ),
 }

@@ -16,12 +16,14 @@ import jax
 from jax.sharding import Mesh
 
 from unijax.config import Config
+from unijax.data.drawings import DrawingLoader
 from unijax.data.loader import Loader
 from unijax.nn.model import make_model
+from unijax.nn.text_to_image import make_text_to_image
 from unijax.scale import layout
-from unijax.train import step
+from unijax.train import drawing, step
 from unijax.train.step import Metrics
-from unijax.types import Batch
+from unijax.types import Batch, Drawings
 
 Axes = Any  # a batch whose fields are the names of their axes
 
@@ -135,7 +137,44 @@ def row_axes() -> Batch:
   return Batch(**{f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)})
 
 
-TASKS: dict[str, type[Task]] = {"unified": UnifiedTask}
+class DrawingTask(Task):
+  """A diffusion transformer on captioned pictures, and its text encoder."""
+
+  shown = {"image": "image_mse"}
+  loader = staticmethod(DrawingLoader)
+
+  def __init__(self, config: Config, vocab: int):
+    super().__init__(config, vocab)
+    self.model = make_text_to_image(config, vocab)
+
+  def init_params(self, key):
+    return drawing.init_params(self.config, self.model, key)
+
+  def total_weights(self, batch: Drawings):
+    return drawing.total_weights(batch)
+
+  def loss(self, params, batch: Drawings, key, weights=None):
+    if weights is None:
+      weights = self.total_weights(batch)
+    return drawing.loss_fn(params, self.model, self.config, batch, key, weights)
+
+  def batch_axes(self) -> Drawings:
+    return Drawings(
+      tokens_BS=("batch", None), length_B=("batch",), patches_BPC=("batch", None, None),
+      key_B=("batch",),
+    )  # fmt: skip
+
+  def check(self, mesh: Mesh) -> None:
+    super().check(mesh)
+    layout.check_heads(mesh, "dit", heads=self.config.dit.heads)
+    m = self.config.model
+    layout.check_heads(mesh, "model", heads=m.heads, kv_heads=m.kv_heads)
+
+  def describe(self) -> str:
+    return f"pictures with captions of {self.config.data.caption_length} tokens"
+
+
+TASKS: dict[str, type[Task]] = {"unified": UnifiedTask, "drawing": DrawingTask}
 
 
 def make_task(config: Config, vocab: int) -> Task:
