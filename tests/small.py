@@ -121,7 +121,7 @@ _FUNCTIONS: dict[str, StepFunctions] = {}
 
 def functions(c: Config) -> StepFunctions:
   """The compiled training functions of a config, shared by all tests."""
-  return _FUNCTIONS.setdefault(key(c), StepFunctions(c, VOCABULARY.size))
+  return _FUNCTIONS.setdefault(key(c), StepFunctions(c, builder(c).vocabulary.size))
 
 
 _FORWARD: dict[str, Callable] = {}

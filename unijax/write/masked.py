@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from unijax.diffusion import schedules
 from unijax.types import Batch
 from unijax.write import base, codes
-from unijax.write.base import ImageLoss, WritePath
+from unijax.write.base import ImageLoss, Knobs, WritePath
 from unijax.write.losses import Ask
 
 
@@ -74,46 +74,55 @@ class Masked(WritePath):
     return unknown, jnp.zeros_like(unknown)
 
   def advance(self, model, params, caches, state, spans, keys_B, first, last, knobs):
-    """Each step guesses all unknown codes and keeps the most confident guesses."""
-    branches, steps, P = len(caches), self.steps, self.config.patches
-    cache = base.join(caches)
+    branches, cache = len(caches), base.join(caches)
     blank = base.block(self.config, spans, cache)
 
     def step(i, state):
-      known, _ = state
-      unknown = known < 0
-      tokens = jnp.where(unknown, self.mask_token, self.first_code + known)
+      tokens = self.tokens(state[0])
       inputs = blank.replace(
         tokens_BT=jnp.concatenate([tokens] * branches),
         patches_BTC=jnp.zeros((*blank.tokens_BT.shape, 0)),
       )
       run = lambda m: m.logits(m.hidden(inputs, cache)[0])  # noqa: E731
       logits = model.apply({"params": params}, method=run)
-      logits = codes.code_logits(
-        logits, self.first_code, self.config.codebook, branches, knobs
-      )
-      keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
-      guess = jnp.where(unknown, codes.draw(logits, keys, knobs), known)
-      left = (steps - 1 - i) / steps
-      again = self._hide(logits, guess, unknown, left, keys, knobs, P)
-      return jnp.where(again, -1, guess), guess
+      return self.guess(logits, branches, state[0], i, keys_B, knobs)
 
     return jax.lax.fori_loop(first, last, step, state)
 
-  def _hide(self, logits, guess, unknown, left, keys_B, knobs, P):
-    """Which guesses are hidden again: the least confident (Chang et al. 2022, 3.2).
+  def tokens(self, known) -> jax.Array:
+    """What the model reads of codes [B, P]: the mask token where they are unknown."""
+    return jnp.where(known < 0, self.mask_token, self.first_code + known)
 
-    Confidence is the log-probability with Gumbel noise, which falls to 0 with the share
-    of steps that are left. At least one guess is kept a step, and all at the last.
+  def guess(self, logits, branches: int, known, i, keys_B, knobs: Knobs):
+    """Guesses all unknown codes and keeps the most confident of them.
+
+    Chang et al. 2022, section 3.2. Confidence is the log-probability with Gumbel noise,
+    which falls to 0 with the share of steps that are left. What is hidden again follows
+    the schedule of training; at least one guess is kept, and all at the last step.
+
+    Args:
+      logits: float32 [rows, P, V] of all branches.
+      known: int32 [B, P], -1 where unknown.
+      i: number of the step.
+
+    Returns:
+      (what is known now, all guesses), both [B, P].
     """
+    unknown, P = known < 0, known.shape[1]
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
+    logits = codes.code_logits(
+      logits, self.first_code, self.config.codebook, branches, knobs
+    )
+    guess = jnp.where(unknown, codes.draw(logits, keys, knobs), known)
     log_p = jax.nn.log_softmax(logits, axis=-1)
     log_p = jnp.take_along_axis(log_p, guess[..., None], axis=-1)[..., 0]
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, 1)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
     gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (P,)))(keys)
+    left = (self.steps - 1 - i) / self.steps
     confidence = log_p + knobs.confidence_noise * left * gumbel
     confidence = jnp.where(unknown, confidence, jnp.inf)
     number = jnp.floor(hidden_share(left) * P).astype(jnp.int32)
     number = jnp.where(left > 0, jnp.maximum(number, 1), 0)
     number = jnp.minimum(number, unknown.sum(axis=-1) - 1)[:, None]
     rank = jnp.argsort(jnp.argsort(confidence, axis=-1), axis=-1)
-    return (rank < number) & unknown
+    return jnp.where((rank < number) & unknown, -1, guess), guess
