@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
-  c.model.write = "diffusion"  # of images; or codes, masked, token_diffusion, gmm
+  c.model.write = "diffusion"  # or codes, masked, token_diffusion, gmm, bridge
   c.model.head_depth = 3  # residual layers of the head that token_diffusion has a patch
   c.model.head_width = 256  # of that head
   c.model.mixtures = 16  # Gaussians a patch, for gmm
@@ -51,6 +51,12 @@ def get_config() -> ConfigDict:
   c.dit.positions = "sincos"  # fixed 2-D, added; or rope: 2-D, in attention
   c.dit.qk_norm = True  # RMS norm on queries and keys
   c.dit.pooled = True  # the mean of the condition vectors moves the norms too
+
+  c.bridge = ConfigDict()  # from the model to dit, for model.write="bridge"
+  c.bridge.slots = 16  # tokens after BOI whose hidden states say what is drawn
+  c.bridge.signal_weight = 0.0  # 0: slots are learned queries; > 0: text loss of them
+  c.bridge.connector = "mlp"  # hidden states to condition; or linear, encoder
+  c.bridge.connector_depth = 2  # blocks of the encoder, which reads both ways
 
   c.mesh = ConfigDict()  # ignored on one device
   c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0

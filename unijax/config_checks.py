@@ -16,6 +16,7 @@ def _ranges(c):
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta norm_eps head_depth head_width mixtures"),
     "dit": (c.dit, "depth width heads mlp_width"),
+    "bridge": (c.bridge, "slots connector_depth"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
                    "mixture_every caption_length"),
     "diffusion": (d, "time_std time_shift"),
@@ -45,6 +46,7 @@ def _ranges(c):
   yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
   free = {
     "dit.single_depth": c.dit.single_depth,
+    "bridge.signal_weight": c.bridge.signal_weight,
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,

@@ -31,7 +31,7 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
-  write: Literal["diffusion", "codes", "masked", "token_diffusion", "gmm"]
+  write: Literal["diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge"]
   head_depth: int
   head_width: int
   mixtures: int
@@ -49,6 +49,14 @@ class DitConfig:
   positions: Literal["sincos", "rope"]
   qk_norm: bool
   pooled: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BridgeConfig:
+  slots: int
+  signal_weight: float
+  connector: Literal["linear", "mlp", "encoder"]
+  connector_depth: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +213,7 @@ class EvalConfig:
 SECTIONS = {
   "model": ModelConfig,
   "dit": DitConfig,
+  "bridge": BridgeConfig,
   "mesh": MeshConfig,
   "diffusion": DiffusionConfig,
   "data": DataConfig,

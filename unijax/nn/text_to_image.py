@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config import Config, ModelConfig
+from unijax.nn.both_ways import BothWays
 from unijax.nn.dit import DiT
 from unijax.nn.dit_blocks import Condition
 from unijax.nn.layers import Embedding
-from unijax.nn.transformer import Transformer
-from unijax.types import Inputs
 
 
 class TextEncoder(nn.Module):
@@ -25,25 +24,9 @@ class TextEncoder(nn.Module):
   @nn.compact
   def __call__(self, tokens_BS, length_B) -> Condition:
     """int32 tokens [B, S], of which the first length_B[b] are real."""
-    B, S = tokens_BS.shape
     dtype = jnp.dtype(self.config.dtype)
     x_BSD = Embedding(self.vocab, self.config.width, dtype, name="embedding")(tokens_BS)
-    index = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), (B, S))
-    outside = jnp.full_like(index, -1)
-    inputs = Inputs(
-      tokens_BT=tokens_BS,
-      patches_BTC=None,
-      time_BT=None,
-      span_BT=outside,
-      patch_BT=outside,
-      position_BTA=jnp.repeat(index[..., None], 3, axis=-1),
-      index_BT=index,
-      start_BT=jnp.zeros_like(index),
-      end_BT=jnp.maximum(index, length_B[:, None] - 1),
-    )
-    h_BSD, _ = Transformer(self.config, S - 1, name="transformer")(
-      x_BSD, inputs, None, None
-    )
+    h_BSD = BothWays(self.config, name="blocks")(x_BSD, length_B)
     return Condition(h_BSD, length_B)
 
 

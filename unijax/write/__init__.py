@@ -6,6 +6,7 @@ nothing else of them.
 
 from unijax.config import Config
 from unijax.write.base import WritePath
+from unijax.write.bridge import Bridged
 from unijax.write.diffusion import Diffusion
 from unijax.write.in_order import Codes
 from unijax.write.masked import Masked
@@ -18,6 +19,7 @@ WRITE_PATHS: dict[str, type[WritePath]] = {
   "masked": Masked,
   "token_diffusion": TokenDiffusion,
   "gmm": Mixture,
+  "bridge": Bridged,
 }
 
 
