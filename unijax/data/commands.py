@@ -199,8 +199,9 @@ def run_inspect(args: argparse.Namespace, config: Config) -> dict:
   batch = loader.batch(args.step)
   vocabulary, tokenizer = loader.builder.vocabulary, loader.builder.tokenizer
   drawn = picture.draw_rows(
-    batch, vocabulary, tokenizer, config.data.patch_size, args.columns
-  )
+    batch, vocabulary, tokenizer, config.data.patch_size, args.columns,
+    loader.builder.codec,
+  )  # fmt: skip
   folder = os.path.dirname(os.path.abspath(args.out))
   os.makedirs(folder, exist_ok=True)
   drawn.save(args.out)

@@ -169,6 +169,23 @@ class RowBatch:
     drawing = [row.phase == IMAGE for row in self.rows]
     if not any(drawing):
       return
+    spans, numbers = self._spans(drawing)
+    x = self._images(drawing, numbers, spans, on_image)
+    for i, row in enumerate(self.rows):
+      if drawing[i]:
+        for track in row.tracks:
+          track.images[-1] = (track.images[-1][0], x[i])
+        row.parts.append(self.builder.pixels(x[i]))
+        row.text_ids = []
+        row.images_left -= 1
+        full = len(row.tracks[0]) >= self.slots or row.tokens_left <= 0
+        row.phase = DONE if row.one_image or full else TEXT
+    if any(row.phase == TEXT for row in self.rows):
+      for branch in range(self.branches):
+        self._commit_tails(branch, drawing, self.config.image_positions + 1)
+
+  def _spans(self, drawing: list[bool]) -> tuple[tuple[Span, ...], np.ndarray]:
+    """Makes room for an image in the tracks: (its place there, its number in rows)."""
     T = self.config.image_positions
     blank = lambda *shape: np.zeros((self.size, T + 1, *shape), np.int32)  # noqa: E731
     spans = [Span(blank(), blank(3)) for _ in range(self.branches)]
@@ -181,19 +198,7 @@ class RowBatch:
           here = slice(-T - 2, -1)  # from BOI to the last patch
           spans[branch].tokens_BT[i] = track.tokens[here]
           spans[branch].position_BTA[i] = track.position[here]
-    x = self._images(drawing, numbers, tuple(spans), on_image)
-    for i, row in enumerate(self.rows):
-      if drawing[i]:
-        for track in row.tracks:
-          track.images[-1] = (track.images[-1][0], x[i])
-        row.parts.append(self.builder.pixels(x[i]))
-        row.text_ids = []
-        row.images_left -= 1
-        full = len(row.tracks[0]) >= self.slots or row.tokens_left <= 0
-        row.phase = DONE if row.one_image or full else TEXT
-    if any(row.phase == TEXT for row in self.rows):
-      for branch in range(self.branches):
-        self._commit_tails(branch, drawing, T + 1)
+    return tuple(spans), numbers
 
   def _images(self, drawing, numbers, spans, on_image) -> np.ndarray:
     path, caches = self.path, tuple(self.caches)
