@@ -22,13 +22,16 @@ from configs import base
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 0.6B."""
-  c = base.get_config()
+  if preset not in ("tiny", "0.6B"):
+    raise ValueError(f"unknown preset {preset!r}; known: tiny, 0.6B")
+  c = (tiny if preset == "tiny" else paper)(base.get_config())
   c.train.task = "drawing"
   c.dit.update(conditioning="cross", adaln="shared", pooled=False, positions="sincos")
-  if preset == "tiny":
-    return tiny(c)
-  if preset != "0.6B":
-    raise ValueError(f"unknown preset {preset!r}; known: tiny, 0.6B")
+  return c
+
+
+def paper(c: ConfigDict) -> ConfigDict:
+  """Section 3 of PixArt-alpha; the encoder has the sizes of T5-XXL's."""
   c.model.update(depth=24, width=4096, heads=64, kv_heads=64, head_dim=64)
   c.model.update(mlp_width=10240, dtype="bfloat16", remat="full")
   c.dit.update(depth=28, width=1152, heads=16, mlp_width=4608, qk_norm=False)

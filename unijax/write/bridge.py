@@ -89,20 +89,25 @@ class Bridged(Diffusion):
     return ImageLoss(mse, {"image_mse": mse, "image_mse_by_noise": levels})
 
   def advance(self, model, params, caches, state, spans, keys_B, first, last, knobs):
-    cache, d = base.join(caches), self.config.diffusion
+    cache = base.join(caches)
     inputs = self._slots(spans, cache)
 
     def condition(m: Model):
       return m.bridge.condition(m.hidden(inputs, cache)[0])
 
     said = model.apply({"params": params}, method=condition)
+    branches = len(caches)
+    return self.draw(model, params, said, branches, state, keys_B, first, last, knobs)
+
+  def draw(self, model, params, said, branches, state, keys_B, first, last, knobs):
+    """`advance`, from what the slots of all branches said: a Condition."""
+    d = self.config.diffusion
 
     def clean(x, t):
       run = lambda m: m.bridge.predict(x, t, said)  # noqa: E731
       out = model.apply({"params": params}, method=run)
       return process.from_kind(d.path, d.predict, out, x, t[:, None])[0]
 
-    branches = len(caches)
     return solve(self.config, clean, branches, state, keys_B, first, last, knobs)
 
   def _slots(self, spans, cache) -> Inputs:
