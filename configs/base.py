@@ -170,4 +170,31 @@ def get_config() -> ConfigDict:
   c.eval.batch_size = 50  # rows decoded together
   c.eval.loss_batches = 8  # batches of held-out losses
   c.eval.kid_images = 200  # drawings compared by the KID proxy
+
+  c.codec = ConfigDict()  # read where train.task is codec
+  c.codec.bottleneck = "kl"  # or vq, fsq, lfq, rvq: what stands between the halves
+  c.codec.width = 128  # channels at full resolution
+  c.codec.multipliers = (1, 2, 4, 4)  # of the width, by level; each next one halves
+  c.codec.blocks = 2  # residual blocks a level; the decoder has one more
+  c.codec.groups = 32  # of group norm
+  c.codec.attention = True  # among all places of the smallest level
+  c.codec.channels = 4  # numbers a latent
+  c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture
+  c.codec.codebook = 8192  # entries of a codebook, for vq and rvq
+  c.codec.codebook_update = "average"  # or gradient: how entries follow the vectors
+  c.codec.codebook_decay = 0.99  # of the running counts and averages
+  c.codec.revive_below = 0.05  # vectors a step; rarer codes split a busy one; 0: never
+  c.codec.cosine = False  # vectors and entries of length 1
+  c.codec.commitment = 0.25  # weight of the encoder's distance to its entries
+  c.codec.quantizers = 2  # codebooks of rvq, one after the other
+  c.codec.levels = (8, 8, 8)  # of each channel of fsq
+  c.codec.entropy_weight = 0.1  # of lfq: sure of each code, all codes used
+  c.codec.entropy_temperature = 1.0  # of the code probabilities in that loss
+  c.codec.l1_weight = 1.0
+  c.codec.l2_weight = 0.0
+  c.codec.perceptual_weight = 0.1  # of activations of a network trained on photographs
+  c.codec.adversary_weight = 0.0  # of the patch discriminator, before balancing
+  c.codec.adversary_start = 0  # step from which it counts
+  c.codec.adversary_width = 64  # channels of its first layer, doubling
+  c.codec.adversary_layers = 3  # halvings of the picture in it
   return c

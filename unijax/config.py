@@ -16,6 +16,7 @@ from unijax.config_sections import (
   SECTIONS,
   BridgeConfig,
   CheckpointConfig,
+  CodecConfig,
   DataConfig,
   DiffusionConfig,
   DitConfig,
@@ -49,6 +50,7 @@ class Config:
   checkpoint: CheckpointConfig
   sample: SampleConfig
   eval: EvalConfig
+  codec: CodecConfig
 
   @property
   def write(self) -> Write:
@@ -115,6 +117,10 @@ def from_config_dict(config: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
   """Returns the config as nested plain values, the inverse of from_config_dict."""
   result = dataclasses.asdict(config)
+  for section in SECTIONS:
+    for name, value in result[section].items():
+      if isinstance(value, tuple):  # as JSON has it
+        result[section][name] = list(value)
   result["data"]["sources"] = {s.name: _source_dict(s) for s in config.data.sources}
   return result
 
@@ -228,8 +234,10 @@ def _typed(path, hint, value, problems):
   if hint is float and isinstance(value, float) and not math.isfinite(value):
     problems.append(f"{path}: {value} is not a finite number")
     return value
-  if type(value) is not hint:
-    problems.append(
-      f"{path}: expected {hint.__name__}, got {type(value).__name__} {value!r}"
-    )
+  numbers = hint == tuple[int, ...]
+  if numbers and isinstance(value, list | tuple) and all(type(x) is int for x in value):
+    return tuple(value)
+  if numbers or type(value) is not hint:
+    wanted = "a list of whole numbers" if numbers else hint.__name__
+    problems.append(f"{path}: expected {wanted}, got {type(value).__name__} {value!r}")
   return value

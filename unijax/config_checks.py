@@ -4,8 +4,6 @@ from unijax import codecs
 from unijax.config_writes import WRITES
 from unijax.errors import ConfigError
 
-PACKED = ("unified",)  # tasks whose rows hold whole images
-
 
 def _ranges(c):
   m, d, data, o, t, g, k, s, e = (
@@ -27,6 +25,8 @@ def _ranges(c):
     "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens token_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
+    "codec": (c.codec, "width blocks groups channels codebook quantizers "
+                       "entropy_temperature adversary_width adversary_layers"),
   }  # fmt: skip
   for section, (values, names) in one.items():
     for name in names.split():
@@ -38,6 +38,7 @@ def _ranges(c):
     "sample.guidance_low": s.guidance_low, "sample.guidance_high": s.guidance_high,
     "sample.guidance_rescale": s.guidance_rescale,
     "sample.top_p": s.top_p, "sample.min_p": s.min_p,
+    "codec.codebook_decay": c.codec.codebook_decay,
   }  # fmt: skip
   for path, value in unit.items():
     yield path, value, 0 <= value <= 1, "in [0, 1]"
@@ -60,6 +61,9 @@ def _ranges(c):
     "sample.image_temperature": s.image_temperature,
     "sample.image_top_k": s.image_top_k,
     "sample.confidence_noise": s.confidence_noise,
+    **{f"codec.{n}": getattr(c.codec, n) for n in (
+      "kl_weight", "revive_below", "commitment", "entropy_weight", "l1_weight",
+      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
@@ -108,23 +112,22 @@ def _schedules(data):
       yield f"data.sources: at step {step} all weights are zero"
 
 
-def _dit(d) -> list[str]:
-  bad = []
+def _dit(d):
+  """Problems of the diffusion transformer."""
   if d.width % d.heads:
-    bad.append(f"dit.heads: {d.heads} must divide dit.width {d.width}")
+    yield f"dit.heads: {d.heads} must divide dit.width {d.width}"
   elif d.positions == "rope" and d.width // d.heads % 4:
-    bad.append(
+    yield (
       f"dit.heads: heads of {d.width // d.heads} must be a multiple of 4 wide for "
       "dit.positions='rope'"
     )
   if d.width % 4:
-    bad.append(f"dit.width: {d.width} must be a multiple of 4")
+    yield f"dit.width: {d.width} must be a multiple of 4"
   if d.single_depth and d.conditioning != "joint":
-    bad.append(
+    yield (
       f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
       "one stream follow those of two"
     )
-  return bad
 
 
 def _writing(c, codec):
@@ -157,6 +160,117 @@ def _writing(c, codec):
     )
 
 
+def _batches(c):
+  """Problems of what every task reads."""
+  t, data = c.train, c.data
+  if t.batch_size % t.micro_batches:
+    yield (
+      f"train.micro_batches: {t.micro_batches} must divide train.batch_size "
+      f"{t.batch_size}"
+    )
+  if not data.sources:
+    yield "data.sources: name at least one source"
+  elif (
+    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
+  ):
+    yield "data.sources: weights must be >= 0 and not all zero"
+
+
+def _codec(c):
+  """Problems of a codec in training."""
+  k, size = c.codec, c.data.image_size
+  if not k.multipliers or min(k.multipliers) < 1:
+    yield f"codec.multipliers: {k.multipliers} must be whole numbers > 0, one a level"
+    return
+  for multiplier in k.multipliers:
+    if k.width * multiplier % k.groups:
+      yield (
+        f"codec.groups: {k.groups} must divide codec.width {k.width} x codec."
+        f"multipliers {multiplier}"
+      )
+      break
+  stride = 2 ** (len(k.multipliers) - 1)
+  if size % stride:
+    yield (
+      f"data.image_size: {size} must be a multiple of {stride}, the pixels of a latent "
+      f"that {len(k.multipliers)} codec.multipliers make"
+    )
+  if k.bottleneck == "fsq" and (len(k.levels) != k.channels or min(k.levels) < 2):
+    yield (
+      f"codec.levels: {k.levels} must be numbers > 1, as many as codec.channels="
+      f"{k.channels}"
+    )
+  if k.bottleneck == "lfq" and k.channels > 20:
+    yield f"codec.channels: {k.channels} bits are too many for lfq; at most 20"
+  if k.bottleneck == "lfq" and k.entropy_weight and c.train.micro_batches > 1:
+    yield (
+      "train.micro_batches: the entropy loss of lfq is one of a whole batch: use 1, or "
+      "set codec.entropy_weight=0"
+    )
+  if not k.l1_weight + k.l2_weight:
+    yield "codec.l1_weight, codec.l2_weight: one must be > 0, or nothing is learned"
+  if k.adversary_weight and size < 2 ** (k.adversary_layers + 1):
+    yield (
+      f"codec.adversary_layers: {k.adversary_layers} halvings of data.image_size="
+      f"{size} leave no patches"
+    )
+  if k.adversary_weight and k.adversary_width % 8:
+    yield f"codec.adversary_width: {k.adversary_width} must be a multiple of 8"
+  if c.data.mixture != "constant":
+    yield f"data.mixture: {c.data.mixture!r} changes packed rows; a codec reads none"
+
+
+def _blocks(m):
+  """Problems of the stack of blocks."""
+  if m.heads % m.kv_heads:
+    yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
+  if m.depth % m.scan_unroll:
+    yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
+  axes = 4 if m.positions == "grid" else 2
+  if m.head_dim % axes:
+    yield (
+      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
+      f"for model.positions={m.positions!r}"
+    )
+
+
+def _grid(data, codec):
+  """Problems of cutting a picture into patches."""
+  step = codec.stride * data.patch_size
+  if data.image_size % step:
+    yield (
+      f"data.image_size: {data.image_size} must be a multiple of {step} "
+      "(codec stride x data.patch_size)"
+    )
+
+
+def _drawing(c):
+  """Problems of a model that only draws."""
+  m = c.model
+  yield from _blocks(m)
+  yield from _dit(c.dit)
+  if m.write != "diffusion":
+    yield (
+      f"model.write: {m.write!r} is a way of the unified model; with train.task="
+      "'drawing' dit denoises patches: leave it at 'diffusion'"
+    )
+  if c.data.mixture != "constant":
+    yield (
+      f"data.mixture: {c.data.mixture!r} changes packed rows; drawing reads pictures "
+      "with captions, mixed by 'constant'"
+    )
+  if c.sample.guidance_low > c.sample.guidance_high:
+    yield "sample.guidance_low: must not exceed sample.guidance_high"
+  try:
+    yield from _grid(c.data, codecs.sizes(c.data.codec))
+  except ConfigError as error:
+    yield str(error)
+
+
+# Laws of the tasks that read no rows of text and images.
+WITHOUT_ROWS = {"codec": _codec, "drawing": _drawing}
+
+
 def problems(c) -> list[str]:
   """Returns one line for each value out of range or pair of sizes that clash.
 
@@ -167,26 +281,14 @@ def problems(c) -> list[str]:
   ]
   if bad:
     return bad  # the laws below divide by these numbers
-  m, data = c.model, c.data
-  if m.heads % m.kv_heads:
-    bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
-  if m.depth % m.scan_unroll:
-    bad.append(f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}")
-  t = c.train
-  if t.batch_size % t.micro_batches:
-    bad.append(
-      f"train.micro_batches: {t.micro_batches} must divide train.batch_size "
-      f"{t.batch_size}"
-    )
+  if c.train.task in WITHOUT_ROWS:
+    return [*_batches(c), *WITHOUT_ROWS[c.train.task](c)]
+  m, data, t = c.model, c.data, c.train
+  bad += _blocks(m)
+  bad += _batches(c)
   if data.seq_len % t.loss_chunks:
     bad.append(
       f"train.loss_chunks: {t.loss_chunks} must divide data.seq_len {data.seq_len}"
-    )
-  axes = 4 if m.positions == "grid" else 2
-  if m.head_dim % axes:
-    bad.append(
-      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
-      f"for model.positions={m.positions!r}"
     )
   bad += _dit(c.dit)
   try:
@@ -194,31 +296,15 @@ def problems(c) -> list[str]:
   except ConfigError as error:
     return [*bad, str(error)]
   bad += _writing(c, codec)
-  step = codec.stride * data.patch_size
-  if data.image_size % step:
-    bad.append(
-      f"data.image_size: {data.image_size} must be a multiple of {step} "
-      "(codec stride x data.patch_size)"
-    )
+  bad += _grid(data, codec)
   if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
     bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
   need = c.image_positions + 4  # BOS, BOI, EOI, EOS
-  if c.train.task in PACKED and need > data.seq_len:
+  if need > data.seq_len:
     bad.append(
       f"data.seq_len: {data.seq_len} cannot hold one image "
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
     )
-  if t.task == "drawing" and m.write != "diffusion":
-    bad.append(
-      f"model.write: {m.write!r} is a way of the unified model; with "
-      "train.task='drawing' dit denoises patches: leave it at 'diffusion'"
-    )
-  if not data.sources:
-    bad.append("data.sources: name at least one source")
-  elif (
-    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
-  ):
-    bad.append("data.sources: weights must be >= 0 and not all zero")
   bad += _schedules(data)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")

@@ -156,7 +156,7 @@ class TrainConfig:
   log_every: int
   eval_every: int
   sample_every: int
-  task: Literal["unified", "drawing"]
+  task: Literal["unified", "codec", "drawing"]
   token_draws: int
 
 
@@ -210,6 +210,35 @@ class EvalConfig:
   kid_images: int
 
 
+@dataclasses.dataclass(frozen=True)
+class CodecConfig:
+  bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
+  width: int
+  multipliers: tuple[int, ...]
+  blocks: int
+  groups: int
+  attention: bool
+  channels: int
+  kl_weight: float
+  codebook: int
+  codebook_update: Literal["average", "gradient"]
+  codebook_decay: float
+  revive_below: float
+  cosine: bool
+  commitment: float
+  quantizers: int
+  levels: tuple[int, ...]
+  entropy_weight: float
+  entropy_temperature: float
+  l1_weight: float
+  l2_weight: float
+  perceptual_weight: float
+  adversary_weight: float
+  adversary_start: int
+  adversary_width: int
+  adversary_layers: int
+
+
 SECTIONS = {
   "model": ModelConfig,
   "dit": DitConfig,
@@ -223,4 +252,5 @@ SECTIONS = {
   "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,
+  "codec": CodecConfig,
 }

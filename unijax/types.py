@@ -52,6 +52,14 @@ class Batch:
 
 
 @flax.struct.dataclass
+class Pictures:
+  """B pictures, for the training of a codec."""
+
+  pixels_BHWC: Array  # uint8 [B, H, W, 3]
+  key_B: Array  # uint32: identity of the picture; keys what is drawn for it
+
+
+@flax.struct.dataclass
 class Inputs:
   """What the model reads: a stretch of each row, patches already noised."""
 

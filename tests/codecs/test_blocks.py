@@ -41,5 +41,5 @@ def test_mistakes():
     CODEC.from_codes(np.array([[0, 216]]))
   with pytest.raises(ConfigError, match="unknown 'block' .did you mean 'blocks'"):
     open_codec("block")
-  with pytest.raises(ConfigError, match="unknown 'vq'; known: pixels, blocks"):
+  with pytest.raises(ConfigError, match="unknown 'vq'; known: pixels, blocks, or"):
     open_codec("vq")

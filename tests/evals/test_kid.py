@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from unijax.codecs.features import features
 from unijax.evals import kid
-from unijax.evals.features import features
 
 
 @pytest.fixture(scope="module")

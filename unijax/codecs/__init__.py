@@ -1,13 +1,18 @@
 """What turns media into latents or codes and back. Patches are cut from latents.
 
+A codec is built in, or trained: then its name is the path of the run that trained it,
+and what is read is the frozen artefact in there (`unijax.codecs.frozen`).
+
 A codec has `stride` (pixels a latent), `channels` (numbers a latent) and `codebook`
 (number of codes; 0: continuous only), `encode` and `decode` between pixels and latents
 and, with a codebook, `codes` and `from_codes` between pixels and codes.
 """
 
 import functools
+import pathlib
 from typing import NamedTuple
 
+from unijax.codecs import artefact
 from unijax.codecs.blocks import BlockCodec
 from unijax.codecs.pixels import PixelCodec
 from unijax.errors import ConfigError, nearest
@@ -28,11 +33,13 @@ def open_codec(name: str):
   """Returns the codec that `data.codec` names; the same object for the same name.
 
   Raises:
-    ConfigError: no codec of this name, with the nearest one.
+    ConfigError: no codec of this name, with the nearest one; a path without a trained
+      codec, or with a damaged one.
   """
-  if name not in BUILT_IN:
-    hint = nearest(name, BUILT_IN) or f"; known: {', '.join(BUILT_IN)}"
-    raise ConfigError(f"data.codec: unknown {name!r}{hint}")
+  if _is_path(name):
+    from unijax.codecs import frozen  # loads JAX
+
+    return frozen.FrozenCodec(name)
   return BUILT_IN[name]()
 
 
@@ -42,5 +49,27 @@ def sizes(name: str) -> Sizes:
   Raises:
     ConfigError: as `open_codec`.
   """
+  if _is_path(name):
+    about = artefact.read(name)
+    return Sizes(about.stride, about.channels, about.codebook)
   codec = open_codec(name)
   return Sizes(codec.stride, codec.channels, codec.codebook)
+
+
+def identity(name: str) -> dict:
+  """Returns what tells a codec from every other: its name, or sizes, scale and digest.
+
+  Raises:
+    ConfigError: as `open_codec`.
+  """
+  return artefact.read(name).identity() if _is_path(name) else {"name": name}
+
+
+def _is_path(name: str) -> bool:
+  """Whether a name is a path; raises ConfigError if it is neither."""
+  if name in BUILT_IN:
+    return False
+  if "/" in name or pathlib.Path(name).exists():
+    return True
+  hint = nearest(name, BUILT_IN) or f"; known: {', '.join(BUILT_IN)}, or a run's path"
+  raise ConfigError(f"data.codec: unknown {name!r}{hint}")

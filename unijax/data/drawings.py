@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from unijax.config import Config, ConfigError
+from unijax.config import Config
 from unijax.data import hashing
 from unijax.data.ahead import Ahead
 from unijax.data.document import DataError, Document, Image, Text
@@ -63,7 +63,6 @@ class DrawingLoader(Loader):
   The arguments and methods are those of `data.loader.Loader`; `folder` keeps nothing.
 
   Raises:
-    ConfigError: a mixture that changes.
     DataError: of a source, of a document that draws nothing, or of a long caption.
   """
 
@@ -76,11 +75,6 @@ class DrawingLoader(Loader):
   ):
     del folder
     data = config.data
-    if data.mixture != "constant":
-      raise ConfigError(
-        f"data.mixture: {data.mixture!r} needs packed rows; captioned pictures are "
-        "mixed by data.mixture='constant'"
-      )
     self.config = config
     self.builder = RowBuilder(config, make_tokenizer(data.tokenizer))
     self.captions = Captions(self.builder, data.caption_length)

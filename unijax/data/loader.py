@@ -23,6 +23,23 @@ from unijax.data.tokenizer import make_tokenizer
 from unijax.types import Batch
 
 
+def part_of_batch(size: int, part: tuple[int, int] | range | None) -> range:
+  """Returns which of the `size` rows of a batch a part is; see `Loader.iterate`."""
+  if part is None:
+    return range(size)
+  if isinstance(part, range):
+    if not part or min(part) < 0 or max(part) >= size:
+      raise ConfigError(f"train.batch_size: {size} rows have no part {part}")
+    return part
+  index, count = part
+  if count < 1 or size % count or not 0 <= index < count:
+    raise ConfigError(
+      f"train.batch_size: {size} rows cannot be read as part {index} of {count} "
+      "processes: make it a multiple of their number"
+    )
+  return range(index * size // count, (index + 1) * size // count)
+
+
 class Loader:
   """Batches from any step on.
 
@@ -101,20 +118,7 @@ class Loader:
 
   def part(self, part: tuple[int, int] | range | None) -> range:
     """Returns which rows of a batch a part is; see `iterate`."""
-    size = self.config.train.batch_size
-    if part is None:
-      return range(size)
-    if isinstance(part, range):
-      if not part or min(part) < 0 or max(part) >= size:
-        raise ConfigError(f"train.batch_size: {size} rows have no part {part}")
-      return part
-    index, count = part
-    if count < 1 or size % count or not 0 <= index < count:
-      raise ConfigError(
-        f"train.batch_size: {size} rows cannot be read as part {index} of {count} "
-        "processes: make it a multiple of their number"
-      )
-    return range(index * size // count, (index + 1) * size // count)
+    return part_of_batch(self.config.train.batch_size, part)
 
   def padding(self, step: int) -> float:
     """Returns the share of empty positions in the rows planned for steps up to `step`.

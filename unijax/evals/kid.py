@@ -21,7 +21,7 @@ import dataclasses
 
 import numpy as np
 
-from unijax.evals.features import features
+from unijax.codecs.features import features
 
 
 @dataclasses.dataclass(frozen=True)

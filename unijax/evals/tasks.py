@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unijax.config import Config
-from unijax.evals import during, unified
+from unijax.evals import codec, during, unified
 from unijax.train.run import Hook
 
 
@@ -34,4 +34,5 @@ EVALUATIONS = {
     unified.evaluate,
     ("train/image_mse", "held_out/image_mse", "quick/draw_exact"),
   ),
+  "codec": Evaluation(codec.hooks, codec.evaluate, codec.RESULTS),
 }

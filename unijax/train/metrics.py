@@ -22,6 +22,8 @@ def to_scalars(metrics) -> dict[str, float]:
   scalars = {}
   for name, average in metrics.items():
     total, count = np.asarray(average.total), np.asarray(average.count)
+    if total.ndim > 1:
+      continue  # statistics that a task is updated from, not for a reader
     if total.ndim == 0:
       if count > 0:
         scalars[name] = float(total / count)

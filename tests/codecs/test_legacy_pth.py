@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from unijax.evals.legacy_pth import WeightsError, read_legacy_pth
+from unijax.codecs.legacy_pth import WeightsError, read_legacy_pth
 
 MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
 DATA = np.arange(12, dtype="<f4")

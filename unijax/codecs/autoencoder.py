@@ -1,0 +1,170 @@
+"""The convolutional autoencoder between pixels and a grid of vectors.
+
+Residual blocks with group norm, halvings on the way down and doublings on the way up,
+one attention in the middle (Esser et al. 2021, arXiv 2012.09841, table 7; Rombach et
+al. 2022, arXiv 2112.10752, appendix E.1). What happens to the vectors in between is
+the bottleneck's affair (`unijax.codecs.bottlenecks`).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unijax.config_sections import CodecConfig
+
+NORM_EPSILON = 1e-6
+
+
+class Conv(nn.Module):
+  """A 3x3 (or `size`) convolution whose output channels may be divided over devices."""
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  padding: str | tuple = "SAME"
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x_BHWC):
+    init = nn.with_logical_partitioning(
+      nn.initializers.lecun_normal(), (None, None, None, "channels")
+    )
+    return nn.Conv(
+      self.features, (self.size, self.size), (self.stride, self.stride),
+      self.padding, dtype=self.dtype, kernel_init=init, name="conv",
+    )(x_BHWC)  # fmt: skip
+
+
+class Norm(nn.Module):
+  """Group norm over space and each group of channels, in float32, then SiLU."""
+
+  groups: int
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x_BHWC):
+    y = nn.GroupNorm(self.groups, epsilon=NORM_EPSILON, name="norm")(
+      x_BHWC.astype(jnp.float32)
+    )
+    return (nn.silu(y) if self.activate else y).astype(x_BHWC.dtype)
+
+
+class Residual(nn.Module):
+  """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 skip where widths differ."""
+
+  features: int
+  groups: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_BHWC):
+    y = Norm(self.groups, name="norm1")(x_BHWC)
+    y = Conv(self.features, dtype=self.dtype, name="conv1")(y)
+    y = Norm(self.groups, name="norm2")(y)
+    y = Conv(self.features, dtype=self.dtype, name="conv2")(y)
+    if x_BHWC.shape[-1] != self.features:
+      x_BHWC = Conv(self.features, 1, dtype=self.dtype, name="skip")(x_BHWC)
+    return x_BHWC + y
+
+
+class SpatialAttention(nn.Module):
+  """x + one head of attention among all places of a picture."""
+
+  groups: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_BHWC):
+    B, H, W, C = x_BHWC.shape
+    y = Norm(self.groups, activate=False, name="norm")(x_BHWC)
+
+    def project(name, y):
+      return Conv(C, 1, dtype=self.dtype, name=name)(y)
+
+    q, k, v = (project(n, y).reshape(B, H * W, C) for n in ("query", "key", "value"))
+    logits = jnp.einsum("bqc,bkc->bqk", q, k).astype(jnp.float32) * C**-0.5
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    mixed = jnp.einsum("bqk,bkc->bqc", weights, v).reshape(B, H, W, C)
+    return x_BHWC + project("out", mixed)
+
+
+class Middle(nn.Module):
+  """Residual block, attention if asked for, residual block, all at one width."""
+
+  config: CodecConfig
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_BHWC):
+    c, features = self.config, x_BHWC.shape[-1]
+    x = Residual(features, c.groups, self.dtype, name="block1")(x_BHWC)
+    if c.attention:
+      x = SpatialAttention(c.groups, self.dtype, name="attention")(x)
+    return Residual(features, c.groups, self.dtype, name="block2")(x)
+
+
+class Encoder(nn.Module):
+  """Pixels in [-1, 1] -> vectors: [B, H, W, 3] -> [B, H/s, W/s, features]."""
+
+  config: CodecConfig
+  features: int  # of the vectors
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_BHWC):
+    c = self.config
+    x = Conv(c.width, dtype=self.dtype, name="enter")(x_BHWC.astype(self.dtype))
+    for level, multiplier in enumerate(c.multipliers):
+      for block in range(c.blocks):
+        width = c.width * multiplier
+        x = Residual(width, c.groups, self.dtype, name=f"down{level}_{block}")(x)
+      if level < len(c.multipliers) - 1:
+        # Padded after the picture only, as the published weights have it.
+        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+        x = Conv(x.shape[-1], 3, 2, "VALID", self.dtype, name=f"halve{level}")(x)
+    x = Middle(c, self.dtype, name="middle")(x)
+    x = Norm(c.groups, name="norm")(x)
+    x = Conv(self.features, dtype=self.dtype, name="leave")(x)
+    return Conv(self.features, 1, dtype=self.dtype, name="project")(x)
+
+
+class Decoder(nn.Module):
+  """Vectors -> pixels, about in [-1, 1]: `leave(features(z))`."""
+
+  config: CodecConfig
+  dtype: jnp.dtype
+
+  def setup(self):
+    c = self.config
+    self.project = Conv(c.channels, 1, dtype=self.dtype)
+    widths = [c.width * m for m in c.multipliers]
+    self.enter = Conv(widths[-1], dtype=self.dtype)
+    self.middle = Middle(c, self.dtype)
+    self.up = [
+      [
+        Residual(w, c.groups, self.dtype, name=f"up{i}_{b}")
+        for b in range(c.blocks + 1)
+      ]
+      for i, w in enumerate(widths)
+    ]
+    self.double = [Conv(w, dtype=self.dtype) for w in widths[1:]]
+    self.norm = Norm(c.groups)
+    self.last = Conv(3, dtype=self.dtype)
+
+  def hidden(self, z_BHWC):
+    """All but the last convolution: vectors -> [B, H, W, width]."""
+    x = self.middle(self.enter(self.project(z_BHWC.astype(self.dtype))))
+    for level in reversed(range(len(self.up))):
+      for block in self.up[level]:
+        x = block(x)
+      if level:
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        x = self.double[level - 1](x)
+    return self.norm(x)
+
+  def leave(self, x_BHWC):
+    """The last convolution, in float32."""
+    return self.last(x_BHWC).astype(jnp.float32)
+
+  def __call__(self, z_BHWC):
+    return self.leave(self.hidden(z_BHWC))
