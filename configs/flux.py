@@ -10,8 +10,8 @@ normal and shifted; the pooled caption moves the norms; FLUX.1 turns patches by 
 place, SD3 adds fixed 2-D sines.
 
 Differences: one text encoder of T5-XXL's size is trained along, where both papers keep
-T5 and CLIP frozen; the mean of its vectors stands for CLIP's pooled one. Pixels (16-pixel
-patches) stand for 2x2 VAE latents of 16 channels until `data.codec` names a codec. No
+T5 and CLIP frozen; the mean of its vectors stands for CLIP's pooled one. Patches of 16
+pixels stand for 2x2 VAE latents of 16 channels until `data.codec` names a codec. No
 embedding of the guidance scale: FLUX.1-dev distils guidance, which FLUX.1-pro does not.
 SD3's positions are cut from a larger table; ours begin at the corner.
 """

@@ -3,6 +3,7 @@
 import ast
 import copy
 import dataclasses
+import importlib
 import pathlib
 import re
 import time
@@ -23,8 +24,16 @@ from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.functions import SampleFunctions
 from unijax.train.functions import StepFunctions
 
+
+def task_of(path: pathlib.Path) -> str:
+  """What the runs of a config file train; the others have tests of their own."""
+  return importlib.import_module(f"configs.{path.stem}").get_config().train.task
+
+
 FILES = sorted(
-  p for p in (ROOT / "configs").glob("*.py") if p.stem not in ("base", "__init__")
+  p
+  for p in (ROOT / "configs").glob("*.py")
+  if p.stem not in ("base", "__init__") and task_of(p) == "unified"
 )
 
 

@@ -12,7 +12,7 @@ from unijax.config import Config
 from unijax.data import hashing
 from unijax.data.ahead import Ahead
 from unijax.data.document import DataError, Document, Image, Text
-from unijax.data.loader import Loader
+from unijax.data.loader import part_of_batch
 from unijax.data.rows import IMAGES_OF_A_DOCUMENT, RowBuilder
 from unijax.data.sources import make_sources
 from unijax.data.stream import DocumentStream
@@ -57,10 +57,17 @@ class Captions:
     return tokens, np.asarray([len(ids) for ids in captions], np.int32)
 
 
-class DrawingLoader(Loader):
+class DrawingLoader:
   """Batches of Drawings from any step on.
 
-  The arguments and methods are those of `data.loader.Loader`; `folder` keeps nothing.
+  Args:
+    config: of the run.
+    held_out: read what training never sees.
+    folder: unused; nothing has to be planned.
+
+  Attributes:
+    builder: carries the tokenizer and the codec.
+    plan_hash: decides all items and their order.
 
   Raises:
     DataError: of a source, of a document that draws nothing, or of a long caption.
@@ -74,27 +81,29 @@ class DrawingLoader(Loader):
     folder: str | os.PathLike | None = None,
   ):
     del folder
-    data = config.data
     self.config = config
-    self.builder = RowBuilder(config, make_tokenizer(data.tokenizer))
-    self.captions = Captions(self.builder, data.caption_length)
-    self.entries = [e for e in data.sources if e.weight > 0]
+    self.builder = RowBuilder(config, make_tokenizer(config.data.tokenizer))
+    self.captions = Captions(self.builder, config.data.caption_length)
     sources = [(s, w) for s, w in make_sources(config, held_out=held_out) if w > 0]
-    self.history = None
     self.stream = DocumentStream(sources, config.seed)
     self.plan_hash = hashing.stable_hash(
       [
-        VERSION, config.seed, data.caption_length, data.caption_dropout,
-        self.builder.tokenizer.signature, self.builder.grid,
-        [[s.signature, len(s), w] for s, w in sources],
+        "drawings", VERSION, config.seed, config.data.caption_length,
+        config.data.caption_dropout, self.builder.tokenizer.signature,
+        self.builder.grid, [[s.signature, len(s), w] for s, w in sources],
       ],
       digits=32,
     )  # fmt: skip
 
+  @property
+  def vocab(self) -> int:
+    """Ids that a token table must hold."""
+    return self.builder.vocabulary.size
+
   def batch(self, step: int, part: tuple[int, int] | range | None = None) -> Drawings:
-    """Returns batch `step`, or a part of it as in `iterate`, built in this thread."""
-    first = step * self.config.train.batch_size
-    numbers = [first + i for i in self.part(part)]
+    """Returns batch `step`, or a part of it as in `data.loader.Loader.iterate`."""
+    size = self.config.train.batch_size
+    numbers = [step * size + i for i in part_of_batch(size, part)]
     pairs = [self._pair(n) for n in numbers]
     tokens, length = self.captions.stack([ids for ids, _ in pairs])
     patches = np.stack([self.builder.patches(image) for _, image in pairs])
@@ -104,8 +113,8 @@ class DrawingLoader(Loader):
 
   def padding(self, step: int) -> float:
     """Returns the share of caption positions of a batch that are empty."""
-    first = step * self.config.train.batch_size
-    length = [len(self._pair(first + i)[0]) for i in self.part(None)]
+    size = self.config.train.batch_size
+    length = [len(self._pair(step * size + i)[0]) for i in range(size)]
     return 1.0 - float(np.mean(length)) / self.captions.length
 
   def _pair(self, number: int) -> tuple[np.ndarray, Image]:
@@ -124,8 +133,8 @@ class DrawingLoader(Loader):
     return self.captions.tokens(caption, name), image
 
   def iterate(self, step: int, part: tuple[int, int] | range | None = None) -> Ahead:
-    """Yields batches from `step` on, read ahead by threads; see `Loader.iterate`."""
-    part = self.part(part)
+    """Yields batches from `step` on, read ahead by threads. Close it when done."""
+    part = part_of_batch(self.config.train.batch_size, part)
     return Ahead(lambda t: self.batch(t, part), step, self.config.data.threads)
 
 
