@@ -35,8 +35,9 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
-  c.model.write = "diffusion"  # or codes, masked, token_diffusion, gmm, bridge
-  c.model.head_depth = 3  # residual layers of the head that token_diffusion has a patch
+  # of images; or codes, masked, token_diffusion, gmm, bridge, regression
+  c.model.write = "diffusion"  # in the backbone, all patches at once
+  c.model.head_depth = 3  # layers of the head of a patch: token_diffusion, regression
   c.model.head_width = 256  # of that head
   c.model.mixtures = 16  # Gaussians a patch, for gmm
 
@@ -128,6 +129,7 @@ def get_config() -> ConfigDict:
   c.train.sample_every = 500  # steps between sample grids
   c.train.task = "unified"  # the decoder on packed rows; or drawing: dit from captions
   c.train.token_draws = 4  # timesteps of each patch in a step, for token_diffusion
+  c.train.regression = "squared"  # error of regressed patches; or cosine: direction
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved

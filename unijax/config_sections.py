@@ -31,7 +31,9 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
-  write: Literal["diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge"]
+  write: Literal[
+    "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression"
+  ]
   head_depth: int
   head_width: int
   mixtures: int
@@ -158,6 +160,7 @@ class TrainConfig:
   sample_every: int
   task: Literal["unified", "codec", "drawing"]
   token_draws: int
+  regression: Literal["squared", "cosine"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,4 +35,5 @@ WRITES = {
   "token_diffusion": Write(in_order=True),
   "gmm": Write(in_order=True),
   "bridge": Write(slots=True),
+  "regression": Write(in_order=True),
 }

@@ -126,7 +126,7 @@ def bridged(name, batch, row, prompt, number):
   return np.asarray(path.image(draw(batch.params, said, 2, *args))[0])
 
 
-AGAIN = dict.fromkeys(("codes", "token_diffusion", "gmm"), in_order)
+AGAIN = dict.fromkeys(("codes", "token_diffusion", "gmm", "regression"), in_order)
 AGAIN |= {"masked": masked, "diffusion": diffusion, "bridge": bridged}
 
 

@@ -25,12 +25,12 @@ DRAW = {"num_documents": 64, "max_objects": 1, "tasks": {"draw": 1.0}}
 def config(style="joint single", tasks=None, **knobs):
   """Captioned scenes of four patches, in the smallest model that has everything."""
   options = {**DRAW, **({"tasks": tasks} if tasks else {})}
-  knobs = {"train__batch_size": 8, "data__caption_length": 64, **knobs}
-  return small.scenes(
-    **{**dits.SIZES, **dits.STYLES[style]}, train__task="drawing", model__depth=1,
-    **{"data__sources": {"scenes": {"kind": "scenes", "weight": 1.0, "options": options}},
-       **knobs},
+  scenes = {"kind": "scenes", "weight": 1.0, "options": options}
+  base = dict(
+    train__task="drawing", train__batch_size=8, data__caption_length=64,
+    model__depth=1, data__sources={"scenes": scenes},
   )  # fmt: skip
+  return small.scenes(**{**dits.SIZES, **dits.STYLES[style], **base, **knobs})
 
 
 # -- batches -------------------------------------------------------------------------------

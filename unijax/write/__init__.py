@@ -11,6 +11,7 @@ from unijax.write.diffusion import Diffusion
 from unijax.write.in_order import Codes
 from unijax.write.masked import Masked
 from unijax.write.mixture import Mixture
+from unijax.write.regression import Regression
 from unijax.write.token_diffusion import TokenDiffusion
 
 WRITE_PATHS: dict[str, type[WritePath]] = {
@@ -20,6 +21,7 @@ WRITE_PATHS: dict[str, type[WritePath]] = {
   "token_diffusion": TokenDiffusion,
   "gmm": Mixture,
   "bridge": Bridged,
+  "regression": Regression,
 }
 
 
