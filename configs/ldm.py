@@ -1,23 +1,24 @@
 """Latent diffusion with attention to the caption (Rombach et al. 2022), as a DiT.
 
-  --config=configs/ldm.py:tiny      trains in minutes, draws scenes
+  --config=configs/ldm.py:tiny      trains in minutes, draws scenes and emoji
   --config=configs/ldm.py:0.6B      the sizes of PixArt-alpha (Chen et al. 2023)
 
 Axes: pictures only; patches of latents; a transformer denoises them, every block of it
 attends to the words; AdaLN carries the time, one projection for all blocks; fixed 2-D
 positions; guidance by captions left out.
 
-Differences: the paper's denoiser is a U-Net with attention to the words, PixArt-alpha
-its transformer form, whose sizes `0.6B` has (28 blocks of 1152). The text encoder is
-trained along and sized like T5-XXL's, which both keep frozen. Pixels (patches of 16, a
-32x32 grid at 512 pixels) stand for 2x2 VAE latents of stride 8 until `data.codec` names
-a codec. The pooled caption and the learned variance are left out, the caption enters by
-one linear map instead of two. `tiny` predicts clean pixels, as few, large patches want.
+Differences: the paper's denoiser is a U-Net, PixArt-alpha its transformer form, whose
+sizes `0.6B` has. The text encoder is trained along and sized like T5-XXL's, which both
+keep frozen. Patches of 16 pixels stand for 2x2 VAE latents of stride 8 until
+`data.codec` names a codec. No learned variance; the caption enters by one linear map
+instead of two. `tiny` predicts clean pixels, as few, large patches want.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
+
+DRAW = dict(tasks=dict(draw=1.0), chat=False)  # captioned pictures and nothing else
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:
@@ -44,20 +45,15 @@ def paper(c: ConfigDict) -> ConfigDict:
   return c
 
 
-DRAW = dict(tasks=dict(draw=1.0), chat=False)  # captioned pictures and nothing else
-
-
 def tiny(c: ConfigDict) -> ConfigDict:
-  """Two million parameters on scenes of one or two things."""
-  c.model.update(depth=2, width=128, heads=4, kv_heads=4, head_dim=32, mlp_width=384)
-  c.dit.update(depth=4, width=128, heads=4, mlp_width=512)
+  """Two million parameters: scenes of one or two things, and a few emoji."""
   c.diffusion.update(predict="x0", time_shift=8.0)
-  tokenizer = "configs/tokenizers/embedded.json"
-  c.data.update(tokenizer=tokenizer, patch_size=8, caption_length=24)
-  options = {**DRAW, "max_objects": 2, "grid": 2, "num_documents": 10_000_000}
-  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": options}
+  c.data.update(tokenizer="configs/tokenizers/embedded.json", caption_length=24)
+  scenes = dict(max_objects=2, grid=2, num_documents=10_000_000, **DRAW)
+  c.data.sources.scenes = dict(kind="scenes", weight=0.94, options=scenes)
+  c.data.sources.emoji = dict(kind="emoji", weight=0.06, options=dict(limit=48, **DRAW))
   c.optim.update(name="muon", learning_rate=1e-2, adam_learning_rate=3e-3)
-  c.optim.update(weight_decay=0.0)
   c.train.update(steps=1000, batch_size=64, eval_every=500, sample_every=500)
   c.sample.update(sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5)
+  c.model.depth, c.optim.weight_decay = 2, 0.0
   return c
