@@ -58,12 +58,12 @@ def _ranges(c):
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,
-    "sample.image_temperature": s.image_temperature,
-    "sample.image_top_k": s.image_top_k,
-    "sample.confidence_noise": s.confidence_noise,
     **{f"codec.{n}": getattr(c.codec, n) for n in (
       "kl_weight", "revive_below", "commitment", "entropy_weight", "l1_weight",
       "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
+    "sample.image_temperature": s.image_temperature,
+    "sample.image_top_k": s.image_top_k,
+    "sample.confidence_noise": s.confidence_noise,
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
@@ -127,36 +127,6 @@ def _dit(d):
     yield (
       f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
       "one stream follow those of two"
-    )
-
-
-def _writing(c, codec):
-  """Problems of the way images are written with what it needs."""
-  m, write = c.model, WRITES[c.model.write]
-  if write.in_order and m.image_mask != "causal":
-    yield (
-      f"model.image_mask: {m.image_mask!r} would show a position what "
-      f"model.write={m.write!r} predicts there: use 'causal'"
-    )
-  if write.discrete and not codec.codebook:
-    yield (
-      f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
-      "none: use a codec with a codebook, such as 'blocks', or model.write='diffusion'"
-    )
-  if write.discrete and c.data.patch_size != 1:
-    yield (
-      f"data.patch_size: {c.data.patch_size} must be 1 with model.write={m.write!r}, "
-      "which has one code a latent"
-    )
-  if not write.timed and m.time_injection != "add":
-    yield (
-      f"model.time_injection: {m.time_injection!r} has no timestep to carry with "
-      f"model.write={m.write!r}: leave it at 'add'"
-    )
-  if not write.timed and m.patch_codec != "linear":
-    yield (
-      f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "
-      f"timestep, which model.write={m.write!r} does not have: use 'linear'"
     )
 
 
@@ -269,6 +239,36 @@ def _drawing(c):
 
 # Laws of the tasks that read no rows of text and images.
 WITHOUT_ROWS = {"codec": _codec, "drawing": _drawing}
+
+
+def _writing(c, codec):
+  """Problems of the way images are written with what it needs."""
+  m, write = c.model, WRITES[c.model.write]
+  if write.in_order and m.image_mask != "causal":
+    yield (
+      f"model.image_mask: {m.image_mask!r} would show a position what "
+      f"model.write={m.write!r} predicts there: use 'causal'"
+    )
+  if write.discrete and not codec.codebook:
+    yield (
+      f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
+      "none: use a codec with a codebook, such as 'blocks', or model.write='diffusion'"
+    )
+  if write.discrete and c.data.patch_size != 1:
+    yield (
+      f"data.patch_size: {c.data.patch_size} must be 1 with model.write={m.write!r}, "
+      "which has one code a latent"
+    )
+  if not write.timed and m.time_injection != "add":
+    yield (
+      f"model.time_injection: {m.time_injection!r} has no timestep to carry with "
+      f"model.write={m.write!r}: leave it at 'add'"
+    )
+  if not write.timed and m.patch_codec != "linear":
+    yield (
+      f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "
+      f"timestep, which model.write={m.write!r} does not have: use 'linear'"
+    )
 
 
 def problems(c) -> list[str]:

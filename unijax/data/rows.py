@@ -17,10 +17,10 @@ import functools
 
 import numpy as np
 
-from unijax.codecs import open_codec
+from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config import Config
-from unijax.data import hashing
+from unijax.data import hashing, latents
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
 from unijax.types import Batch
@@ -98,6 +98,7 @@ class RowBuilder:
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
+    self.codec_identity = identity(config.data.codec)
     self.image_size = config.data.image_size
     self.grid = config.grid
 
@@ -217,7 +218,8 @@ class RowBuilder:
     """Returns float32 [P, C]: a picture's clean patches, or patches as they are."""
     if isinstance(image, np.ndarray):
       return image
-    return patchify(self.codec.encode(image.pixels()), self.patch_size)
+    found = latents.latents(image, self.codec, self.codec_identity)
+    return patchify(found, self.patch_size)
 
   def codes(self, image: Image | np.ndarray) -> np.ndarray:
     """Returns int32 [P]: a picture's codes in raster order, or codes as they are.
@@ -226,7 +228,9 @@ class RowBuilder:
       DataError: a code outside of the codebook.
     """
     drawn = isinstance(image, np.ndarray)
-    codes = image if drawn else self.codec.codes(image.pixels()).reshape(-1)
+    codes = image
+    if not drawn:
+      codes = latents.codes(image, self.codec, self.codec_identity).reshape(-1)
     if codes.min() < 0 or codes.max() >= self.vocabulary.codes:
       raise DataError(
         f"{'a drawing' if drawn else image.name}: codes from {codes.min()} to "

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from unijax import codecs
 from unijax.checkpoint import rundir
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError, SampleConfig
@@ -68,6 +69,7 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
   """
   config = rundir.read_config(workdir)
+  rundir.check_codec(workdir, codecs.identity(config.data.codec))
   # The run's own copy: the file it was trained with may have moved.
   tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)

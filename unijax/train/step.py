@@ -1,5 +1,5 @@
-"""One training step of any task, and the loss of the unified one: draw timesteps,
-corrupt, one forward, two losses.
+"""One training step of any task, and the loss of the unified one: corrupt, one
+forward, two losses.
 
 Everything random about an image is keyed by (step, image key): the same document gets
 the same noise whatever row, device or packing it lands in.

@@ -13,7 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from unijax.config import Config, SampleConfig
+from unijax.config import Config
 from unijax.nn import masks
 from unijax.nn.model import Model
 from unijax.types import Array, Batch, Cache, Inputs, Sum
@@ -107,7 +107,7 @@ class WritePath:
 
   def knobs(self, config: Config) -> Knobs:
     """Takes the knobs of drawing out of a config, which may differ from the run's."""
-    s: SampleConfig = config.sample
+    s = config.sample
     return Knobs(
       jnp.float32(s.guidance), jnp.float32(s.guidance_low),
       jnp.float32(s.guidance_high), jnp.float32(s.guidance_rescale),
