@@ -7,10 +7,10 @@ Axes: codes read and written; next token over codes; causal images; shared param
 1-D RoPE; QK-norm; z-loss 1e-5.
 
 Differences from the paper, at its sizes: `data.codec` is "blocks" (216 colours, images
-of 128 pixels, hence the same 1,024 codes) until a codec of 8,192 codes is named; QK-norm
-is RMS norm shared by all heads instead of layer norm a head; no dropout (7B), norms
-stand before the branches (34B: after); guidance has one scale and one shadow instead of
-two; EOI is not predicted; the data are those of this repository.
+of 128 pixels, hence the same 1,024 codes) until a codec of 8,192 codes is named;
+QK-norm is RMS norm shared by all heads instead of layer norm a head; no dropout (7B),
+norms stand before the branches (34B: after); guidance has one scale and one shadow
+instead of two; EOI is not predicted; the data are those of this repository.
 
 `tiny` is the small model of configs/transfusion.py with 64 codes an image.
 """

@@ -39,8 +39,16 @@ def counted_by_xla(c) -> float:
       data__image_size=16, data__images_per_row=2, model__width=128, model__depth=1,
       model__scan_unroll=1,
     ),
+    dict(
+      model__write="token_diffusion", model__image_mask="causal", model__depth=1,
+      model__scan_unroll=1, train__token_draws=2,
+    ),
+    dict(
+      model__write="gmm", model__image_mask="causal", model__depth=1,
+      model__scan_unroll=1, model__mixtures=64,
+    ),
   ],
-  ids=["linear", "adaln", "unet"],
+  ids=["linear", "adaln", "unet", "token_diffusion", "gmm"],
 )  # fmt: skip
 def test_agrees_with_xla(knobs):
   c = small.config(**{**SIZES, **knobs})

@@ -14,6 +14,8 @@ from tests.laws import variants
 from tests.laws.variants import VARIANTS, config, in_rows
 from unijax.config_sections import ModelConfig
 from unijax.config_writes import WRITES
+from unijax.data.document import Document
+from unijax.nn import masks
 from unijax.train import step
 from unijax.train.metrics import to_scalars
 from unijax.write import WRITE_PATHS
@@ -160,6 +162,28 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
       assert not len(leaks), f"{output} reads hidden {source} (query, key): {leaks[:5]}"
       blind = np.argwhere((got < 1e-7) & law)
       assert not len(blind), f"{output} ignores {source} (query, key): {blind[:5]}"
+
+
+def test_images_of_one_patch_make_the_image_mask_causal():
+  c = config("diffusion-shared", data__image_size=4)
+  one_patch = [dataclasses.replace(p, load=lambda: np.zeros((4, 4, 3), np.uint8), height=4, width=4)
+               if hasattr(p, "load") else p for p in variants.DOCUMENTS[4].parts]  # fmt: skip
+  b = small.builder(c)
+  row = b.row(
+    [b.layout(Document(tuple(one_patch), 5)), b.layout(variants.DOCUMENTS[2])]
+  )
+  row = jax.tree.map(lambda x: np.asarray(x)[None], row)
+  assert (row.patch_BT >= 0).sum() == 2
+  block, causal = (
+    masks.intervals(row.span_BT, row.segment_BT, m) for m in ("bidirectional", "causal")
+  )
+  jax.tree.map(np.testing.assert_array_equal, block, causal)
+  larger = variants.in_rows(config("diffusion-shared"), [4])
+  ends = [
+    masks.intervals(larger.span_BT, larger.segment_BT, m)[1]
+    for m in ("bidirectional", "causal")
+  ]
+  assert (ends[0] != ends[1]).any()
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if n.startswith("masked")])

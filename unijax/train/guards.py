@@ -117,18 +117,8 @@ def check(
     return
   first = step - in_a_row + 1
   last = first + config.patience - 1  # those after it were not even judged
-  seen = ", ".join(
-    f"{name} {scalars[name]:.4g}"
-    for name in (
-      "loss",
-      "text_nll",
-      "image_mse",
-      "image_nll",
-      "grad_norm",
-      "param_norm",
-    )
-    if name in scalars
-  )
+  shown = ("loss", "text_nll", "image_mse", "image_nll", "grad_norm", "param_norm")
+  seen = ", ".join(f"{name} {scalars[name]:.4g}" for name in shown if name in scalars)
   raise Diverged(
     f"{config.patience} steps in a row were refused (guard.patience), {first} to "
     f"{last}: {seen} at step {step}. In the whole run "
