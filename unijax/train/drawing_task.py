@@ -14,7 +14,7 @@ from unijax.types import Drawings
 class DrawingTask(Task):
   """A diffusion transformer on captioned pictures, and its text encoder."""
 
-  shown = {"image": "image_mse"}
+  shown = (("image", "image_mse"),)
   loader = staticmethod(DrawingLoader)
 
   def __init__(self, config: Config, vocab: int):
