@@ -35,8 +35,9 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
-  c.model.write = "diffusion"  # of images; or codes, masked, token_diffusion, gmm
-  c.model.head_depth = 3  # residual layers of the head that token_diffusion has a patch
+  # of images; or codes, masked, token_diffusion, gmm, bridge, regression
+  c.model.write = "diffusion"  # in the backbone, all patches at once
+  c.model.head_depth = 3  # layers of the head of a patch: token_diffusion, regression
   c.model.head_width = 256  # of that head
   c.model.mixtures = 16  # Gaussians a patch, for gmm
   c.model.sharing = "shared"  # or ffn, full (a copy for text, one for images), experts
@@ -46,6 +47,24 @@ def get_config() -> ConfigDict:
   c.model.expert_width = 192  # hidden units of one expert
   c.model.expert_routing = "joint"  # or by_modality: half for text, half for images
   c.model.expert_weights = "chosen"  # sum to 1 over those chosen, or over all
+
+  c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
+  c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
+  c.dit.depth = 4  # blocks; with joint, those of two streams
+  c.dit.single_depth = 0  # joint: blocks after them that treat both as one stream
+  c.dit.width = 128  # of its streams
+  c.dit.heads = 4  # of width / heads
+  c.dit.mlp_width = 512  # hidden units of its GELU MLP; 4 widths are usual
+  c.dit.adaln = "block"  # each block's own projection of the time; or shared
+  c.dit.positions = "sincos"  # fixed 2-D, added; or rope: 2-D, in attention
+  c.dit.qk_norm = True  # RMS norm on queries and keys
+  c.dit.pooled = True  # the mean of the condition vectors moves the norms too
+
+  c.bridge = ConfigDict()  # from the model to dit, for model.write="bridge"
+  c.bridge.slots = 16  # tokens after BOI whose hidden states say what is drawn
+  c.bridge.signal_weight = 0.0  # 0: slots are learned queries; > 0: text loss of them
+  c.bridge.connector = "mlp"  # hidden states to condition; or linear, encoder
+  c.bridge.connector_depth = 2  # blocks of the encoder, which reads both ways
 
   c.mesh = ConfigDict()  # ignored on one device
   c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0
@@ -89,6 +108,7 @@ def get_config() -> ConfigDict:
   c.data.mixture_every = 500  # steps between changes of weights by the losses
   c.data.mixture_rate = 0.5  # log weight gained by a loss of twice the reference
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
+  c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
 
   c.optim = ConfigDict()
   c.optim.name = "adamw"  # or muon, for the kernels of the blocks
@@ -121,8 +141,9 @@ def get_config() -> ConfigDict:
   c.train.token_draws = 4  # timesteps of each patch in a step, for token_diffusion
   c.train.balance_loss_weight = 0.01  # of uneven load, with sharing=experts; 0 is off
   c.train.router_z_loss = 0.001  # weight of log^2 Z of the router, likewise
-  c.train.task = "unified"  # what is trained: the decoder on rows of text and images
   c.train.stages = ()  # names of `stages` in their order; steps is then 0 or their sum
+  c.train.task = "unified"  # the decoder on packed rows; or codec, alignment, drawing
+  c.train.regression = "squared"  # error of regressed patches; or cosine: direction
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved

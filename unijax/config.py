@@ -15,10 +15,12 @@ from unijax import codecs, config_checks
 from unijax.config_sections import (
   SECTIONS,
   AlignConfig,
+  BridgeConfig,
   CheckpointConfig,
   CodecConfig,
   DataConfig,
   DiffusionConfig,
+  DitConfig,
   EvalConfig,
   GuardConfig,
   MeshConfig,
@@ -43,6 +45,8 @@ class Config:
 
   seed: int
   model: ModelConfig
+  dit: DitConfig
+  bridge: BridgeConfig
   mesh: MeshConfig
   diffusion: DiffusionConfig
   data: DataConfig
@@ -120,9 +124,14 @@ class Config:
     return codecs.sizes(self.data.codec).codebook if self.write.discrete else 0
 
   @property
+  def slots(self) -> int:
+    """Tokens between BOI and an image that a decoder draws from; 0 without one."""
+    return self.bridge.slots if self.write.slots else 0
+
+  @property
   def image_positions(self) -> int:
-    """Positions of an image's span: its patches and its time token, if any."""
-    return self.patches + (self.model.time_injection == "token")
+    """Positions of an image after BOI: slots and time token, if any, and patches."""
+    return self.slots + (self.model.time_injection == "token") + self.patches
 
 
 def from_config_dict(config: Mapping[str, Any]) -> Config:

@@ -14,8 +14,10 @@ def _ranges(c):
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta norm_eps head_depth head_width mixtures "
                  "experts experts_per_token expert_width"),
+    "dit": (c.dit, "depth width heads mlp_width"),
+    "bridge": (c.bridge, "slots connector_depth"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
-                   "mixture_every"),
+                   "mixture_every caption_length"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
@@ -45,6 +47,8 @@ def _ranges(c):
   yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
   yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
   free = {
+    "dit.single_depth": c.dit.single_depth,
+    "bridge.signal_weight": c.bridge.signal_weight,
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
@@ -168,6 +172,24 @@ def _experts(m):
     )
 
 
+def _dit(d):
+  """Problems of the diffusion transformer."""
+  if d.width % d.heads:
+    yield f"dit.heads: {d.heads} must divide dit.width {d.width}"
+  elif d.positions == "rope" and d.width // d.heads % 4:
+    yield (
+      f"dit.heads: heads of {d.width // d.heads} must be a multiple of 4 wide for "
+      "dit.positions='rope'"
+    )
+  if d.width % 4:
+    yield f"dit.width: {d.width} must be a multiple of 4"
+  if d.single_depth and d.conditioning != "joint":
+    yield (
+      f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
+      "one stream follow those of two"
+    )
+
+
 def _batches(c):
   """Problems of what every task reads."""
   t, data = c.train, c.data
@@ -228,8 +250,59 @@ def _codec(c):
     yield f"data.mixture: {c.data.mixture!r} changes packed rows; a codec reads none"
 
 
+def _blocks(m):
+  """Problems of the stack of blocks."""
+  if m.heads % m.kv_heads:
+    yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
+  if m.depth % m.scan_unroll:
+    yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
+  axes = 4 if m.positions == "grid" else 2
+  if m.head_dim % axes:
+    yield (
+      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
+      f"for model.positions={m.positions!r}"
+    )
+
+
+def _grid(data, codec):
+  """Problems of cutting a picture into patches."""
+  step = codec.stride * data.patch_size
+  if data.image_size % step:
+    yield (
+      f"data.image_size: {data.image_size} must be a multiple of {step} "
+      "(codec stride x data.patch_size)"
+    )
+
+
+def _drawing(c):
+  """Problems of a model that only draws."""
+  m = c.model
+  yield from _blocks(m)
+  yield from _dit(c.dit)
+  if m.write != "diffusion":
+    yield (
+      f"model.write: {m.write!r} is a way of the unified model; with train.task="
+      "'drawing' dit denoises patches: leave it at 'diffusion'"
+    )
+  if c.data.mixture != "constant":
+    yield (
+      f"data.mixture: {c.data.mixture!r} changes packed rows; drawing reads pictures "
+      "with captions, mixed by 'constant'"
+    )
+  if c.sample.guidance_low > c.sample.guidance_high:
+    yield "sample.guidance_low: must not exceed sample.guidance_high"
+  try:
+    yield from _grid(c.data, codecs.sizes(c.data.codec))
+  except ConfigError as error:
+    yield str(error)
+
+
 # Laws of the tasks that read no rows of text and images.
-WITHOUT_ROWS = {"codec": _codec, "alignment": config_align.problems}
+WITHOUT_ROWS = {
+  "codec": _codec,
+  "alignment": config_align.problems,
+  "drawing": _drawing,
+}
 
 
 def problems(c) -> list[str]:
@@ -287,34 +360,20 @@ def _problems(c) -> list[str]:
     return bad  # the laws below divide by these numbers
   if c.train.task in WITHOUT_ROWS:
     return [*_batches(c), *WITHOUT_ROWS[c.train.task](c)]
-  m, data = c.model, c.data
-  if m.heads % m.kv_heads:
-    bad.append(f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}")
-  if m.depth % m.scan_unroll:
-    bad.append(f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}")
-  t = c.train
+  m, data, t = c.model, c.data, c.train
+  bad += _blocks(m)
   bad += _batches(c)
   if data.seq_len % t.loss_chunks:
     bad.append(
       f"train.loss_chunks: {t.loss_chunks} must divide data.seq_len {data.seq_len}"
     )
-  axes = 4 if m.positions == "grid" else 2
-  if m.head_dim % axes:
-    bad.append(
-      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
-      f"for model.positions={m.positions!r}"
-    )
+  bad += _dit(c.dit)
   try:
     codec = codecs.sizes(data.codec)
   except ConfigError as error:
     return [*bad, str(error)]
   bad += _writing(c, codec)
-  step = codec.stride * data.patch_size
-  if data.image_size % step:
-    bad.append(
-      f"data.image_size: {data.image_size} must be a multiple of {step} "
-      "(codec stride x data.patch_size)"
-    )
+  bad += _grid(data, codec)
   if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
     bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
   need = c.image_positions + 4  # BOS, BOI, EOI, EOS

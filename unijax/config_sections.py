@@ -31,7 +31,9 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
-  write: Literal["diffusion", "codes", "masked", "token_diffusion", "gmm"]
+  write: Literal[
+    "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression"
+  ]
   head_depth: int
   head_width: int
   mixtures: int
@@ -42,6 +44,28 @@ class ModelConfig:
   expert_width: int
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DitConfig:
+  conditioning: Literal["cross", "joint"]
+  depth: int
+  single_depth: int
+  width: int
+  heads: int
+  mlp_width: int
+  adaln: Literal["block", "shared"]
+  positions: Literal["sincos", "rope"]
+  qk_norm: bool
+  pooled: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BridgeConfig:
+  slots: int
+  signal_weight: float
+  connector: Literal["linear", "mlp", "encoder"]
+  connector_depth: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +136,7 @@ class DataConfig:
   mixture_every: int
   mixture_rate: float
   mixture_floor: float
+  caption_length: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +171,10 @@ class TrainConfig:
   eval_every: int
   sample_every: int
   token_draws: int
+  regression: Literal["squared", "cosine"]
   balance_loss_weight: float
   router_z_loss: float
-  task: Literal["unified", "codec", "alignment"]
+  task: Literal["unified", "codec", "alignment", "drawing"]
   stages: tuple[str, ...]
 
 
@@ -299,6 +325,8 @@ class AlignConfig:
 
 SECTIONS = {
   "model": ModelConfig,
+  "dit": DitConfig,
+  "bridge": BridgeConfig,
   "mesh": MeshConfig,
   "diffusion": DiffusionConfig,
   "data": DataConfig,

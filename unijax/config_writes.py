@@ -17,12 +17,15 @@ class Write:
     masks: the vocabulary has a token that stands where something is hidden.
     in_order: each position is predicted from those before it, so that none may see a
       later one of its image.
+    slots: tokens between BOI and an image, `bridge.slots` of them, whose hidden states
+      a decoder of its own draws from.
   """
 
   discrete: bool = False
   timed: bool = False
   masks: bool = False
   in_order: bool = False
+  slots: bool = False
 
 
 WRITES = {
@@ -31,4 +34,6 @@ WRITES = {
   "masked": Write(discrete=True, masks=True),
   "token_diffusion": Write(in_order=True),
   "gmm": Write(in_order=True),
+  "bridge": Write(slots=True),
+  "regression": Write(in_order=True),
 }

@@ -107,3 +107,13 @@ class Pairs:
   end_B: Array  # int32: position of EOS
   caption_B: Array  # uint32: identity of the text; equal texts, equal numbers
   key_B: Array  # uint32: identity of the pair; keys all that is random about it
+
+
+@flax.struct.dataclass
+class Drawings:
+  """B captioned pictures, one a row: what a model that only draws is trained on."""
+
+  tokens_BS: Array  # int32: BOS, the caption, padding; BOS alone where it is dropped
+  length_B: Array  # int32: tokens before the padding
+  patches_BPC: Array  # float32: the picture's clean patches, in raster order
+  key_B: Array  # uint32: identity of the picture; keys its noise and timestep

@@ -109,8 +109,25 @@ def diffusion(name, batch, row, prompt, number):
   return answers(name)[PROMPTS.index(prompt)].images[number - first]
 
 
-AGAIN = dict.fromkeys(("codes", "token_diffusion", "gmm"), in_order)
-AGAIN |= {"masked": masked, "diffusion": diffusion}
+def bridged(name, batch, row, prompt, number):
+  """From what slots of whole rows say, which do not see the image."""
+  path, model, N = batch.path, small.functions(config(name)).model, config(name).slots
+  h = []
+  for track in row.tracks:
+    part, _ = cut(track, number)
+    at = part.images[-1][0]
+    part.images[-1] = (at, 0 * part.images[-1][1])
+    h.append(whole(name, batch, part)[0][0, at - N : at])
+  condition = lambda m: m.bridge.condition(jnp.stack(h))
+  said = model.apply({"params": batch.params}, method=condition)
+  key, knobs = key_of(prompt, number), path.knobs(batch.config)
+  draw = jax.jit(functools.partial(path.draw, model), static_argnums=2)
+  args = (path.begin((), key), key, 0, path.steps, knobs)
+  return np.asarray(path.image(draw(batch.params, said, 2, *args))[0])
+
+
+AGAIN = dict.fromkeys(("codes", "token_diffusion", "gmm", "regression"), in_order)
+AGAIN |= {"masked": masked, "diffusion": diffusion, "bridge": bridged}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

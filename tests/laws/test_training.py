@@ -151,6 +151,9 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
     if output == "image":  # in order: what stands before a patch says what it may be
       reads = np.roll(sees, 1, axis=0) if write.in_order else sees
       rows = is_patch
+      if write.slots:  # what the last slot of the image sees, and nothing of the image
+        first = index - np.maximum(patch, 0)
+        reads = sees[np.maximum(first - 1, 0)]
     assert ("patch" in inputs) == (not write.discrete)
     for source, got in inputs.items():
       law = reads & (is_patch if source == "patch" else ~is_patch | write.discrete)

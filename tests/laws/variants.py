@@ -27,6 +27,15 @@ WRITE = {
     train__token_draws=2, sample__token_steps=3, sample__sampler="ddpm", **IN_ORDER,
   ),
   "gmm": dict(model__write="gmm", model__mixtures=3, **IN_ORDER),
+  "regression": dict(
+    model__write="regression", model__head_depth=1, model__head_width=16,
+    train__regression="cosine", **IN_ORDER,
+  ),
+  "bridge": dict(
+    model__write="bridge", diffusion__predict="x0", bridge__slots=3,
+    bridge__connector="encoder", bridge__connector_depth=1, dit__depth=1, dit__width=16,
+    dit__heads=2, dit__mlp_width=24, bridge__signal_weight=0.5,
+  ),
 }  # fmt: skip
 SHARING = {"shared": {}}
 # Each value of an axis meets some of the others.

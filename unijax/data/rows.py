@@ -4,6 +4,8 @@
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
 A patch may be a code of `data.codec`, which is then the token of its position.
+With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
+which do not see the picture and are seen by all that follows.
 
 Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
 images. EOI is never predicted (the sampler appends it) and nothing is predicted from
@@ -92,6 +94,8 @@ class RowBuilder:
     self.noise_limit = config.data.noise_limit
     self.caption_dropout = config.data.caption_dropout
     self.positions = config.model.positions
+    self.slots = config.slots
+    self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
     self.codec_identity = identity(config.data.codec)
@@ -149,7 +153,7 @@ class RowBuilder:
       elif isinstance(part, Image):
         self._check_size(part)
         images += 1
-        positions += self.grid**2 + 2 + self.time_token  # BOI and EOI
+        positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
       else:
         positions += 1 + (role == "assistant")  # the end of what the model said
         role = part.role
@@ -260,17 +264,27 @@ class RowBuilder:
   def _add_image(self, x: Layout, image: Image, boi_weight: float):
     self._check_size(image)
     x.add_tokens([self.vocabulary.special.boi], boi_weight)
-    self.add_span(x, image, self.noise_limit if image.context else 1.0)
+    limit = self.noise_limit if image.context else 1.0
+    self.add_span(x, image, limit, boi_weight * self.signal_weight)
 
-  def add_span(self, x: Layout, image: Image | np.ndarray | None, limit: float):
-    """Appends an image after its BOI: time token if any, patches, EOI.
+  def add_span(
+    self,
+    x: Layout,
+    image: Image | np.ndarray | None,
+    limit: float,
+    slot_weight: float = 0.0,
+  ):
+    """Appends an image after its BOI: slots and time token if any, patches, EOI.
 
     Args:
       image: a picture, its clean patches [P, C] or codes [P], or None: not yet drawn.
       limit: its largest timestep; an image that stays clean is not a target.
+      slot_weight: loss weight of predicting each slot.
     """
     special, count = self.vocabulary.special, self.grid**2
     number = len(x.images)
+    first_slot = self.vocabulary.first_slot
+    x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
     if self.time_token:
       x.add_tokens([special.time], 0.0)
       x.span[-1], x.noise_limit[-1] = number, limit

@@ -159,20 +159,26 @@ class SpecialTokens:
 class Vocabulary:
   """Text ids [0, text_size), the special tokens, unused ids; at the end image codes.
 
-  After the codes stands the mask token, if there is one: the last `codes + masks` ids
-  are theirs, whatever the tokenizer.
+  After the codes stand the mask token and the slots of an image, if there are any: the
+  last `codes + masks + slots` ids are theirs, whatever the tokenizer.
   """
 
   text_size: int
   special: SpecialTokens
   size: int
   codes: int = 0  # image codes
-  masks: bool = False  # whether the last id is the mask token
+  masks: bool = False  # whether there is a mask token
+  slots: int = 0  # tokens that stand between BOI and an image
 
   @property
   def first_code(self) -> int:
     """Id of image code 0."""
-    return self.size - self.codes - self.masks
+    return self.first_slot - self.codes - self.masks
+
+  @property
+  def first_slot(self) -> int:
+    """Id of the first slot of an image."""
+    return self.size - self.slots
 
   @functools.cached_property
   def names(self) -> dict[int, str]:
@@ -186,11 +192,17 @@ class Vocabulary:
 
 def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
   """Returns the vocabulary of a config: with image codes where it writes them."""
-  return vocabulary(tokenizer, codes=config.codebook, masks=config.write.masks)
+  return vocabulary(
+    tokenizer, codes=config.codebook, masks=config.write.masks, slots=config.slots
+  )
 
 
 def vocabulary(
-  tokenizer: Tokenizer, multiple: int = 8, codes: int = 0, masks: bool = False
+  tokenizer: Tokenizer,
+  multiple: int = 8,
+  codes: int = 0,
+  masks: bool = False,
+  slots: int = 0,
 ) -> Vocabulary:
   """Returns the model's vocabulary; its size is rounded up to a multiple.
 
@@ -202,5 +214,5 @@ def vocabulary(
   first = tokenizer.vocab_size
   count = len(dataclasses.fields(SpecialTokens))
   special = SpecialTokens(*range(first, first + count))
-  size = -(-(first + count + codes + masks) // multiple) * multiple
-  return Vocabulary(first, special, size, codes, masks)
+  size = -(-(first + count + codes + masks + slots) // multiple) * multiple
+  return Vocabulary(first, special, size, codes, masks, slots)

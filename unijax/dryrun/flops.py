@@ -110,6 +110,7 @@ def _image_head(config: Config) -> int:
   denoiser = m.width * head + time + 2 * channels * head + 2 * head**2
   return {
     "token_diffusion": config.train.token_draws * (denoiser + m.head_depth * layer),
+    "regression": m.width * head + (m.head_depth - 1) * head**2 + head * channels,
     "gmm": m.width * m.mixtures * (1 + 2 * channels),
   }.get(m.write, 0)
 

@@ -12,7 +12,7 @@ from unijax.data.sources import make_source
 from unijax.evals import held_out, mixing
 from unijax.evals.scenes import SceneEvaluator, scene_options
 from unijax.infer import prompts
-from unijax.infer.generate import Generator
+from unijax.infer.load import make_generator
 from unijax.train.progress import LOSSES
 from unijax.train.run import Hook, Run
 
@@ -51,7 +51,7 @@ class _Samples:
 
   def __call__(self, run: Run, state, step: int) -> None:
     if self.generator is None:
-      self.generator = Generator(
+      self.generator = make_generator(
         run.config, state.ema_params, run.loader.builder, self.config.eval.batch_size
       )
     self.generator.params = state.ema_params

@@ -47,7 +47,7 @@ class SceneEvaluator:
 
   Args:
     options: of the training source; the splits are taken from it.
-    generator: samples; its rows are the batch size.
+    generator: samples; its rows are the batch size, its `tasks` what it is asked.
     items: prompts a task and split.
     seed: of the noise; item i uses seed + i.
   """
@@ -55,10 +55,13 @@ class SceneEvaluator:
   def __init__(self, options: SceneOptions, generator: Generator, items: int, seed=0):
     self.options, self.generator = options, generator
     self.items, self.seed = items, seed
-    self.tasks: dict[str, Callable[[str], Outcome]] = {
+    tasks = {
       "draw": self.draw, "describe": self.describe, "ask": self.ask,
       "edit": self.edit,
     }  # fmt: skip
+    self.tasks: dict[str, Callable[[str], Outcome]] = {
+      name: tasks[name] for name in generator.tasks
+    }
 
   def splits(self) -> list[str]:
     """Splits that these options allow: 'count' needs room for more things."""

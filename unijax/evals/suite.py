@@ -115,6 +115,8 @@ def _losses(run: LoadedRun, seconds) -> tuple[dict[str, float], float | None]:
 
 
 def _cycles(evaluator: SceneEvaluator, outcomes, split: str) -> dict[str, Interval]:
+  if not {"draw", "describe"} <= set(evaluator.tasks):
+    return {}
   drawn, described = outcomes[split, "draw"], outcomes[split, "describe"]
   return {
     "caption_image_caption": scene_scores.bootstrap(evaluator.caption_cycle(drawn)),

@@ -29,6 +29,11 @@ class Evaluation(NamedTuple):
 
 EVALUATIONS = {
   "unified": Evaluation(during.hooks, unified.evaluate, unified.RESULTS),
+  "drawing": Evaluation(
+    during.hooks,
+    unified.evaluate,
+    ("train/image_mse", "held_out/image_mse", "quick/draw_exact"),
+  ),
   "codec": Evaluation(codec.hooks, codec.evaluate, codec.RESULTS),
   "alignment": Evaluation(alignment.hooks, alignment.evaluate, alignment.RESULTS),
 }

@@ -8,6 +8,7 @@ seen the images but none of the text.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -82,6 +83,8 @@ class Generator:
     rows: prompts decoded together. Fixed: another number compiles anew.
     slots: positions of the cache; None is data.seq_len.
   """
+
+  tasks: ClassVar[tuple[str, ...]] = ("draw", "describe", "ask", "edit")  # can be asked
 
   def __init__(
     self, config: Config, params, builder: RowBuilder, rows: int = 1, slots=None

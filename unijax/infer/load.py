@@ -6,12 +6,29 @@ import pathlib
 from unijax import codecs
 from unijax.checkpoint import rundir
 from unijax.checkpoint.store import Store
-from unijax.config import Config, SampleConfig
+from unijax.config import Config, ConfigError, SampleConfig
 from unijax.data.rows import RowBuilder
 from unijax.data.sources import has_turns
 from unijax.data.tokenizer import make_tokenizer
+from unijax.infer.drawing import DrawingGenerator
 from unijax.infer.generate import Generator
 from unijax.train.functions import StepFunctions
+
+GENERATORS = {"unified": Generator, "drawing": DrawingGenerator}  # by train.task
+
+
+def make_generator(config: Config, params, builder: RowBuilder, rows: int = 1):
+  """Returns what samples from the weights of a run; see `generate.Generator`.
+
+  Raises:
+    ConfigError: runs of this task draw and write nothing.
+  """
+  if config.train.task not in GENERATORS:
+    raise ConfigError(
+      f"sample: a run of train.task={config.train.task!r} draws and writes nothing; "
+      f"those of {', '.join(GENERATORS)} do"
+    )
+  return GENERATORS[config.train.task](config, params, builder, rows)
 
 
 @dataclasses.dataclass
@@ -28,7 +45,7 @@ class LoadedRun:
     """Whether its documents have turns of user and assistant."""
     return has_turns(self.config)
 
-  def generator(self, rows: int = 1, **sample) -> Generator:
+  def generator(self, rows: int = 1, **sample):
     """Returns a Generator, with knobs of the sample section replaced.
 
     Args:
@@ -38,7 +55,7 @@ class LoadedRun:
     changes = {k: v for k, v in sample.items() if v is not None}
     new: SampleConfig = dataclasses.replace(self.config.sample, **changes)
     config = dataclasses.replace(self.config, sample=new)
-    return Generator(config, self.params, self.builder, rows)
+    return make_generator(config, self.params, self.builder, rows)
 
 
 def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:

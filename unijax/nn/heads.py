@@ -75,4 +75,26 @@ class MixtureHead(nn.Module):
 
 MAX_LOG_SCALE = 7.0  # a narrower Gaussian would overflow its density in float32
 
-HEADS = {"token_diffusion": DenoisingHead, "gmm": MixtureHead}
+
+class RegressionHead(nn.Module):
+  """The next patch itself: `head_depth` GELU layers, then a linear one: [..., C]."""
+
+  config: ModelConfig
+  channels: int
+
+  @nn.compact
+  def __call__(self, h, x=None, time=None):
+    del x, time
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    for i in range(c.head_depth):
+      axes = ("embed", "mlp") if i % 2 == 0 else ("mlp", "embed")
+      h = nn.gelu(Linear(c.head_width, axes, dtype, bias=True, name=f"in{i}")(h))
+    leave = Linear(self.channels, (None, "patch"), dtype, bias=True, name="leave")
+    return leave(h).astype(jnp.float32)
+
+
+HEADS = {
+  "token_diffusion": DenoisingHead,
+  "gmm": MixtureHead,
+  "regression": RegressionHead,
+}

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config import WRITES, Config, ModelConfig
+from unijax.nn.bridge import Bridge, make_bridge
 from unijax.nn.heads import HEADS
 from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
@@ -45,6 +46,7 @@ class Model(nn.Module):
 
   config: ModelConfig
   sizes: Sizes
+  bridge: Bridge | None = None  # draws from hidden states, where images are so written
 
   def setup(self):
     c, s = self.config, self.sizes
@@ -84,6 +86,8 @@ class Model(nn.Module):
     logits_BTV = constrain(self.logits(h_BTD), "batch", "sequence", "act_vocab")
     if self.timed:
       return logits_BTV, self.prediction(h_BTD, inputs, context)
+    if self.bridge is not None and self.is_initializing():
+      self.bridge.touch()
     if self.image_head is None:
       return logits_BTV, None
     return logits_BTV, self.image_head(h_BTD, inputs.patches_BTC, inputs.time_BT)
@@ -155,4 +159,4 @@ def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
     vocab, config.patch_channels, config.grid, config.data.patch_size,
     images or config.data.images_per_row,
   )  # fmt: skip
-  return Model(config.model, sizes)
+  return Model(config.model, sizes, make_bridge(config) if config.slots else None)

@@ -157,12 +157,24 @@ def check_decoder(config: Config, mesh: Mesh) -> None:
       f"data.seq_len: {config.data.seq_len} must be a multiple of "
       f"mesh.context={context}"
     )
-  m, tensor = config.model, mesh.shape["tensor"]
-  for name, heads in (("heads", m.heads), ("kv_heads", m.kv_heads)):
-    if heads % tensor:
+  m = config.model
+  check_heads(mesh, "model", heads=m.heads, kv_heads=m.kv_heads)
+  if config.slots:
+    check_heads(mesh, "dit", heads=config.dit.heads)
+
+
+def check_heads(mesh: Mesh, section: str, **heads: int) -> None:
+  """Checks that the heads of a section of the config divide over the mesh.
+
+  Raises:
+    ConfigError: naming the knobs.
+  """
+  tensor = mesh.shape["tensor"]
+  for name, count in heads.items():
+    if count % tensor:
       raise ConfigError(
-        f"model.{name}: {heads} must be a multiple of mesh.tensor={tensor}; at most "
-        f"{math.gcd(heads, tensor)} fits, and the rest can go to mesh.fsdp"
+        f"{section}.{name}: {count} must be a multiple of mesh.tensor={tensor}; at "
+        f"most {math.gcd(count, tensor)} fits, and the rest can go to mesh.fsdp"
       )
 
 

@@ -4,7 +4,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-LOSSES = (("text", "text_nll"), ("image", "image_mse"), ("image", "image_nll"))
+LOSSES = (
+  ("text", "text_nll"), ("image", "image_mse"), ("image", "image_nll"),
+  ("image", "image_error"),
+)  # fmt: skip
 
 
 class Progress:

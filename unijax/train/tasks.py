@@ -156,6 +156,7 @@ TASKS = {
   "unified": "unijax.train.tasks:UnifiedTask",
   "codec": "unijax.train.codec_task:CodecTask",
   "alignment": "unijax.train.alignment_task:AlignmentTask",
+  "drawing": "unijax.train.drawing_task:DrawingTask",
 }
 
 

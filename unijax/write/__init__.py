@@ -6,10 +6,12 @@ nothing else of them.
 
 from unijax.config import Config
 from unijax.write.base import WritePath
+from unijax.write.bridge import Bridged
 from unijax.write.diffusion import Diffusion
 from unijax.write.in_order import Codes
 from unijax.write.masked import Masked
 from unijax.write.mixture import Mixture
+from unijax.write.regression import Regression
 from unijax.write.token_diffusion import TokenDiffusion
 
 WRITE_PATHS: dict[str, type[WritePath]] = {
@@ -18,6 +20,8 @@ WRITE_PATHS: dict[str, type[WritePath]] = {
   "masked": Masked,
   "token_diffusion": TokenDiffusion,
   "gmm": Mixture,
+  "bridge": Bridged,
+  "regression": Regression,
 }
 
 

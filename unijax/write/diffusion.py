@@ -4,6 +4,8 @@ Each image has one timestep; the model predicts all of its patches at once, read
 noised ones. Transfusion section 3 (Zhou et al. 2024).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -29,6 +31,27 @@ def noise(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
     return base.uniform(image), jax.random.normal(patch, shape)
 
   return jax.vmap(jax.vmap(one))(batch.image_key_BT, batch.patch_BT)
+
+
+def picture_noise(key: jax.Array, image_key_B, shape: tuple[int, ...]):
+  """The same for whole pictures, one a row, with patches in raster order.
+
+  Args:
+    key: of the step.
+    image_key_B: identities of the pictures.
+    shape: (patches, channels).
+
+  Returns:
+    (uniform_B, epsilon_BPC).
+  """
+
+  def one(image_key):
+    image = jax.random.fold_in(key, image_key)
+    patch = jax.vmap(jax.random.fold_in, (None, 0))(image, 1 + jnp.arange(shape[0]))
+    normal = jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(patch)
+    return base.uniform(image), normal
+
+  return jax.vmap(one)(image_key_B)
 
 
 def corrupt(config: Config, key: jax.Array, batch: Batch):
@@ -85,25 +108,12 @@ class Diffusion(WritePath):
   def advance(
     self, model, params, caches, state, spans, keys_B, first, last, knobs
   ):  # fmt: skip
-    s, branches, times = self.config.sample, len(caches), knobs.times
+    branches = len(caches)
     cache = base.join(caches)
     blank = base.block(self.config, spans, cache)
 
-    def predict(x, t_B):
-      x_rows, t_rows = (jnp.concatenate([y] * branches) for y in (x, t_B))
-      x0 = self._clean(model, params, blank, cache, x_rows, t_rows)
-      if branches == 2:
-        x0 = guided(*jnp.split(x0, 2), t_B, knobs)
-      return jnp.clip(x0, -s.clip_x0, s.clip_x0) if s.clip_x0 else x0
-
-    def step(i, state):
-      x, _ = state
-      keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
-      noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
-      path = self.config.diffusion.path
-      return samplers.step(s.sampler, path, predict, x, times[i], times[i + 1], noise)
-
-    return jax.lax.fori_loop(first, last, step, state)
+    clean = functools.partial(self._clean, model, params, blank, cache)
+    return solve(self.config, clean, branches, state, keys_B, first, last, knobs)
 
   def _clean(self, model, params, blank: Inputs, cache, x, t):
     """One forward of the block: x [rows, P, C] at times [rows] -> clean image."""
@@ -120,6 +130,36 @@ class Diffusion(WritePath):
     out = model.apply({"params": params}, method=run)
     d = self.config.diffusion
     return process.from_kind(d.path, d.predict, out, x, t[:, None])[0]
+
+
+def solve(config: Config, clean, branches: int, state, keys_B, first, last, knobs):
+  """Takes solver steps [first, last) on one image a row.
+
+  Args:
+    clean: (x [branches * B, P, C], t [branches * B]) -> prediction of clean images.
+    branches: 2 with guidance: rows with all they are drawn from, then those without.
+    state: (x_BPC at times[first], the last prediction of the clean image).
+    keys_B: randomness of each row's image, for stochastic samplers.
+
+  Returns:
+    The state at times[last].
+  """
+  s, times = config.sample, knobs.times
+
+  def predict(x, t_B):
+    x0 = clean(*(jnp.concatenate([y] * branches) for y in (x, t_B)))
+    if branches == 2:
+      x0 = guided(*jnp.split(x0, 2), t_B, knobs)
+    return jnp.clip(x0, -s.clip_x0, s.clip_x0) if s.clip_x0 else x0
+
+  def step(i, state):
+    x, _ = state
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
+    noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+    path = config.diffusion.path
+    return samplers.step(s.sampler, path, predict, x, times[i], times[i + 1], noise)
+
+  return jax.lax.fori_loop(first, last, step, state)
 
 
 def guided(conditional, unconditional, t_B, knobs: base.Knobs):
