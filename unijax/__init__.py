@@ -7,7 +7,7 @@ patches by diffusion, in one forward pass.
   config -> sources -> documents -> rows -> packed batches (`unijax.data`)
          -> corrupt patches, one forward, two losses, update (`unijax.train`)
          -> checkpoint
-         -> prefill, decode text, denoise image, commit (`unijax.infer`)
+         -> prefill, decode text, draw image, commit (`unijax.infer`)
          -> exact scores and a report (`unijax.evals`, `unijax.report`)
 
 WORKSPACE.md is the map.

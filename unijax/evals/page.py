@@ -231,7 +231,7 @@ def _strips(run: LoadedRun, result: Evaluation) -> Section | None:
     [x.text for x in items], [f"{s:.0%}" for s in shares], strips, corner="denoised"
   )
   return Section("Denoising", [table], lead=(
-    "The model's idea of the finished picture while it denoises, from noise alone."
+    "What the model has of the picture while it draws, beginning with nothing."
   ))  # fmt: skip
 
 

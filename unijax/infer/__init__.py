@@ -1,1 +1,1 @@
-"""Sampling: prefill, decode text, denoise images against the cache, commit, go on."""
+"""Sampling: prefill, decode text, draw images against the cache, commit, go on."""

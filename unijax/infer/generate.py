@@ -1,9 +1,9 @@
 """Interleaved generation: a batch of prompts in, text and pictures out.
 
 Rows move between two phases in lock step. All rows that write text do so until each
-has begun an image or ended; then all rows that began an image denoise it together,
-commit the clean result, and write on. With guidance every row has a shadow that has
-seen the images but none of the text.
+has begun an image or ended; then all rows that began an image draw it together, in the
+way of the config (`unijax.write`), commit the clean result, and write on. With guidance
+every row has a shadow that has seen the images but none of the text.
 """
 
 import dataclasses
