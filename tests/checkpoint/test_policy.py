@@ -54,6 +54,12 @@ def test_what_is_kept():
   assert kept(keep=1, best_metric="other") == [10]
 
 
+def test_some_steps_are_always_saved_and_kept():
+  policy = Policy(options(every_steps=0, keep=1), always=frozenset({3, 5, 99}))
+  assert [s for s in range(1, 10) if policy.due(s, {})] == [3, 5]
+  assert policy.kept({s: {} for s in (2, 3, 4, 5, 8)}) == {3, 5, 8}
+
+
 def test_the_latest_is_always_kept():
   for keep, every, best in itertools.product((1, 2), (0, 3), ("", NLL)):
     policy = Policy(options(keep=keep, keep_every_steps=every, best_metric=best))

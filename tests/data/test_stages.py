@@ -68,6 +68,7 @@ def test_each_stage_reads_its_own_documents_from_its_first_row_on():
   loader = Loader(config(only(pictures={"weight": 1.0}), only(corpus={"weight": 2.0})))
   seen = [names(loader, step) for step in range(FIRST + SECOND)]
   assert seen == [{"pictures"}] * FIRST + [{"corpus"}] * SECOND
+  assert [e.name for e in loader.entries] == ["corpus", "pictures"]  # of three
 
 
 def test_a_batch_is_the_same_from_wherever_reading_begins(tmp_path):

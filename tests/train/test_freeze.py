@@ -190,8 +190,11 @@ def test_stages_restart_their_schedule_or_go_on_with_that_of_the_run():
 
 
 def test_the_average_of_what_is_frozen_nears_it_and_stays():
-  new = {"a": jnp.float32([0.1, 3.3]), "b": jnp.float32([0.1, 3.3])}
+  numbers = jnp.asarray(np.random.default_rng(0).random(1000), jnp.float32)
+  new = {"a": numbers, "b": numbers}
   held, decay = {"a": True, "b": False}, 0.999
+  usual = freeze.average({"a": False, "b": False}, new, new, decay)
+  assert not equal(usual, new)  # it rounds
   assert equal(freeze.average(held, new, new, decay)["a"], new["a"])
   old = jax.tree.map(lambda x: x + 1, new)
   got = freeze.average(held, new, old, decay)

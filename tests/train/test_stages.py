@@ -18,6 +18,7 @@ from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError, from_config_dict, to_dict
 from unijax.data.loader import Loader
 from unijax.train import events, guards, loop, stages
+from unijax.train import step as step_lib
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted
 from unijax.train.loop import Hook
@@ -122,6 +123,18 @@ def test_muon_and_micro_batches_keep_what_rests():
   assert float(metrics["grad_norm"].total) > 0
 
 
+def test_the_gradient_and_its_norm_have_nothing_of_what_rests():
+  c = config().at(0)
+  model, weights = small.functions(config()).model, small.params(config(), 0)
+  gradients = jax.jit(
+    lambda p, b, k: step_lib.gradients(p, model, c, b, k)[0],
+    compiler_options=small.QUICK,
+  )
+  found = named(gradients(weights, Loader(c).batch(0), jax.random.key(0)))
+  for path, x in found.items():
+    assert bool((x == 0).all()) == frozen(path), path
+
+
 def test_the_end_of_a_stage_is_saved_and_kept(straight):
   store = Store(straight[0], read_only=True)
   assert store.steps() == [FIRST, FIRST + SECOND]  # of 2, 3, 4, 6, 7; keep=1
@@ -177,6 +190,7 @@ def test_killed_in_both_stages_it_is_the_same_run(straight, tmp_path):
   assert begun[0] == "captions" and begun[-1] == "all"
 
 
+@pytest.mark.slow
 def test_two_stages_are_two_runs_where_they_hold_the_same_and_read_the_same(tmp_path):
   """Other rates, losses and decay; a run's own schedule would need its own steps."""
   c = staged(
@@ -254,17 +268,16 @@ def test_a_stage_is_not_judged_by_the_losses_of_the_one_before():
 
 def test_a_small_model_learns_to_write_and_then_to_draw(tmp_path):
   """Eight documents of each; what is learnt in the first stage is still there."""
-  c = config(data__caption_dropout=0.0)
-  values = to_dict(c)
+  values = to_dict(config(data__caption_dropout=0.0))
   for source in values["data"]["sources"].values():
     source["options"]["num_documents"] = 8
-  values["stages"]["captions"]["steps"], values["stages"]["all"]["steps"] = 60, 120
+  values["stages"]["captions"]["steps"], values["stages"]["all"]["steps"] = 50, 60
   values["stages"]["all"]["optim"] = {"learning_rate": 1e-2}
   values["train"].update(steps=0, log_every=10)
   values["checkpoint"]["every_steps"] = 0
   loop.train(from_config_dict(values), tmp_path)
   lines = {x["step"]: x for x in read_metrics(tmp_path) if "train/loss" in x}
   text = {step: x["train/text_nll"] for step, x in lines.items()}
-  image = {s: x["train/image_mse"] for s, x in lines.items() if "train/image_mse" in x}
-  assert text[50] < 0.5 * text[0] and text[170] < 0.25, text
-  assert min(image) >= 60 and image[170] < 0.4 * image[60], image
+  image = {step: x["train/image_mse"] for step, x in lines.items()}
+  assert text[40] < 0.25 * text[0] and text[100] < 0.1 * text[0], text
+  assert image[40] > 0.9 * image[0] and image[100] < 0.2 * image[50], image

@@ -128,6 +128,8 @@ def over_stages(config: Config) -> tuple[tuple[SourceConfig, ...], str, list[int
     return first, config.data.mixture, []
   entries = tuple(
     dataclasses.replace(s, schedule=tuple(points))
+    if s.weight > 0 or any(weight > 0 for _, weight in points)
+    else s  # read in no stage
     for s, points in zip(first, schedules, strict=True)
   )
   return entries, "step", breaks
