@@ -183,7 +183,8 @@ class Vocabulary:
   @functools.cached_property
   def names(self) -> dict[int, str]:
     """Names of the special tokens by id, such as {259: 'boi'}, for display."""
-    return {i: name for name, i in dataclasses.asdict(self.special).items()}
+    names = {i: name for name, i in dataclasses.asdict(self.special).items()}
+    return names | {self.first_slot + i: f"slot {i}" for i in range(self.slots)}
 
   def is_text(self, token: int) -> bool:
     """Says whether the tokenizer can decode this id."""
