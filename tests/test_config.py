@@ -140,6 +140,7 @@ class Reads(ast.NodeVisitor):
     self.found: set[tuple[str, str]] = set()
     self.names: list[dict[str, str]] = [{}]  # of each open scope
     self.attributes: dict[str, str] = {}  # self.NAME of the open class
+    self.classes: dict[str, dict[str, str]] = {}  # of those that were seen
 
   def section(self, node) -> str | None:
     """The section that an expression is, if any."""
@@ -154,11 +155,15 @@ class Reads(ast.NodeVisitor):
 
   def visit_ClassDef(self, node):
     before, self.attributes = self.attributes, {}
+    for base in node.bases:  # of the same file, which come before
+      if isinstance(base, ast.Name):
+        self.attributes |= self.classes.get(base.id, {})
     for item in node.body:
       if isinstance(item, ast.AnnAssign) and isinstance(item.annotation, ast.Name):
         if item.annotation.id in self.CLASSES:
           self.attributes[item.target.id] = self.CLASSES[item.annotation.id]
     self.generic_visit(node)
+    self.classes[node.name] = self.attributes
     self.attributes = before
 
   def visit_FunctionDef(self, node):
@@ -367,8 +372,8 @@ def test_pairs_of_sizes():
 
   assert problems(change) == [
     "model.head_dim: 18 must be a multiple of 4 for model.positions='grid'",
-    "data.patch_size: 6 must be a power of 2 for a U-Net",
     "data.sources: weights must be >= 0 and not all zero",
+    "data.patch_size: 6 must be a power of 2 for a U-Net",
     "sample.guidance_low: must not exceed sample.guidance_high",
   ]
 

@@ -119,7 +119,7 @@ class Vectors(Discrete):
     self.quantizer = VectorQuantizer(self.config, len(self.codebooks(self.config)))
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig) -> tuple[int, ...]:
     return (config.codebook,)
 
   def __call__(self, z_BHWC, keys_B):
@@ -145,7 +145,7 @@ class ResidualVectors(Vectors):
   """
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig) -> tuple[int, ...]:
     return (config.codebook,) * config.quantizers
 
 
@@ -168,7 +168,7 @@ class Scalars(Discrete):
   """
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig) -> tuple[int, ...]:
     return (math.prod(config.levels),)
 
   def _digits(self):
@@ -206,7 +206,7 @@ class Signs(Discrete):
   """
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig) -> tuple[int, ...]:
     return (2**config.channels,)
 
   def _values(self):

@@ -9,8 +9,9 @@ import dataclasses
 import importlib
 from typing import Any, Protocol
 
-from unijax.config import Config, ConfigError, SourceConfig, nearest
+from unijax.config import Config, ConfigError, SourceConfig
 from unijax.data.document import Document
+from unijax.errors import nearest
 
 
 class Source(Protocol):
