@@ -18,7 +18,7 @@ PACKAGE = ROOT / "unijax"
 MAY_IMPORT = {
   "types": "",
   "errors": "",
-  "codecs": "errors",
+  "codecs": "config_sections errors",
   "report": "",
   "config_checks": "codecs config_writes errors",
   "config_writes": "",
