@@ -206,8 +206,8 @@ def get_config() -> ConfigDict:
   c.codec.levels = (8, 8, 8)  # of each channel of fsq
   c.codec.entropy_weight = 0.1  # of lfq: sure of each code, all codes used
   c.codec.entropy_temperature = 1.0  # of the code probabilities in that loss
-  c.codec.l1_weight = 1.0
-  c.codec.l2_weight = 0.0
+  c.codec.l1_weight = 1.0  # of the absolute error; pixels are in [-1, 1]
+  c.codec.l2_weight = 0.0  # of the squared error
   c.codec.perceptual_weight = 0.1  # of activations of a network trained on photographs
   c.codec.adversary_weight = 0.0  # of the patch discriminator, before balancing
   c.codec.adversary_start = 0  # step from which it counts

@@ -79,8 +79,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--codec", default="", metavar="RUN",
-    help="also keep the latents and codes that this codec makes of each picture; configs "
-    "with data.codec=RUN then read them",
+    help="also keep the latents and codes that this codec makes of each picture; "
+    "configs with data.codec=RUN then read them",
   )  # fmt: skip
   parser.add_argument(
     "--on-error",
