@@ -26,7 +26,7 @@ MAY_IMPORT = {
   "config": "codecs config_checks config_sections errors",
   "config_file": "config",
   "diffusion": "config types",
-  "nn": "config types",
+  "nn": "config config_sections types",
   "data": "config codecs types",
   "checkpoint": "config types",
   "scale": "config types nn",
