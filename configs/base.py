@@ -35,6 +35,10 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
+  c.model.write = "diffusion"  # of images; or codes, masked, token_diffusion, gmm
+  c.model.head_depth = 3  # residual layers of the head that token_diffusion has a patch
+  c.model.head_width = 256  # of that head
+  c.model.mixtures = 16  # Gaussians a patch, for gmm
 
   c.mesh = ConfigDict()  # ignored on one device
   c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0
@@ -104,6 +108,7 @@ def get_config() -> ConfigDict:
   c.train.eval_every = 500  # steps between held-out losses
   c.train.sample_every = 500  # steps between sample grids
   c.train.task = "unified"  # what is trained: the decoder on rows of text and images
+  c.train.token_draws = 4  # timesteps of each patch in a step, for token_diffusion
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
@@ -136,6 +141,10 @@ def get_config() -> ConfigDict:
   c.sample.min_p = 0.0  # drop tokens below this share of the top probability
   c.sample.max_text_tokens = 128  # that one call may write
   c.sample.max_images = 4  # that one call may draw
+  c.sample.image_temperature = 1.0  # of codes and patches drawn one by one; 0 is greedy
+  c.sample.image_top_k = 0  # most likely codes kept; 0 is all
+  c.sample.confidence_noise = 1.0  # Gumbel noise on which codes stay, falling to 0
+  c.sample.token_steps = 16  # solver steps of each patch, for token_diffusion
 
   c.eval = ConfigDict()
   c.eval.prompts = 200  # drawings, captions, questions and edits a split
@@ -162,8 +171,8 @@ def get_config() -> ConfigDict:
   c.codec.levels = (8, 8, 8)  # of each channel of fsq
   c.codec.entropy_weight = 0.1  # of lfq: sure of each code, all codes used
   c.codec.entropy_temperature = 1.0  # of the code probabilities in that loss
-  c.codec.l1_weight = 1.0
-  c.codec.l2_weight = 0.0
+  c.codec.l1_weight = 1.0  # of the absolute error; pixels are in [-1, 1]
+  c.codec.l2_weight = 0.0  # of the squared error
   c.codec.perceptual_weight = 0.1  # of activations of a network trained on photographs
   c.codec.adversary_weight = 0.0  # of the patch discriminator, before balancing
   c.codec.adversary_start = 0  # step from which it counts

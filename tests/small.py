@@ -55,6 +55,17 @@ def scenes(**knobs) -> Config:
   return config(**{**c, "data__sources": {"scenes": source}, **knobs})
 
 
+def codec(bottleneck: str, **knobs) -> Config:
+  """A codec in training on scenes: two levels, four channels a code or latent."""
+  c = dict(
+    train__task="codec", codec__bottleneck=bottleneck, codec__width=8, codec__groups=4,
+    codec__multipliers=(1, 2), codec__blocks=1, codec__attention=False,
+    codec__channels=3, codec__levels=(5, 4, 3), codec__codebook=8,
+    codec__perceptual_weight=0.0, train__batch_size=4, optim__b2=0.9,
+  )  # fmt: skip
+  return scenes(**{**c, **knobs})
+
+
 def key(c: Config) -> str:
   """A hashable form of a config, for caches of compiled functions."""
   return repr(to_dict(c))
@@ -121,7 +132,7 @@ _FUNCTIONS: dict[str, StepFunctions] = {}
 
 def functions(c: Config) -> StepFunctions:
   """The compiled training functions of a config, shared by all tests."""
-  return _FUNCTIONS.setdefault(key(c), StepFunctions(c, VOCABULARY.size))
+  return _FUNCTIONS.setdefault(key(c), StepFunctions(c, builder(c).vocabulary.size))
 
 
 _FORWARD: dict[str, Callable] = {}

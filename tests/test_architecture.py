@@ -18,20 +18,22 @@ PACKAGE = ROOT / "unijax"
 MAY_IMPORT = {
   "types": "",
   "errors": "",
-  "codecs": "errors",
+  "codecs": "config_sections errors",
   "report": "",
   "config_align": "",
-  "config_checks": "codecs config_align errors",
+  "config_checks": "codecs config_align config_writes errors",
+  "config_writes": "",
   "config_sections": "",
-  "config": "codecs config_checks config_sections errors",
+  "config": "codecs config_checks config_sections config_writes errors",
   "config_file": "config",
   "diffusion": "config types",
   "nn": "config config_sections types",
   "data": "config codecs types",
   "checkpoint": "config types",
+  "write": "config types nn diffusion",
   "scale": "config types nn",
-  "train": "config types codecs data nn diffusion checkpoint scale",
-  "infer": "config types codecs data nn diffusion checkpoint train",
+  "train": "config types codecs data nn diffusion write checkpoint scale",
+  "infer": "config types codecs data nn diffusion write checkpoint train",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")
 

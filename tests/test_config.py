@@ -23,6 +23,7 @@ from unijax.data.sources import make_sources
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.functions import SampleFunctions
 from unijax.train.functions import StepFunctions
+from unijax.write import WRITE_PATHS
 
 
 def task_of(path: pathlib.Path) -> str:
@@ -66,7 +67,8 @@ def test_every_config_builds_its_train_step_in_seconds(name):
   assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state
   )
-  assert {"loss", "text_nll", "image_mse"} <= set(metrics)
+  path = WRITE_PATHS[c.model.write]
+  assert {"loss", "text_nll", path.metric} <= set(metrics)
   assert time.monotonic() - began < 30
 
 
@@ -101,6 +103,21 @@ def test_sizes_of_the_paper(size):
   rest = count(params) - count(params["transformer"]) - tables
   assert rest < 0.02 * total * 1e9  # patches and time
   assert set(PUBLISHED) == set(transfusion.SIZES)
+
+
+@pytest.mark.parametrize(
+  ("name", "tokens", "published"),
+  [
+    ("chameleon.py:7B", 65_536, 7_043_090_432),  # the image encoder is counted there
+    ("chameleon.py:34B", 65_536, 34_323_732_480),
+    ("showo.py:1.3B", 58_504, 1_448_176_770),
+  ],
+)
+def test_sizes_of_discrete_systems(name, tokens, published):
+  c = config_file.load([f"--config={ROOT}/configs/{name}"])
+  params = jax.eval_shape(StepFunctions(c, tokens).init).params
+  count = sum(np.prod(x.shape, dtype=float) for x in jax.tree.leaves(params))
+  assert count == pytest.approx(published, rel=0.01)
 
 
 # -- no knob is dead ---------------------------------------------------------------------
@@ -310,6 +327,34 @@ def test_sections_of_the_wrong_shape():
 def test_ranges_and_sizes_that_do_not_fit(path, value, message):
   section, _, name = path.partition(".")
   assert problems(lambda v: v[section].update({name: value})) == [message]
+
+
+@pytest.mark.parametrize(
+  ("write", "model", "data", "message"),
+  [
+    ("codes", {}, {"codec": "blocks"}, "model.image_mask: 'bidirectional' would show a "
+     "position what model.write='codes' predicts there: use 'causal'"),
+    ("gmm", {}, {"codec": "pixels"}, "model.image_mask: 'bidirectional' would show a "
+     "position what model.write='gmm' predicts there: use 'causal'"),
+    ("masked", {}, {"codec": "pixels"}, "model.write: 'masked' writes codes, and "
+     "data.codec='pixels' has none: use a codec with a codebook, such as 'blocks', or "
+     "model.write='diffusion'"),
+    ("masked", {}, {"codec": "blocks", "patch_size": 2}, "data.patch_size: 2 must be 1 "
+     "with model.write='masked', which has one code a latent"),
+    ("masked", {"time_injection": "token"}, {"codec": "blocks"}, "model.time_injection: "
+     "'token' has no timestep to carry with model.write='masked': leave it at 'add'"),
+    ("gmm", {"image_mask": "causal", "patch_codec": "unet"}, {"codec": "pixels"},
+     "model.patch_codec: 'unet' mixes the patches of an image by their timestep, which "
+     "model.write='gmm' does not have: use 'linear'"),
+  ],
+)  # fmt: skip
+def test_ways_to_write_that_lack_something(write, model, data, message):
+  def change(v):
+    v["model"].update(write=write, **model)
+    v["data"].update({"patch_size": 1, "image_size": 8, **data})
+    v["data"]["seq_len"] = 128
+
+  assert problems(change) == [message]
 
 
 def test_pairs_of_sizes():

@@ -30,6 +30,7 @@ from unijax.config_sections import (
   TrainConfig,
   VisionConfig,
 )
+from unijax.config_writes import WRITES, Write
 from unijax.errors import ConfigError, nearest
 
 
@@ -54,6 +55,11 @@ class Config:
   align: AlignConfig
 
   @property
+  def write(self) -> Write:
+    """Facts of the way images are written."""
+    return WRITES[self.model.write]
+
+  @property
   def grid(self) -> int:
     """Patches along one side of an image."""
     stride = codecs.sizes(self.data.codec).stride
@@ -66,8 +72,15 @@ class Config:
 
   @property
   def patch_channels(self) -> int:
-    """Numbers in one patch."""
+    """Numbers in one patch; 0 where images are codes."""
+    if self.write.discrete:
+      return 0
     return self.data.patch_size**2 * codecs.sizes(self.data.codec).channels
+
+  @property
+  def codebook(self) -> int:
+    """Codes that may stand at an image position; 0 where images are patches."""
+    return codecs.sizes(self.data.codec).codebook if self.write.discrete else 0
 
   @property
   def image_positions(self) -> int:

@@ -1,6 +1,7 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
 from unijax import codecs, config_align
+from unijax.config_writes import WRITES
 from unijax.errors import ConfigError
 
 
@@ -11,16 +12,16 @@ def _ranges(c):
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta norm_eps"),
+                 "scan_unroll rope_theta norm_eps head_depth head_width mixtures"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
                    "mixture_every"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
-                 "sample_every"),
+                 "sample_every token_draws"),
     "guard": (g, "window patience hang_seconds"),
     "checkpoint": (k, "keep keep_best"),
-    "sample": (s, "steps schedule_shift max_text_tokens"),
+    "sample": (s, "steps schedule_shift max_text_tokens token_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
     "codec": (c.codec, "width blocks groups channels codebook quantizers "
                        "entropy_temperature adversary_width adversary_layers"),
@@ -56,6 +57,9 @@ def _ranges(c):
     **{f"codec.{n}": getattr(c.codec, n) for n in (
       "kl_weight", "revive_below", "commitment", "entropy_weight", "l1_weight",
       "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
+    "sample.image_temperature": s.image_temperature,
+    "sample.image_top_k": s.image_top_k,
+    "sample.confidence_noise": s.confidence_noise,
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
@@ -168,6 +172,36 @@ def _codec(c):
 WITHOUT_ROWS = {"codec": _codec, "alignment": config_align.problems}
 
 
+def _writing(c, codec):
+  """Problems of the way images are written with what it needs."""
+  m, write = c.model, WRITES[c.model.write]
+  if write.in_order and m.image_mask != "causal":
+    yield (
+      f"model.image_mask: {m.image_mask!r} would show a position what "
+      f"model.write={m.write!r} predicts there: use 'causal'"
+    )
+  if write.discrete and not codec.codebook:
+    yield (
+      f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
+      "none: use a codec with a codebook, such as 'blocks', or model.write='diffusion'"
+    )
+  if write.discrete and c.data.patch_size != 1:
+    yield (
+      f"data.patch_size: {c.data.patch_size} must be 1 with model.write={m.write!r}, "
+      "which has one code a latent"
+    )
+  if not write.timed and m.time_injection != "add":
+    yield (
+      f"model.time_injection: {m.time_injection!r} has no timestep to carry with "
+      f"model.write={m.write!r}: leave it at 'add'"
+    )
+  if not write.timed and m.patch_codec != "linear":
+    yield (
+      f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "
+      f"timestep, which model.write={m.write!r} does not have: use 'linear'"
+    )
+
+
 def problems(c) -> list[str]:
   """Returns one line for each value out of range or pair of sizes that clash.
 
@@ -203,6 +237,7 @@ def problems(c) -> list[str]:
     codec = codecs.sizes(data.codec)
   except ConfigError as error:
     return [*bad, str(error)]
+  bad += _writing(c, codec)
   step = codec.stride * data.patch_size
   if data.image_size % step:
     bad.append(

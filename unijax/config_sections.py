@@ -31,6 +31,10 @@ class ModelConfig:
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
+  write: Literal["diffusion", "codes", "masked", "token_diffusion", "gmm"]
+  head_depth: int
+  head_width: int
+  mixtures: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,7 @@ class TrainConfig:
   eval_every: int
   sample_every: int
   task: Literal["unified", "codec", "alignment"]
+  token_draws: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +173,10 @@ class SampleConfig:
   min_p: float
   max_text_tokens: int
   max_images: int
+  image_temperature: float
+  image_top_k: int
+  confidence_noise: float
+  token_steps: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,25 @@ Shape letters, used as suffixes of array names everywhere:
 Time runs from t = 0 (clean) to t = 1 (noise).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array | np.ndarray
+
+
+class Sum(NamedTuple):
+  """A weighted sum and the total weight; arrays of equal shape."""
+
+  value: Array
+  weight: Array
+
+  def mean(self) -> jax.Array:
+    """value / weight, and 0 where nothing was weighted."""
+    return self.value / jnp.where(self.weight > 0, self.weight, 1.0)
 
 
 @flax.struct.dataclass
@@ -27,14 +39,14 @@ class Batch:
   image's span covers its patches and, where the model uses one, its time token.
   """
 
-  tokens_BT: Array  # int32: text id or special token; ignored where a patch stands
-  patches_BTC: Array  # float32: clean patch at image positions, zero elsewhere
+  tokens_BT: Array  # int32: text id, special token or code; ignored at patches
+  patches_BTC: Array  # float32: clean patch at image positions; C = 0 with codes
   span_BT: Array  # int32: number of the image in its row, -1 outside images
   patch_BT: Array  # int32: raster index of the patch in its image, -1 elsewhere
   segment_BT: Array  # int32: number of the document in its row from 1; 0 is padding
   position_BTA: Array  # int32 [B, T, 3]: rotary position on (time, height, width)
   text_weight_BT: Array  # float32: weight of predicting this token from before it
-  image_weight_BT: Array  # float32: weight of this patch's denoising loss
+  image_weight_BT: Array  # float32: weight of the loss of this patch or code
   noise_limit_BT: Array  # float32 in [0, 1]: largest timestep of this image
   image_key_BT: Array  # uint32: identity of the image; keys its noise and timestep
 
@@ -52,7 +64,7 @@ class Inputs:
   """What the model reads: a stretch of each row, patches already noised."""
 
   tokens_BT: Array
-  patches_BTC: Array | None  # None: this call holds text only
+  patches_BTC: Array | None  # None: this call holds text only; C = 0 with codes
   time_BT: Array | None  # float32: timestep at positions of images
   span_BT: Array
   patch_BT: Array

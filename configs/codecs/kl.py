@@ -6,14 +6,14 @@
   --config=configs/codecs/kl.py:16        16 channels
 
 Axes: continuous latents of 4, 8 or 16 channels, 8 pixels each; width 128 x (1, 2, 4,
-4), two residual blocks a level, attention in the middle; KL weight 1e-6; L1 and perceptual
-loss; patch discriminator with adaptive weight from step 50,000.
+4), two residual blocks a level, attention in the middle; KL weight 1e-6; L1 and
+perceptual loss; patch discriminator with adaptive weight from step 50,000.
 
 Differences from the paper: the perceptual network is EfficientNet-Lite0 with all
 channel weights 1 (LPIPS's VGG is in no package); the discriminator has group norm
 instead of batch norm; no learned logarithm of the variance of the error; one optimizer
-trains both sides. `16` is the architecture of the 16-channel family; 1x1 convolutions around the
-latents, which that family leaves out, stay (1,328 parameters).
+trains both sides. `16` is the architecture of the 16-channel family; 1x1 convolutions
+around the latents, which that family leaves out, stay (1,328 parameters).
 """
 
 from ml_collections import ConfigDict

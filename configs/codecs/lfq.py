@@ -4,8 +4,8 @@
   --config=configs/codecs/lfq.py:8192      8192 codes
 
 Axes: each channel is a bit, its sign; entropy loss 0.1, commitment 0.25; L1 and
-perceptual loss; patch discriminator. `8192` has 13 bits, width 128 x (1, 2, 2, 4, 4), 16 pixels a
-code, as the tokenizer of Show-o.
+perceptual loss; patch discriminator. `8192` has 13 bits, width 128 x (1, 2, 2, 4, 4),
+16 pixels a code, as the tokenizer of Show-o.
 
 Differences from the paper: pictures only, without its causal 3-D convolutions; the same
 number of blocks at every level (the tokenizer of Show-o has 4, 3, 4, 3, 4); perceptual

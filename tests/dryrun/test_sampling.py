@@ -19,11 +19,11 @@ def test_memory_and_cycles_of_each_function():
   ])  # fmt: skip
   assert code == 0 and report["fits"]
   parts = report["functions"]
-  assert set(parts) == {"prefill", "decode_text", "denoise_image"}
+  assert set(parts) == {"prefill", "decode_text", "draw_image"}
   depth, rows, slots, heads, width = 2, 2, 128, 2, 32
   cache = 2 * depth * rows * slots * heads * width * 4 + rows * 4
   assert parts["prefill"]["memory_bytes"]["cache"] == cache
-  assert parts["denoise_image"]["memory_bytes"]["cache"] == 2 * cache
+  assert parts["draw_image"]["memory_bytes"]["cache"] == 2 * cache
   for f in parts.values():
     assert f["cycles"]["total"] > 0
     assert f["memory_bytes"]["params"] == parts["prefill"]["memory_bytes"]["params"]

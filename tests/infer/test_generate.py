@@ -102,7 +102,7 @@ def test_nothing_compiles_for_another_length_phase_or_knob():
   f = made.functions
   sizes = {
     name: getattr(f, name)._cache_size()
-    for name in ("prefill", "decode_text", "denoise_image")
+    for name in ("prefill", "decode_text", "draw_image")
   }
   assert sizes == dict.fromkeys(sizes, 1)
 

@@ -14,6 +14,7 @@ from unijax.data import rows
 from unijax.data.loader import Loader
 from unijax.train import step
 from unijax.train.metrics import to_scalars
+from unijax.write import diffusion
 
 DOCUMENTS = (
   small.draw("a red dog", 1),
@@ -151,7 +152,7 @@ def test_offloading_needs_a_device_with_a_host():
 
 def test_noise_belongs_to_the_image_and_the_step():
   c, _ = loss_and_gradient("token-unet")
-  corrupt = jax.jit(functools.partial(step.corrupt, c))
+  corrupt = jax.jit(functools.partial(diffusion.corrupt, c))
   alone = in_rows(c, [0], [1], [2], [3], [4])
   packed = in_rows(c, [4, 0], [3, 1, 2])
   noised = {}
@@ -182,7 +183,7 @@ def test_noise_limit(limit):
   c = small.config(data__noise_limit=limit, data__seq_len=64)
   documents = [small.describe("w", i) for i in range(3)] + [small.draw("w", 3)]
   batch = small.batch(c, *[[d] for d in documents] * 32)
-  inputs, _ = jax.jit(functools.partial(step.corrupt, c))(jax.random.key(0), batch)
+  inputs, _ = jax.jit(functools.partial(diffusion.corrupt, c))(jax.random.key(0), batch)
   first = batch.patch_BT == 0
   time, target = np.asarray(inputs.time_BT)[first], batch.noise_limit_BT[first] == 1.0
   if limit == 1.0:

@@ -99,6 +99,28 @@ def check_same_run(workdir: pathlib.Path, config: Config) -> None:
     )
 
 
+def check_codec(workdir: str | pathlib.Path, codec: Mapping[str, Any]) -> None:
+  """Refuses a codec that is not the one a run was trained with.
+
+  Args:
+    workdir: a run directory; one that has no config.json yet takes any codec.
+    codec: identity of the one that `data.codec` names now.
+
+  Raises:
+    CheckpointError: showing what differs.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  then = json.loads(path.read_text()).get("codec") if path.is_file() else None
+  if then is None or then == codec:
+    return
+  lines = config_lib.difference(then, codec)
+  shown = "\n  ".join(f"data.codec, {line}" for line in lines)
+  raise CheckpointError(
+    f"{workdir} was trained on latents of another codec (then -> now):\n  {shown}\n"
+    "Bring the codec back to where data.codec names it, or train another --workdir"
+  )
+
+
 def config_hash(config: Config) -> str:
   """A short hash of every knob that decides a number of the run."""
   lines = _flat("", config_lib.to_dict(config))

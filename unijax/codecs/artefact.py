@@ -9,6 +9,7 @@ Nothing in here is executed or unpickled, and reading needs no trainer.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -87,6 +88,12 @@ def read(name: str) -> About:
     ConfigError: there is none, or it is damaged or of another version.
   """
   path = folder(name) / ABOUT
+  stat = path.stat()
+  return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(64)  # a config asks for its sizes again and again
+def _read(path: pathlib.Path, mtime: int, size: int) -> About:
   try:
     content = json.loads(path.read_text())
     digest = content.pop("digest")

@@ -75,8 +75,10 @@ class Gaussian(Bottleneck):
   the error is: `kl_weight` compares with that of losses summed over a picture.
   """
 
+  config: CodecConfig
+
   @staticmethod
-  def encoder_features(config):
+  def encoder_features(config: CodecConfig):
     return 2 * config.channels
 
   def moments(self, z_BHWC):
@@ -119,7 +121,7 @@ class Vectors(Discrete):
     self.quantizer = VectorQuantizer(self.config, len(self.codebooks(self.config)))
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig):
     return (config.codebook,)
 
   def __call__(self, z_BHWC, keys_B):
@@ -133,7 +135,7 @@ class Vectors(Discrete):
     return self.quantizer.entries(codes_BHWQ)
 
   @staticmethod
-  def update(config, params, statistics, key):
+  def update(config: CodecConfig, params, statistics, key):
     quantizer = VectorQuantizer.update(config, params["quantizer"], statistics, key)
     return {**params, "quantizer": quantizer}
 
@@ -145,7 +147,7 @@ class ResidualVectors(Vectors):
   """
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig):
     return (config.codebook,) * config.quantizers
 
 
@@ -168,7 +170,7 @@ class Scalars(Discrete):
   """
 
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig):
     return (math.prod(config.levels),)
 
   def _digits(self):
@@ -205,8 +207,10 @@ class Signs(Discrete):
   0 is the highest.
   """
 
+  config: CodecConfig
+
   @staticmethod
-  def codebooks(config):
+  def codebooks(config: CodecConfig):
     return (2**config.channels,)
 
   def _values(self):

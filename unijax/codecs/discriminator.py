@@ -1,7 +1,8 @@
 """A patch discriminator: how real each part of a picture looks.
 
-Strided 4x4 convolutions (Isola et al. 2017, arXiv 1611.07004, section 6.1.2), with group
-norm in place of batch norm: what it says of a picture must not depend on its batch.
+Strided 4x4 convolutions (Isola et al. 2017, arXiv 1611.07004, section 6.1.2), with
+group norm in place of batch norm: what it says of a picture must not depend on those
+beside it.
 """
 
 import flax.linen as nn

@@ -50,13 +50,9 @@ class Weighted:
     self._books = BOTTLENECKS[config.bottleneck].codebooks(config)
     with _beside():
       self._params = jax.device_put(params)
-    net = model.Autoencoder(config)
-
-    def compiled(method):
-      return jax.jit(lambda p, x: net.apply({"params": p}, x, method=method))
-
-    self._encode, self._decode = compiled("encode"), compiled("decode")
-    self._codes, self._entries = compiled("codes"), compiled("entries")
+    self._encode, self._decode, self._codes, self._entries = (
+      _compiled(config, method) for method in ("encode", "decode", "codes", "entries")
+    )
 
   def encode(self, pixels: np.ndarray) -> np.ndarray:
     """uint8 [..., h, w, 3] -> float32 [..., h/stride, w/stride, channels]."""
@@ -130,6 +126,13 @@ class FrozenCodec(Weighted):
 
 def _to_bytes(pixels) -> np.ndarray:
   return np.clip(np.rint((pixels + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _compiled(config: CodecConfig, method: str):
+  """A method of the autoencoder of a config, compiled once: (params, x) -> array."""
+  net = model.Autoencoder(config)
+  return jax.jit(lambda params, x: net.apply({"params": params}, x, method=method))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from unijax.config import Config
-from unijax.data.tokenizer import make_tokenizer, vocabulary
+from unijax.data.tokenizer import make_tokenizer, vocabulary_of
 from unijax.report import plain_table
 from unijax.scale.mesh import AXES, degrees
 from unijax.train.functions import StepFunctions
@@ -24,7 +24,7 @@ def run(config: Config, devices: int, slices: int) -> dict:
   inside, between = degrees(config.mesh, devices, slices)
   sizes = tuple(inside[axis] * between[axis] for axis in AXES)
   mesh = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-  vocab = vocabulary(make_tokenizer(config.data.tokenizer)).size
+  vocab = vocabulary_of(config, make_tokenizer(config.data.tokenizer)).size
   placed = StepFunctions(config, vocab, mesh).layout.placed
   params = jax.tree.leaves(placed.params)
   print(plain_table(

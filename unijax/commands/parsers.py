@@ -7,6 +7,7 @@ EPILOG = """examples:
   unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny
   unijax train --config=configs/transfusion.py:tiny --workdir=runs/wide \\
     --config.model.width=256 --config.train.steps=2000
+  unijax train --config=configs/codecs/kl.py:tiny --workdir=runs/kl
   unijax sample --workdir=runs/tiny --prompt="a red circle above a blue square"
   unijax sample --workdir=runs/tiny --image=cat.png --prompt="what is this?"
   unijax sample --workdir=runs/tiny --interactive

@@ -78,6 +78,11 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     "--image-size", type=int, default=64, help="pixels a side (default: %(default)s)"
   )
   parser.add_argument(
+    "--codec", default="", metavar="RUN",
+    help="also keep the latents and codes that this codec makes of each picture; "
+    "configs with data.codec=RUN then read them",
+  )  # fmt: skip
+  parser.add_argument(
     "--on-error",
     choices=("fail", "skip"),
     default="fail",
@@ -158,6 +163,7 @@ def run_prepare(args: argparse.Namespace) -> dict:
     args.out,
     on_error=args.on_error,
     shard_documents=args.shard_documents,
+    codec=args.codec,
     described={"kind": args.kind, "options": {k: options[k] for k in sorted(options)}},
     attribution=attribution(args.kind),
     progress=prepare.show_progress,
@@ -199,8 +205,9 @@ def run_inspect(args: argparse.Namespace, config: Config) -> dict:
   batch = loader.batch(args.step)
   vocabulary, tokenizer = loader.builder.vocabulary, loader.builder.tokenizer
   drawn = picture.draw_rows(
-    batch, vocabulary, tokenizer, config.data.patch_size, args.columns
-  )
+    batch, vocabulary, tokenizer, config.data.patch_size, args.columns,
+    loader.builder.codec,
+  )  # fmt: skip
   folder = os.path.dirname(os.path.abspath(args.out))
   os.makedirs(folder, exist_ok=True)
   drawn.save(args.out)

@@ -14,7 +14,8 @@ A document is a short list of parts in reading order:
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,15 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Encoded:
+  """What a codec made of a picture; see `unijax.data.latents`."""
+
+  codec: Mapping[str, Any]  # its identity
+  latents: np.ndarray  # float32 [h/stride, w/stride, channels]
+  codes: np.ndarray | None  # int32 [h/stride, w/stride]
+
+
+@dataclasses.dataclass(frozen=True)
 class Image:
   """A picture, decoded or rendered only when `pixels()` is called.
 
@@ -44,6 +54,7 @@ class Image:
   width: int
   context: bool = False
   name: str = "image"  # file, record or index, for messages
+  encoded: Encoded | None = None  # kept beside it, so that it need not be made
 
   def pixels(self) -> np.ndarray:
     """Returns uint8 [height, width, 3]; raises DataError if `load` gives another."""

@@ -37,6 +37,7 @@ class _Style:
   patch_size: int
   cell: int  # width of a position in pixels
   columns: int  # positions of a line
+  pictures: dict  # (row, image) -> uint8 [h, w, 3], where images are codes
 
   def line_height(self) -> int:
     return _RULER + _TILE + 4 * _STRIP + _GAP
@@ -48,6 +49,7 @@ def draw_rows(
   tokenizer: Tokenizer,
   patch_size: int,
   columns: int = 64,
+  codec=None,
 ) -> Picture.Image:
   """Draws every row of a batch, `columns` positions a line, padding at the end cut.
 
@@ -62,6 +64,7 @@ def draw_rows(
     patch_size: side of a patch. Patches of three channels are RGB in [-1, 1]; of
       others the first three channels are stretched to the range of the row.
     columns: positions of a line.
+    codec: what shows codes as pixels, where images are codes.
 
   Raises:
     ValueError: the channels of a patch are no multiple of patch_size squared.
@@ -72,7 +75,10 @@ def draw_rows(
       f"patches of {channels} channels cannot be {patch_size}x{patch_size}: give the "
       "patch size the batch was made with"
     )
-  style = _Style(vocabulary, tokenizer, patch_size, _cell(batch, tokenizer), columns)
+  style = _Style(
+    vocabulary, tokenizer, patch_size, _cell(batch, tokenizer), columns,
+    _pictures(batch, vocabulary, codec) if vocabulary.codes else {},
+  )  # fmt: skip
   lengths = [_length(segment_T) for segment_T in batch.segment_BT]
   lines = [max(1, -(-length // columns)) for length in lengths]
   height = sum(24 + n * style.line_height() for n in lines) + 34
@@ -195,7 +201,7 @@ def _draw_position(canvas, draw, batch, row, t, corner, style: _Style) -> None:
   box = (x, y, x + style.cell - 2, y + _TILE - 2)
   middle = (x + (style.cell - 1) / 2, y + _TILE / 2 - 1)
   if batch.patch_BT[row, t] >= 0:
-    tile = _tile(batch, row, t, style.patch_size)
+    tile = _tile(batch, row, t, style)
     side = (style.cell - 1, _TILE - 1)
     canvas.paste(tile.resize(side, Picture.Resampling.NEAREST), (x, y))
     draw.rectangle(box, outline="#cfcfca")  # white patches would not be seen
@@ -224,8 +230,27 @@ def _character(tokenizer: Tokenizer, token: int) -> str:
   return text.replace(" ", "_").replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _tile(batch, row: int, t: int, patch_size: int) -> Picture.Image:
-  """Returns one patch as a small picture."""
+def _pictures(batch, vocabulary: Vocabulary, codec) -> dict:
+  """Decodes every image of codes: (row, number of the image) -> pixels."""
+  pictures = {}
+  for row, number in sorted({*zip(*np.nonzero(batch.patch_BT == 0), strict=True)}):
+    here = batch.span_BT[row] == batch.span_BT[row, number]
+    codes = batch.tokens_BT[row][here] - vocabulary.first_code
+    side = round(len(codes) ** 0.5)
+    key = int(row), int(batch.span_BT[row, number])
+    pictures[key] = codec.from_codes(codes.reshape(side, side))
+  return pictures
+
+
+def _tile(batch, row: int, t: int, style: _Style) -> Picture.Image:
+  """Returns one patch, or what a code stands for, as a small picture."""
+  patch_size = style.patch_size
+  if style.pictures:
+    pixels = style.pictures[row, int(batch.span_BT[row, t])]
+    side = round((batch.span_BT[row] == batch.span_BT[row, t]).sum() ** 0.5)
+    step, place = len(pixels) // side, divmod(int(batch.patch_BT[row, t]), side)
+    y, x = (step * n for n in place)
+    return Picture.fromarray(pixels[y : y + step, x : x + step])
   patch = np.asarray(batch.patches_BTC[row, t], np.float32)
   patch = patch.reshape(patch_size, patch_size, -1)[..., :3]
   if batch.patches_BTC.shape[-1] == 3 * patch_size**2:

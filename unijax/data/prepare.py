@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from unijax.data import records
+from unijax import codecs
+from unijax.data import latents, records
 from unijax.data.document import DataError, Document, Image, Text
 
 _STATE = ".state"  # folder: which source this is, and a file for each finished shard
@@ -46,6 +47,7 @@ def prepare(
   *,
   on_error: str = "fail",
   shard_documents: int = 4096,
+  codec: str = "",
   described: dict | None = None,
   attribution: str = "",
   progress: Callable[[int, int], None] | None = None,
@@ -57,6 +59,7 @@ def prepare(
     out: folder to make; must not exist.
     on_error: fail, or skip: leave out documents that cannot be read, and count them.
     shard_documents: documents of a shard; also what an interruption can lose.
+    codec: name of a codec whose latents and codes of each picture are kept beside it.
     described: options of the source, kept in info.json for the reader.
     attribution: line of credit that the data's licence asks for.
     progress: called with (documents done, documents of the source).
@@ -74,12 +77,16 @@ def prepare(
     raise DataError(f"prepare: {out} exists; remove it or choose another folder")
   partial = final.with_name(final.name + ".partial")
   identity = [source.signature, on_error, shard_documents, records.VERSION]
+  if codec:
+    identity.append(codecs.identity(codec))
+    described = {**(described or {}), "codec": codecs.identity(codec)}
   shards = _resume(partial, identity)
   while (start := shards[-1].next if shards else 0) < len(source):
     first = sum(shard.documents for shard in shards)
     shard = _write_shard(
-      source, start, first, partial, len(shards), shard_documents, on_error, progress
-    )
+      source, start, first, partial, len(shards), shard_documents, on_error, progress,
+      codec,
+    )  # fmt: skip
     _write_json(partial / _STATE / f"{len(shards):05}.json", dataclasses.asdict(shard))
     shards.append(shard)
   if not any(shard.documents for shard in shards):
@@ -124,7 +131,7 @@ def _resume(partial: pathlib.Path, identity: list) -> list[_Shard]:
 
 
 def _write_shard(
-  source, start, first, folder, number, count, on_error, progress
+  source, start, first, folder, number, count, on_error, progress, codec
 ) -> _Shard:
   """Writes the next `count` readable documents from `start` on; `first` are written."""
   from array_record.python import array_record_module
@@ -138,6 +145,8 @@ def _write_shard(
       index, shard.next = shard.next, shard.next + 1
       try:
         document = records.with_pixels(source[index])
+        if codec:
+          document = latents.with_encoded(document, codec)
         record = records.pack(document, first + shard.documents, source.signature)
       except DataError as error:
         if on_error == "fail":

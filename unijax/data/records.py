@@ -8,7 +8,8 @@ A prepared folder holds
   info.json     what it was made from, its shards with their hashes, what was left out,
                 the hash of lengths.npz, and a digest of all this
 
-Pictures are stored as PNG, so a document reads back exactly as it was written. A record
+Pictures are stored as PNG, so a document reads back exactly as it was written; with
+`codec`, what that makes of each picture stands beside it (`latents`). A record
 ends in a BLAKE2b digest of its bytes, its number and the source it was made from: a
 changed record, or one from another place or folder, is an error and never another
 picture, whatever the container finds.
@@ -28,7 +29,7 @@ import threading
 import msgpack
 import numpy as np
 
-from unijax.data import hashing, images, splits
+from unijax.data import hashing, images, latents, splits
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.images import BadItem
 
@@ -72,14 +73,15 @@ def pack(document: Document, number: int = 0, origin: str = "") -> bytes:
     elif isinstance(part, Turn):
       parts.append({"turn": part.role})
     else:
-      parts.append(
-        {
-          "png": images.encode_png(part.pixels()),
-          "size": [part.height, part.width],
-          "context": part.context,
-          "name": part.name,
-        }
-      )
+      picture = {
+        "png": images.encode_png(part.pixels()),
+        "size": [part.height, part.width],
+        "context": part.context,
+        "name": part.name,
+      }
+      if part.encoded is not None:
+        picture["encoded"] = latents.to_plain(part.encoded)
+      parts.append(picture)
   content = msgpack.packb({"v": VERSION, "kind": document.kind, "parts": parts})
   return content + _digest(content, number, origin)
 
@@ -143,7 +145,8 @@ def _part(part: dict, name: str) -> Text | Image | Turn:
     return Text(part["text"], loss=part["loss"])
   name = f"{name} ({part['name']})"
   load = functools.partial(images.decode_png, part["png"], name)
-  return Image(load, *part["size"], context=part["context"], name=name)
+  encoded = latents.from_plain(part["encoded"]) if "encoded" in part else None
+  return Image(load, *part["size"], context=part["context"], name=name, encoded=encoded)
 
 
 @dataclasses.dataclass(frozen=True)

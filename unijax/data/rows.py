@@ -3,6 +3,8 @@
   plain   BOS text.. BOI [TIME] patch.. EOI text.. EOS
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
+A patch may be a code of `data.codec`, which is then the token of its position.
+
 Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
 images. EOI is never predicted (the sampler appends it) and nothing is predicted from
 the input BOI. TIME stands only where `model.time_injection` is 'token'.
@@ -13,12 +15,12 @@ import functools
 
 import numpy as np
 
-from unijax.codecs import open_codec
-from unijax.codecs.pixels import patchify
+from unijax.codecs import identity, open_codec
+from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config import Config
-from unijax.data import hashing
+from unijax.data import hashing, latents
 from unijax.data.document import DataError, Document, Image, Text, Turn
-from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary
+from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
 from unijax.types import Batch
 
 IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
@@ -35,7 +37,7 @@ class Layout:
   image_weight: list[float] = dataclasses.field(default_factory=list)
   noise_limit: list[float] = dataclasses.field(default_factory=list)
   position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
-  # (offset of the first patch, picture or its clean patches [P, C])
+  # (offset of the first patch, picture or its clean patches [P, C] or codes [P])
   images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
   next_position: int = 0
   key: int = 0  # position in the document stream; keys the noise of its images
@@ -82,7 +84,7 @@ class RowBuilder:
     self._encode = functools.lru_cache(1 << 16)(
       lambda text: tuple(tokenizer.encode(text))
     )
-    self.vocabulary: Vocabulary = vocabulary(tokenizer)
+    self.vocabulary: Vocabulary = vocabulary_of(config, tokenizer)
     self.seq_len = config.data.seq_len
     self.images_per_row = config.data.images_per_row
     self.patch_size = config.data.patch_size
@@ -91,7 +93,8 @@ class RowBuilder:
     self.caption_dropout = config.data.caption_dropout
     self.positions = config.model.positions
     self.time_token = config.model.time_injection == "token"
-    self.codec = open_codec(config.data.codec)
+    self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
+    self.codec_identity = identity(config.data.codec)
     self.image_size = config.data.image_size
     self.grid = config.grid
 
@@ -199,14 +202,44 @@ class RowBuilder:
     keys = (x.key * IMAGES_OF_A_DOCUMENT + span.astype(np.int64)) % 2**32
     row.image_key_BT[here] = np.where(span >= 0, keys, 0)
     for offset, image in x.images:
-      patches = self.patches(image)
-      row.patches_BTC[start + offset : start + offset + len(patches)] = patches
+      first = start + offset
+      if self.vocabulary.codes:
+        codes = self.codes(image)
+        row.tokens_BT[first : first + len(codes)] = self.vocabulary.first_code + codes
+      else:
+        patches = self.patches(image)
+        row.patches_BTC[first : first + len(patches)] = patches
 
   def patches(self, image: Image | np.ndarray) -> np.ndarray:
     """Returns float32 [P, C]: a picture's clean patches, or patches as they are."""
     if isinstance(image, np.ndarray):
       return image
-    return patchify(self.codec.encode(image.pixels()), self.patch_size)
+    found = latents.latents(image, self.codec, self.codec_identity)
+    return patchify(found, self.patch_size)
+
+  def codes(self, image: Image | np.ndarray) -> np.ndarray:
+    """Returns int32 [P]: a picture's codes in raster order, or codes as they are.
+
+    Raises:
+      DataError: a code outside of the codebook.
+    """
+    drawn = isinstance(image, np.ndarray)
+    codes = image
+    if not drawn:
+      codes = latents.codes(image, self.codec, self.codec_identity).reshape(-1)
+    if codes.min() < 0 or codes.max() >= self.vocabulary.codes:
+      raise DataError(
+        f"{'a drawing' if drawn else image.name}: codes from {codes.min()} to "
+        f"{codes.max()}, but data.codec={self.codec_name!r} has "
+        f"{self.vocabulary.codes}: the codes and the codec do not belong together"
+      )
+    return codes
+
+  def pixels(self, image: np.ndarray) -> np.ndarray:
+    """Returns uint8 [h, w, 3] of patches [P, C] or codes [P]: what a model drew."""
+    if self.vocabulary.codes:
+      return self.codec.from_codes(image.reshape(self.grid, self.grid))
+    return self.codec.decode(unpatchify(image, self.patch_size, self.grid))
 
   def _drop_caption(self, parts, key):
     """Removes all text before the last target image, for classifier-free guidance."""
@@ -229,11 +262,11 @@ class RowBuilder:
     x.add_tokens([self.vocabulary.special.boi], boi_weight)
     self.add_span(x, image, self.noise_limit if image.context else 1.0)
 
-  def add_span(self, x: Layout, image: Image | np.ndarray, limit: float):
+  def add_span(self, x: Layout, image: Image | np.ndarray | None, limit: float):
     """Appends an image after its BOI: time token if any, patches, EOI.
 
     Args:
-      image: a picture, or its clean patches [P, C].
+      image: a picture, its clean patches [P, C] or codes [P], or None: not yet drawn.
       limit: its largest timestep; an image that stays clean is not a target.
     """
     special, count = self.vocabulary.special, self.grid**2

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Protocol
 
+from unijax.config import Config
 from unijax.data.document import DataError
 
 
@@ -156,11 +157,22 @@ class SpecialTokens:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """Text ids [0, text_size), then the special tokens, then unused ids up to `size`."""
+  """Text ids [0, text_size), the special tokens, unused ids; at the end image codes.
+
+  After the codes stands the mask token, if there is one: the last `codes + masks` ids
+  are theirs, whatever the tokenizer.
+  """
 
   text_size: int
   special: SpecialTokens
   size: int
+  codes: int = 0  # image codes
+  masks: bool = False  # whether the last id is the mask token
+
+  @property
+  def first_code(self) -> int:
+    """Id of image code 0."""
+    return self.size - self.codes - self.masks
 
   @functools.cached_property
   def names(self) -> dict[int, str]:
@@ -172,7 +184,14 @@ class Vocabulary:
     return 0 <= token < self.text_size
 
 
-def vocabulary(tokenizer: Tokenizer, multiple: int = 8) -> Vocabulary:
+def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
+  """Returns the vocabulary of a config: with image codes where it writes them."""
+  return vocabulary(tokenizer, codes=config.codebook, masks=config.write.masks)
+
+
+def vocabulary(
+  tokenizer: Tokenizer, multiple: int = 8, codes: int = 0, masks: bool = False
+) -> Vocabulary:
   """Returns the model's vocabulary; its size is rounded up to a multiple.
 
   The multiple keeps the embedding and the logits divisible by the mesh axis that they
@@ -183,4 +202,5 @@ def vocabulary(tokenizer: Tokenizer, multiple: int = 8) -> Vocabulary:
   first = tokenizer.vocab_size
   count = len(dataclasses.fields(SpecialTokens))
   special = SpecialTokens(*range(first, first + count))
-  return Vocabulary(first, special, -(-(first + count) // multiple) * multiple)
+  size = -(-(first + count + codes + masks) // multiple) * multiple
+  return Vocabulary(first, special, size, codes, masks)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from unijax.config import Config
+from unijax.config import Config, ConfigError
 from unijax.dryrun import collectives, cycles, hlo
 from unijax.dryrun.chips import GIB
 from unijax.scale.mesh import make_mesh
@@ -54,6 +54,11 @@ def compile_train(config: Config, vocab: int, devices, slices: int, label: str):
   Raises:
     ConfigError: the config does not fit the mesh; before anything is compiled.
   """
+  if config.train.task != "unified":
+    raise ConfigError(
+      f"train.task: {config.train.task!r} reads no rows, and only rows can be planned: "
+      "leave it at 'unified'"
+    )
   mesh = make_mesh(config.mesh, devices, slices)
   functions = StepFunctions(config, vocab, mesh)
   state = functions.abstract_state()

@@ -71,15 +71,30 @@ def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
   width, hidden = m.width, m.heads * m.head_dim
   attention_maps = width * (2 * hidden + 2 * m.kv_heads * m.head_dim)
   adaln = 8 * width**2 if m.time_injection == "adaln" else 0
+  timed = config.write.timed
   parts = {
     "attention_maps": m.depth * row.tokens * attention_maps,
     "attention": m.depth * row.visible * 2 * hidden,
     "mlp": m.depth * row.tokens * 3 * width * m.mlp_width,
     "text_head": row.tokens * width * vocab,
-    "time": row.patches * (layers.TIME_FEATURES * width + width**2 + adaln),
+    "time": row.patches * timed * (layers.TIME_FEATURES * width + width**2 + adaln),
     "patches": _patches(config, row),
+    "image_head": row.patches * _image_head(config),
   }
   return {name: 2.0 * count for name, count in parts.items()}
+
+
+def _image_head(config: Config) -> int:
+  """Multiply-adds of a patch in the head of its own; mirrors `nn.heads`."""
+  m, channels = config.model, config.patch_channels
+  head = m.head_width
+  time = layers.TIME_FEATURES * head + head**2
+  layer = 5 * head**2  # in, out, and the three of its modulation
+  denoiser = m.width * head + time + 2 * channels * head + 2 * head**2
+  return {
+    "token_diffusion": config.train.token_draws * (denoiser + m.head_depth * layer),
+    "gmm": m.width * m.mixtures * (1 + 2 * channels),
+  }.get(m.write, 0)
 
 
 def _patches(config: Config, row: Layout) -> float:

@@ -1,4 +1,4 @@
-"""The dry run of sampling: prefill, a token of text, a solver step, on one chip."""
+"""The dry run of sampling on one chip: prefill, a token, a step of an image."""
 
 import dataclasses
 
@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from unijax.config import Config
-from unijax.data.tokenizer import make_tokenizer, vocabulary
+from unijax.data.tokenizer import make_tokenizer, vocabulary_of
 from unijax.dryrun import compiled, cycles, hlo, topology
-from unijax.infer.denoise import make_guidance
-from unijax.infer.functions import SampleFunctions, chunk_length, make_cache
+from unijax.infer.functions import SampleFunctions, chunk_length
 from unijax.infer.text_sampling import text_sampling
+from unijax.nn.cache import make_cache
 from unijax.nn.model import make_model
 from unijax.train import step
 from unijax.types import Batch
+from unijax.write.base import Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Calls:
 def plan(config: Config, name: topology.Name, rows: int) -> dict:
   """Compiles the three functions for one chip; memory and the compiler's estimate.
 
-  Loops whose length is an argument (tokens to write, solver steps) are counted once,
-  so cycles are those of one token and one solver step of all rows.
+  Loops whose length is an argument (tokens to write, steps of an image) are counted
+  once, so cycles are those of one token and one step of all rows.
 
   Args:
     config: of the run.
@@ -76,7 +77,7 @@ def plan(config: Config, name: topology.Name, rows: int) -> dict:
 
 def abstract_calls(config: Config, rows: int, place) -> Calls:
   """Shapes of all arguments, on one device."""
-  words = vocabulary(make_tokenizer(config.data.tokenizer))
+  words = vocabulary_of(config, make_tokenizer(config.data.tokenizer))
   functions = SampleFunctions(config, words)
 
   def placed(tree):
@@ -100,9 +101,11 @@ def abstract_calls(config: Config, rows: int, place) -> Calls:
   )
   keys = jax.ShapeDtypeStruct((rows,), key.dtype, sharding=place)
   branches = 1 if config.sample.guidance == 1.0 else 2
-  positions = shape(rows, config.image_positions, 3)
-  image = shape(rows, config.patches, config.patch_channels, dtype=jnp.float32)
-  times = shape(config.sample.steps + 1, dtype=jnp.float32)
+  span = Span(
+    shape(rows, config.image_positions + 1), shape(rows, config.image_positions + 1, 3)
+  )
+  caches, path = (cache,) * branches, functions.path
+  state = placed(jax.eval_shape(path.begin, caches, keys))
   arguments = {
     "prefill": (params, cache, chunk),
     "decode_text": (
@@ -110,14 +113,14 @@ def abstract_calls(config: Config, rows: int, place) -> Calls:
       shape(rows), shape(rows, dtype=jnp.bool_), shape(),
       placed(text_sampling(config.sample)),
     ),
-    "denoise_image": (
-      params, (cache,) * branches, image, (positions,) * branches, keys, times,
-      shape(), shape(), placed(make_guidance(config.sample)),
+    "draw_image": (
+      params, caches, state, (span,) * branches, keys, shape(), shape(),
+      placed(jax.eval_shape(lambda: path.knobs(config))),
     ),
   }  # fmt: skip
   unit = {
     "prefill": f"a chunk of {chunk_length(config)} positions a row",
     "decode_text": "one token a row",
-    "denoise_image": f"one solver step of an image a row, {branches} branches",
+    "draw_image": f"one step of an image a row, {branches} branches",
   }
   return Calls(functions, arguments, unit)

@@ -1,4 +1,4 @@
-"""What is measured of a codec run: while it trains, at its end, and by `unijax eval`."""
+"""What is measured of a codec run: while it trains, at its end, by `unijax eval`."""
 
 import pathlib
 from collections.abc import Mapping
@@ -84,8 +84,8 @@ def _freeze(run: Run, state, step: int) -> None:
   """Writes the artefact, at the end."""
   codec = freeze(run.workdir, run.config, state)
   run.progress.say(
-    f"codec in {run.workdir / 'codec'}: latents shifted by {codec.shift:.4f}, scaled by "
-    f"{codec.scale:.4f}; train on them with --config.data.codec={run.workdir}"
+    f"codec in {run.workdir / 'codec'}: latents shifted by {codec.shift:.4f}, scaled "
+    f"by {codec.scale:.4f}; train on them with --config.data.codec={run.workdir}"
   )
 
 

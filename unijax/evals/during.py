@@ -13,6 +13,7 @@ from unijax.evals import held_out, mixing
 from unijax.evals.scenes import SceneEvaluator, scene_options
 from unijax.infer import prompts
 from unijax.infer.generate import Generator
+from unijax.train.progress import LOSSES
 from unijax.train.run import Hook, Run
 
 SHOWN = 8  # prompts of scenes in a sample grid
@@ -36,10 +37,8 @@ def _losses(run: Run, state, step: int) -> None:
     run.config, run.functions, state.ema_params, run.config.eval.loss_batches
   )
   run.writer.scalars(step, scalars, "held_out")
-  run.progress.say(
-    f"step {step}: held-out text {scalars.get('text_nll', float('nan')):.4f} "
-    f"image {scalars.get('image_mse', float('nan')):.4f}"
-  )
+  shown = " ".join(f"{x} {scalars[name]:.4f}" for x, name in LOSSES if name in scalars)
+  run.progress.say(f"step {step}: held-out {shown}")
 
 
 class _Samples:

@@ -17,6 +17,7 @@ from unijax.infer.load import LoadedRun
 from unijax.report import Section, Series
 from unijax.train.losses import NOISE_LEVELS
 from unijax.train.metrics import read_metrics
+from unijax.train.progress import LOSSES
 
 NAMES = {
   "draw": "pictures drawn right", "describe": "captions right",
@@ -183,7 +184,8 @@ def _training(workdir: pathlib.Path):
       f"{title} loss", [series("training", f"train/{key}"),
                         series("held out", f"held_out/{key}")], log_y=True
     )
-    for title, key in (("text", "text_nll"), ("image", "image_mse"))
+    for title, key in LOSSES
+    if any(f"train/{key}" in line for line in lines)
   ]  # fmt: skip
   quick = [series(NAMES[task], f"quick/{task}_exact") for task in NAMES]
   levels = [

@@ -13,7 +13,7 @@ SSIM_K1, SSIM_K2 = 0.01, 0.03
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-  """Peak signal-to-noise ratio in dB of each pair of uint8 [n, h, w, 3]; at most 100."""
+  """Peak signal-to-noise ratio in dB of pairs of uint8 [n, h, w, 3]; at most 100."""
   error = (one.astype(np.float64) - other) ** 2
   return 10.0 * np.log10(255.0**2 / np.maximum(error.mean(axis=(1, 2, 3)), 6.5e-6))
 
@@ -75,7 +75,7 @@ class Reconstructions:
     return found
 
   def picture(self, count: int) -> np.ndarray:
-    """The first pictures side by side above their reconstructions, uint8 [2h, n w, 3]."""
+    """The first pictures above their reconstructions, uint8 [2h, n w, 3]."""
     rows = (
       np.concatenate(list(x[:count]), axis=1) for x in (self.originals, self.decoded)
     )

@@ -6,11 +6,12 @@ from unijax.config import ConfigError
 from unijax.evals import page, suite
 from unijax.infer.load import load_run
 from unijax.report import score_table
+from unijax.train.progress import LOSSES
 
 RESULTS = (
-  "train/text_nll", "train/image_mse", "held_out/text_nll", "held_out/image_mse",
-  "quick/draw_exact", "quick/describe_exact", "quick/ask_exact", "quick/edit_exact",
-)  # fmt: skip
+  *(f"{part}/{loss}" for part in ("train", "held_out") for _, loss in LOSSES),
+  *(f"quick/{task}_exact" for task in ("draw", "describe", "ask", "edit")),
+)
 
 
 def evaluate(

@@ -11,18 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unijax.codecs.pixels import unpatchify
 from unijax.data import rows as rows_lib
 from unijax.data.document import DataError, Document
 from unijax.data.rows import Layout
-from unijax.diffusion import schedules
-from unijax.infer.denoise import make_guidance
-from unijax.infer.functions import chunk_length, make_cache
+from unijax.infer.functions import chunk_length
 from unijax.infer.text_sampling import text_sampling
+from unijax.nn.cache import make_cache
+from unijax.write.base import Span
 
 TEXT, IMAGE, DONE = "text", "image", "done"
 STREAM_TOKENS = 8  # tokens between two calls of on_text
-STREAM_STEPS = 2  # solver steps between two calls of on_image
 IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positions
 
 
@@ -52,11 +50,8 @@ class RowBatch:
     self.size = generator.rows
     self.special = self.builder.vocabulary.special
     self.chunk = chunk_length(self.config)
-    s = self.config.sample
-    self.times = schedules.solver_times(
-      self.config.diffusion, s.steps, s.schedule_shift
-    )
-    self.branches = 1 if s.guidance == 1.0 else 2
+    self.path = self.functions.path
+    self.branches = 1 if self.config.sample.guidance == 1.0 else 2
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
     self.caches = [
       make_cache(self.config, self.size, self.slots) for _ in range(self.branches)
@@ -170,55 +165,57 @@ class RowBatch:
       self._commit_tails(branch, which, 1)
 
   def _draw(self, on_image) -> None:
-    """Denoises and commits one image in every row that has begun one."""
+    """Draws and commits one image in every row that has begun one."""
     drawing = [row.phase == IMAGE for row in self.rows]
     if not any(drawing):
       return
-    P, T = self.config.patches, self.config.image_positions
-    blank = np.zeros((P, self.config.patch_channels), np.float32)
-    positions = [np.zeros((self.size, T, 3), np.int32) for _ in range(self.branches)]
-    numbers = np.zeros(self.size, np.uint32)
-    for i, row in enumerate(self.rows):
-      if drawing[i]:
-        numbers[i] = len(row.tracks[0].images)
-        for branch, track in enumerate(row.tracks):
-          self.builder.add_span(track, blank, 0.0)
-          positions[branch][i] = track.position[-T - 1 : -1]
-    x = self._denoise(drawing, numbers, positions, on_image)
+    spans, numbers = self._spans(drawing)
+    x = self._images(drawing, numbers, spans, on_image)
     for i, row in enumerate(self.rows):
       if drawing[i]:
         for track in row.tracks:
           track.images[-1] = (track.images[-1][0], x[i])
-        row.parts.append(self._pixels(x[i]))
+        row.parts.append(self.builder.pixels(x[i]))
         row.text_ids = []
         row.images_left -= 1
         full = len(row.tracks[0]) >= self.slots or row.tokens_left <= 0
         row.phase = DONE if row.one_image or full else TEXT
     if any(row.phase == TEXT for row in self.rows):
       for branch in range(self.branches):
-        self._commit_tails(branch, drawing, T + 1)
+        self._commit_tails(branch, drawing, self.config.image_positions + 1)
 
-  def _denoise(self, drawing, numbers, positions, on_image) -> np.ndarray:
-    steps = self.config.sample.steps
+  def _spans(self, drawing: list[bool]) -> tuple[tuple[Span, ...], np.ndarray]:
+    """Makes room for an image in the tracks: (its place there, its number in rows)."""
+    T = self.config.image_positions
+    blank = lambda *shape: np.zeros((self.size, T + 1, *shape), np.int32)  # noqa: E731
+    spans = [Span(blank(), blank(3)) for _ in range(self.branches)]
+    numbers = np.zeros(self.size, np.uint32)
+    for i, row in enumerate(self.rows):
+      if drawing[i]:
+        numbers[i] = len(row.tracks[0].images)
+        for branch, track in enumerate(row.tracks):
+          self.builder.add_span(track, None, 0.0)
+          here = slice(-T - 2, -1)  # from BOI to the last patch
+          spans[branch].tokens_BT[i] = track.tokens[here]
+          spans[branch].position_BTA[i] = track.position[here]
+    return tuple(spans), numbers
+
+  def _images(self, drawing, numbers, spans, on_image) -> np.ndarray:
+    path, caches = self.path, tuple(self.caches)
     keys = jax.vmap(jax.random.fold_in)(self.keys_B, IMAGE_KEYS + numbers)
-    shape = (self.config.patches, self.config.patch_channels)
-    x = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-    stride = min(STREAM_STEPS, steps) if on_image else steps
-    for first in range(0, steps, stride):
-      last = min(first + stride, steps)
-      x, x0 = self.functions.denoise_image(
-        self.params, tuple(self.caches), x, tuple(positions), keys, self.times,
-        np.int32(first), np.int32(last), make_guidance(self.config.sample),
-      )  # fmt: skip
+    state, knobs = self.functions.begin_image(caches, keys), path.knobs(self.config)
+    stride = min(path.stride, path.steps) if on_image else path.steps
+    for first in range(0, path.steps, stride):
+      last = min(first + stride, path.steps)
+      state = self.functions.draw_image(
+        self.params, caches, state, spans, keys, np.int32(first), np.int32(last), knobs
+      )
       if on_image:
+        seen = np.asarray(path.look(state))
         for i, now in enumerate(drawing):
           if now:
-            on_image(self.first + i, last / steps, self._pixels(np.asarray(x0[i])))
-    return np.asarray(x)
-
-  def _pixels(self, patches: np.ndarray) -> np.ndarray:
-    latents = unpatchify(patches, self.builder.patch_size, self.builder.grid)
-    return self.builder.codec.decode(latents)
+            on_image(self.first + i, last / path.steps, self.builder.pixels(seen[i]))
+    return np.asarray(path.image(state))
 
   # -- committing to the caches ------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The three compiled functions of sampling: prefill, decode_text, denoise_image.
+"""The compiled functions of sampling: prefill, decode_text, draw_image.
 
 All of them read a cache of fixed size and fixed chunk sizes, so that no length of a
 prompt, a text or a document compiles anything anew:
@@ -7,8 +7,9 @@ prompt, a text or a document compiles anything anew:
                  commits a finished image, so what follows sees the clean picture
   decode_text    writes tokens until every row has begun an image, ended, or used up
                  its allowance
-  denoise_image  takes solver steps on one image of each row against the cached prefix,
-                 which it never writes
+  draw_image     takes steps on one image of each row against the cached prefix, which
+                 it never writes; begin_image makes what it works on. Both are those of
+                 the way the config writes images (`unijax.write`)
 """
 
 import functools
@@ -19,10 +20,11 @@ import jax.numpy as jnp
 from unijax.config import Config
 from unijax.data.tokenizer import Vocabulary
 from unijax.infer import text_sampling
-from unijax.infer.denoise import denoise_image
 from unijax.nn import masks
+from unijax.nn.cache import commit
 from unijax.nn.model import Model, make_model
 from unijax.types import Batch, Cache, Inputs
+from unijax.write import make_write_path
 
 
 def chunk_length(config: Config) -> int:
@@ -36,7 +38,10 @@ class SampleFunctions:
   Attributes:
     prefill: (params, cache, chunk) -> (cache, logits); the old cache is donated.
     decode_text: (params, cache, logits, ...) -> (cache, logits, tokens); likewise.
-    denoise_image: (params, caches, x, ...) -> (x, x0).
+    begin_image: (caches, keys) -> the state of a drawing.
+    draw_image: (params, caches, state, spans, keys, ...) -> state; the old one is
+      donated.
+    path: the way images are written.
   """
 
   def __init__(self, config: Config, vocabulary: Vocabulary):
@@ -55,34 +60,11 @@ class SampleFunctions:
       ),
       donate_argnums=1,
     )  # fmt: skip
-    self.denoise_image = jax.jit(
-      functools.partial(denoise_image, one_image, config, special.time)
+    self.path = make_write_path(config, vocabulary.size)
+    self.begin_image = jax.jit(self.path.begin)
+    self.draw_image = jax.jit(
+      functools.partial(self.path.advance, one_image), donate_argnums=2
     )
-
-
-def make_cache(config: Config, rows: int, slots: int) -> Cache:
-  """Returns an empty cache for `rows` rows of at most `slots` positions."""
-  m = config.model
-  shape = (m.depth, rows, slots, m.kv_heads, m.head_dim)
-  dtype = jnp.dtype(m.dtype)
-  return Cache(
-    jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(rows, jnp.int32)
-  )
-
-
-def commit(cache: Cache, kv, count_B) -> Cache:
-  """Appends the first count_B[b] of T new positions to each row of the cache."""
-  keys, values = kv
-  T, slots = keys.shape[2], cache.keys_NBSGK.shape[2]
-  offset = jnp.arange(T, dtype=jnp.int32)
-  slot_BT = cache.length_B[:, None] + offset
-  slot_BT = jnp.where(offset < count_B[:, None], slot_BT, slots)  # dropped
-  row = jnp.arange(keys.shape[1])[:, None]
-  return Cache(
-    cache.keys_NBSGK.at[:, row, slot_BT].set(keys, mode="drop"),
-    cache.values_NBSGK.at[:, row, slot_BT].set(values, mode="drop"),
-    cache.length_B + count_B,
-  )
 
 
 def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 
+from unijax import codecs
 from unijax.checkpoint import rundir
+from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, SampleConfig
 from unijax.data.rows import RowBuilder
@@ -51,6 +53,12 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
   """
   config = rundir.read_config(workdir)
+  rundir.check_codec(workdir, codecs.identity(config.data.codec))
+  if config.train.task != "unified":
+    raise CheckpointError(
+      f"{workdir} trained a {config.train.task} (train.task), which neither reads nor "
+      "writes rows: look at it with `unijax eval --workdir`"
+    )
   # The run's own copy: the file it was trained with may have moved.
   tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)

@@ -8,8 +8,10 @@ prediction, both from the same hidden states:
   h = transformer(x)          positions see [start, end] of their row, plus the cache
   logits = text_head(h)       prediction = patch_codec.decode(h, t)
 
-Training, prefill, text decoding and denoising are four calls of this module; they
-differ only in which positions they pass and whether they pass a cache.
+Training, prefill, text decoding and drawing are four calls of this module; they
+differ only in which positions they pass and whether they pass a cache. Where images
+are codes these are tokens like any other; where patches are written one by one they are
+read clean, and a small head of its own (`nn.heads`) says what the next may be.
 """
 
 import dataclasses
@@ -18,7 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config import Config, ModelConfig
+from unijax.config import WRITES, Config, ModelConfig
+from unijax.nn.heads import HEADS
 from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
 from unijax.nn.patches import PATCH_CODECS
@@ -31,7 +34,7 @@ class Sizes:
   """What the model must know of its data."""
 
   vocab: int
-  channels: int  # numbers in a patch
+  channels: int  # numbers in a patch; 0 where images are codes
   grid: int  # patches a side
   patch_size: int  # latents a side of a patch
   images: int  # largest number of images in one call
@@ -47,10 +50,15 @@ class Model(nn.Module):
     c, s = self.config, self.sizes
     dtype = jnp.dtype(c.dtype)
     self.embedding = Embedding(s.vocab, c.width, dtype)
-    self.patch_codec = PATCH_CODECS[c.patch_codec](
-      c, s.channels, s.grid, s.patch_size, s.images
-    )
-    self.time_embedding = TimeEmbedding(c.width, dtype)
+    self.timed = WRITES[c.write].timed
+    if s.channels:
+      self.patch_codec = PATCH_CODECS[c.patch_codec](
+        c, s.channels, s.grid, s.patch_size, s.images
+      )
+    if self.timed:
+      self.time_embedding = TimeEmbedding(c.width, dtype)
+    head = HEADS.get(c.write)
+    self.image_head = head(c, s.channels) if head else None
     # How far past itself a position may look: to the end of its image.
     span = s.grid**2 + (c.time_injection == "token")
     lookahead = span - 1 if c.image_mask == "bidirectional" else 0
@@ -71,10 +79,14 @@ class Model(nn.Module):
       self.text_head = Linear(s.vocab, ("embed", "vocab"), dtype)
 
   def __call__(self, inputs: Inputs):
-    """Both heads over whole rows: (logits_BTV, prediction_BTC). Used in training."""
+    """Both heads over whole rows: (logits_BTV, what the image head says, or None)."""
     h_BTD, _, context = self.hidden(inputs)
     logits_BTV = constrain(self.logits(h_BTD), "batch", "sequence", "act_vocab")
-    return logits_BTV, self.prediction(h_BTD, inputs, context)
+    if self.timed:
+      return logits_BTV, self.prediction(h_BTD, inputs, context)
+    if self.image_head is None:
+      return logits_BTV, None
+    return logits_BTV, self.image_head(h_BTD, inputs.patches_BTC, inputs.time_BT)
 
   def hidden(self, inputs: Inputs, cache: Cache | None = None):
     """Embeds and mixes.
@@ -106,12 +118,17 @@ class Model(nn.Module):
   def _enter_patches(self, x_BTD, inputs: Inputs):
     c = self.config
     is_patch = inputs.patch_BT >= 0
-    time_BTD = self.time_embedding(inputs.time_BT)
-    patch_BTD, skips = self.patch_codec.encode(inputs, time_BTD)
+    time_BTD = self.time_embedding(inputs.time_BT) if self.timed else None
+    if self.sizes.channels:
+      patch_BTD, skips = self.patch_codec.encode(inputs, time_BTD)
+    else:
+      patch_BTD, skips = x_BTD, None  # a code is a token
     if c.patch_position == "learned":
       patch_BTD += jnp.take(
         self.patch_position, jnp.maximum(inputs.patch_BT, 0), axis=0
       ).astype(patch_BTD.dtype)
+    if not self.timed:
+      return jnp.where(is_patch[..., None], patch_BTD, x_BTD), None, None
     modulation = None
     if c.time_injection == "add":
       patch_BTD += time_BTD

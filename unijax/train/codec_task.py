@@ -36,7 +36,7 @@ class CodecTask(Task):
   (Esser et al. 2021, arXiv 2012.09841, eq. 7), measured in the step before.
   """
 
-  shown = {"loss": "loss", "PSNR": "psnr"}
+  shown = (("loss", "loss"), ("PSNR", "psnr"))
   loader = staticmethod(PictureLoader)
 
   def __init__(self, config: Config, vocab: int):

@@ -119,7 +119,14 @@ def check(
   last = first + config.patience - 1  # those after it were not even judged
   seen = ", ".join(
     f"{name} {scalars[name]:.4g}"
-    for name in ("loss", "text_nll", "image_mse", "grad_norm", "param_norm")
+    for name in (
+      "loss",
+      "text_nll",
+      "image_mse",
+      "image_nll",
+      "grad_norm",
+      "param_norm",
+    )
     if name in scalars
   )
   raise Diverged(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import jax
 
+from unijax import codecs
 from unijax.checkpoint import rundir
 from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
@@ -64,6 +65,7 @@ def train(
   workdir = pathlib.Path(workdir).absolute()
   events = Events(workdir, began)
   rundir.check_same_run(workdir, config)
+  rundir.check_codec(workdir, codecs.identity(config.data.codec))
   rewound = skips.rewind(workdir, rewind)
   loader = tasks.make_loader(config, folder=workdir / "plan")
   functions = StepFunctions(config, loader.vocab, training_mesh(config))

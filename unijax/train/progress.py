@@ -2,7 +2,9 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+
+LOSSES = (("text", "text_nll"), ("image", "image_mse"), ("image", "image_nll"))
 
 
 class Progress:
@@ -13,7 +15,7 @@ class Progress:
     start: step this process began at.
     stream: where lines go; on a terminal the line is rewritten in place.
     silent: print nothing, for all but the first process of a run.
-    shown: label -> metric, for those that the line shows.
+    shown: (label, metric) of those that the line shows.
   """
 
   def __init__(
@@ -22,7 +24,7 @@ class Progress:
     start: int,
     stream=None,
     silent: bool = False,
-    shown: Mapping[str, str] = {"loss": "loss"},  # noqa: B006 (read only)
+    shown: Sequence[tuple[str, str]] = LOSSES,
   ):
     self.shown = shown
     self.total, self.start, self.silent = total, start, silent
@@ -46,9 +48,7 @@ class Progress:
     }
     left = (self.total - step) * seconds / steps
     losses = "  ".join(
-      f"{label} {scalars[name]:.4f}"
-      for label, name in self.shown.items()
-      if name in scalars
+      f"{label} {scalars[name]:.4f}" for label, name in self.shown if name in scalars
     )
     self.say(
       f"step {step}/{self.total}  {losses}  {rates['tokens_per_second']:,.0f} tokens/s"

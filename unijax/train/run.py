@@ -12,6 +12,7 @@ import optax
 from clu import parameter_overview
 
 import unijax
+from unijax import codecs
 from unijax.checkpoint import rundir
 from unijax.config import Config
 from unijax.data.loader import Loader
@@ -65,7 +66,8 @@ def open_run(
 ) -> Run:
   """The files of a run, cut back to `start`."""
   skipped = skips.load(workdir)
-  about = {"versions": versions(), "skipped": skipped.ranges}
+  codec = codecs.identity(config.data.codec)
+  about = {"versions": versions(), "skipped": skipped.ranges, "codec": codec}
   first = jax.process_index() == 0  # it alone writes and speaks
   if first:
     rundir.write_config(workdir, config, about)

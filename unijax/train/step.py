@@ -1,5 +1,5 @@
-"""One training step of any task, and the loss of the unified one: draw timesteps,
-corrupt, one forward, two losses.
+"""One training step of any task, and the loss of the unified one: corrupt, one
+forward, two losses.
 
 Everything random about an image is keyed by (step, image key): the same document gets
 the same noise whatever row, device or packing it lands in.
@@ -14,65 +14,13 @@ import optax
 from clu import metrics as clu_metrics
 
 from unijax.config import Config
-from unijax.diffusion import process, schedules
-from unijax.nn import logical, masks
+from unijax.nn import logical
 from unijax.nn.model import Model
-from unijax.train import guards, losses
-from unijax.train.losses import Sum
-from unijax.types import Batch, Inputs, TrainState
+from unijax.train import guards
+from unijax.types import Batch, Inputs, Sum, TrainState
+from unijax.write import losses, make_write_path
 
 Metrics = dict[str, clu_metrics.Average]
-
-
-def noise(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-  """Draws per-image uniforms and per-patch Gaussians.
-
-  Returns:
-    (uniform_BT in (0, 1), equal over each image; epsilon_BTC).
-  """
-
-  def one(image_key, patch):
-    image = jax.random.fold_in(key, image_key)
-    uniform = jax.random.uniform(image, (), minval=1e-6, maxval=1.0)
-    epsilon = jax.random.normal(
-      jax.random.fold_in(image, patch + 1), batch.patches_BTC.shape[-1:]
-    )
-    return uniform, epsilon
-
-  return jax.vmap(jax.vmap(one))(batch.image_key_BT, batch.patch_BT)
-
-
-def corrupt(config: Config, key: jax.Array, batch: Batch):
-  """Noises a batch.
-
-  Returns:
-    (Inputs for the model, epsilon_BTC). Each image's timestep is drawn by the law of
-    the config and scaled by its noise limit.
-  """
-  uniform_BT, epsilon_BTC = noise(key, batch)
-  is_image = batch.span_BT >= 0
-  time_BT = schedules.sample_time(config.diffusion, uniform_BT) * batch.noise_limit_BT
-  time_BT = jnp.where(is_image, time_BT, 0.0)
-  noised_BTC = process.corrupt(
-    config.diffusion.path, batch.patches_BTC, epsilon_BTC, time_BT
-  )
-  noised_BTC = jnp.where((batch.patch_BT >= 0)[..., None], noised_BTC, 0.0)
-  start, end = masks.intervals(batch.span_BT, batch.segment_BT, config.model.image_mask)
-  index = jnp.broadcast_to(
-    jnp.arange(batch.tokens_BT.shape[1], dtype=jnp.int32), batch.tokens_BT.shape
-  )
-  inputs = Inputs(
-    tokens_BT=batch.tokens_BT,
-    patches_BTC=noised_BTC,
-    time_BT=time_BT,
-    span_BT=batch.span_BT,
-    patch_BT=batch.patch_BT,
-    position_BTA=batch.position_BTA,
-    index_BT=index,
-    start_BT=start,
-    end_BT=end,
-  )
-  return inputs, epsilon_BTC
 
 
 class Weights(NamedTuple):
@@ -97,38 +45,34 @@ def loss_fn(
       and gradients of the parts then add up to those of the whole.
 
   Returns:
-    (scalar loss, Metrics). The loss is text_nll * w_text + image_mse * w_image
-    (+ z-loss), each a global sum over a global weight.
+    (scalar loss, Metrics). The loss is text_nll * w_text + image loss * w_image
+    (+ z-loss of all that is asked of the logits), each a global sum over a global
+    weight. What the image loss is, `model.write` decides.
   """
-  d, t = config.diffusion, config.train
+  t = config.train
+  path = make_write_path(config, model.sizes.vocab)
   weights = weights or total_weights(batch)
-  inputs, epsilon = corrupt(config, key, batch)
-
-  def heads(m: Model):
-    h_BTD, _, context = m.hidden(inputs)
-    return h_BTD, m.prediction(h_BTD, inputs, context)
+  inputs, truth = path.corrupt(key, batch)
 
   def to_logits(h):
     return model.apply({"params": params}, h, method=model.logits)
 
-  h_BTD, prediction = model.apply({"params": params}, method=heads)
-  space = d.predict if d.loss_target == "same" else d.loss_target
-  prediction = process.convert(
-    d.path, d.predict, space, prediction, inputs.patches_BTC, inputs.time_BT
+  h_BTD, output = model.apply(
+    {"params": params}, method=lambda m: path.heads(m, inputs, truth)
   )
-  target = process.to_kind(d.path, space, batch.patches_BTC, epsilon, inputs.time_BT)
-  text = losses.text_nll(to_logits, h_BTD, batch, t.loss_chunks)
-  mse, levels = losses.image_mse(prediction, target, inputs.time_BT, batch)
-  total = t.text_loss_weight * Sum(text.nll.value, weights.text).mean()
-  total += t.image_loss_weight * Sum(mse.value, weights.image).mean()
+  sums = losses.token_sums(to_logits, h_BTD, path.asks(batch, truth), t.loss_chunks)
+  image = path.image_loss(output, sums, inputs, truth, batch)
+  total = t.text_loss_weight * Sum(sums["text"].nll.value, weights.text).mean()
+  total += t.image_loss_weight * Sum(image.loss.value, weights.image).mean()
   if t.z_loss:  # 0 times an infinity would not be 0
-    total += t.z_loss * Sum(text.log_z.value, weights.text).mean()
+    for name, asked in sums.items():
+      weight = getattr(weights, name)
+      total += t.z_loss * Sum(asked.log_z.value, weight).mean()
   metrics = {
     "loss": _average(Sum(total, jnp.ones(()))),
-    "text_nll": _average(text.nll),
-    "text_accuracy": _average(text.accuracy),
-    "image_mse": _average(mse),
-    "image_mse_by_noise": _average(levels),
+    "text_nll": _average(sums["text"].nll),
+    "text_accuracy": _average(sums["text"].accuracy),
+    **{name: _average(value) for name, value in image.metrics.items()},
     "tokens": _average(
       Sum((batch.segment_BT > 0).sum().astype(jnp.float32), jnp.ones(()))
     ),

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -21,6 +21,7 @@ from unijax.data.loader import Loader
 from unijax.nn.model import make_model
 from unijax.scale import layout
 from unijax.train import step
+from unijax.train.progress import LOSSES
 from unijax.train.step import Metrics
 from unijax.types import Batch
 
@@ -37,11 +38,11 @@ class Task:
 
   Attributes:
     model: whatever module the task trains.
-    shown: label -> metric, for the line of progress.
+    shown: (label, metric), for the line of progress.
   """
 
   model: Any
-  shown: ClassVar[Mapping[str, str]] = {"loss": "loss"}
+  shown: ClassVar[Sequence[tuple[str, str]]] = (("loss", "loss"),)
 
   def __init__(self, config: Config, vocab: int):
     self.config = config
@@ -101,7 +102,7 @@ class Task:
 class UnifiedTask(Task):
   """The decoder on packed rows: next tokens, and denoising inside of it."""
 
-  shown = {"text": "text_nll", "image": "image_mse"}
+  shown = LOSSES
   loader = staticmethod(Loader)
 
   def __init__(self, config: Config, vocab: int):

@@ -1,0 +1,175 @@
+"""Laws 2, 4 and 5 for every way to write images and every sharing of parameters."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests import small
+from tests.laws import variants
+from tests.laws.variants import VARIANTS, config, in_rows
+from unijax.config_sections import ModelConfig
+from unijax.config_writes import WRITES
+from unijax.train import step
+from unijax.train.metrics import to_scalars
+from unijax.write import WRITE_PATHS
+
+
+def close(one, other, rtol):
+  """Relative to the largest entry of each array: sums are taken in another order."""
+  for (path, a), b in zip(
+    jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True
+  ):
+    a, b = np.asarray(a), np.asarray(b)
+    assert np.isfinite(a).all(), path
+    assert abs(a - b).max() <= rtol * max(abs(b).max(), 1e-3), (path, a, b)
+
+
+def run(name, batch, weights=None, seed=1):
+  weights = weights or step.total_weights(batch)
+  params = small.params(config(name), 0)
+  return variants.loss_and_gradient(name)(params, batch, jax.random.key(seed), weights)
+
+
+def test_the_tables_have_the_same_names():
+  values = ModelConfig.__annotations__["write"]
+  assert set(WRITE_PATHS) == set(WRITES) == set(values.__args__)
+  assert set(variants.WRITE) == set(WRITES)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_packed_equals_unpacked(name):
+  c = config(name)
+  (loss, metrics), grads = one_a_row = run(name, in_rows(c, [0], [1], [2], [3], [4]))
+  for places in ([[0, 1, 2], [4, 3]], [[3, 2, 1], [4], [0]]):
+    close(run(name, in_rows(c, *places)), one_a_row, rtol=2e-5)
+  assert variants.path(c).metric in to_scalars(metrics)
+  assert optax.tree.norm(grads) > 0 and loss > 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_parts_of_a_batch_add_up(name):
+  """Unequal parts: all images in some rows, only text or nothing in others."""
+  c = config(name)
+  batch = in_rows(c, [2], [0, 1], [], [4], [3])
+  weights, key = step.total_weights(batch), jax.random.key(1)
+  params, f = small.params(c, 0), variants.loss_and_gradient(name)
+  empty = in_rows(c)
+  rows = lambda which: jax.tree.map(
+    lambda x, e: np.where(np.isin(np.arange(len(x)), which).reshape(-1, *[1] * (x.ndim - 1)), x, e),
+    batch, empty,
+  )  # fmt: skip
+  (whole, _), whole_grads = f(params, batch, key, weights)
+  parts = [f(params, rows(which), key, weights) for which in ([0, 1], [2], [3, 4])]
+  close(sum(p[0][0] for p in parts), whole, rtol=1e-5)
+  close(jax.tree.map(lambda *x: sum(x), *[p[1] for p in parts]), whole_grads, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("lacks", ["images", "text", "both"])
+def test_rows_that_lack_something_give_no_nan(name, lacks):
+  c = config(name)
+  batch = in_rows(c, *{"images": [[2]], "text": [[3], [4]], "both": []}[lacks])
+  if lacks == "text":
+    batch = dataclasses.replace(batch, text_weight_BT=batch.text_weight_BT * 0)
+  (loss, metrics), gradients = run(name, batch)
+  norm = optax.tree.norm(gradients)
+  assert np.isfinite(loss) and np.isfinite(norm)
+  assert (loss == 0) == (norm == 0) == (lacks == "both")
+  scalars = to_scalars(metrics)
+  assert ("text_nll" in scalars) == (lacks == "images")
+  assert (variants.path(c).metric in scalars) == (lacks == "text")
+
+
+# -- causality by gradient -----------------------------------------------------------------
+
+
+@functools.cache
+def jacobians(name: str):
+  """{output: {input: [T, T]}}: how outputs at t move with inputs at s, and the inputs.
+
+  Every position has a token of its own, so that the gradient to a row of the token
+  table is the gradient to one position.
+  """
+  c = config(name, data__seq_len=48)
+  model, path = small.functions(c).model, variants.path(c)
+  b = small.builder(c)
+  layouts = [b.layout(variants.DOCUMENTS[i], key=i) for i in (4, 3)]
+  batch = jax.tree.map(lambda x: np.asarray(x)[None], b.row(layouts))
+  inputs, truth = jax.jit(path.corrupt)(jax.random.key(0), batch)
+  T = batch.tokens_BT.shape[1]
+  inputs = inputs.replace(tokens_BT=np.arange(T, dtype=np.int32)[None])
+  params = small.params(c, 1)
+
+  def output(table, patches, t):
+    x = inputs.replace(patches_BTC=patches)
+    weights = {"params": {**params, "embedding": {"table": table}}}
+    h_BTD, image = model.apply(weights, method=lambda m: path.heads(m, x, truth))
+    logits = model.apply(weights, h_BTD, method=model.logits)
+    found = {"logits": _at(logits, T, t)}
+    if image is not None:
+      found["image"] = sum(_at(y, T, t) for y in jax.tree.leaves(image))
+    return found
+
+  def one(t):
+    args = params["embedding"]["table"], jnp.asarray(inputs.patches_BTC), t
+    return jax.jacrev(output, (0, 1))(*args)
+
+  found = jax.jit(jax.vmap(one), compiler_options=small.QUICK)(jnp.arange(T))
+  result = {}
+  for name_, (table, patches) in found.items():
+    result[name_] = {"token": abs(table[:, :T]).max(-1)}
+    if patches.size:
+      result[name_]["patch"] = abs(patches[:, 0]).max(-1)
+  return c, batch, result
+
+
+def _at(y, T, t):
+  """A projection of what `y` [..., 1, T, ...] says at position t."""
+  axis = y.shape.index(T)
+  y = jnp.moveaxis(y, axis, 0)[t].reshape(-1)
+  return y @ jax.random.normal(jax.random.key(1), y.shape)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_gradient_is_zero_exactly_where_the_mask_hides(name):
+  c, batch, found = jacobians(name)
+  span, segment, patch = batch.span_BT[0], batch.segment_BT[0], batch.patch_BT[0]
+  index = np.arange(len(span))
+  sees = (segment[:, None] == segment) & (segment > 0) & (index[:, None] >= index)
+  if c.model.image_mask == "bidirectional":
+    sees |= (span[:, None] == span) & (span[:, None] >= 0)
+  is_patch, write = patch >= 0, c.write
+  for output, inputs in found.items():
+    reads, rows = sees, segment > 0
+    if output == "image":  # in order: what stands before a patch says what it may be
+      reads = np.roll(sees, 1, axis=0) if write.in_order else sees
+      rows = is_patch
+    assert ("patch" in inputs) == (not write.discrete)
+    for source, got in inputs.items():
+      law = reads & (is_patch if source == "patch" else ~is_patch | write.discrete)
+      got, law = np.asarray(got)[rows], law[rows]
+      leaks = np.argwhere((got != 0) & ~law)
+      assert not len(leaks), f"{output} reads hidden {source} (query, key): {leaks[:5]}"
+      blind = np.argwhere((got < 1e-7) & law)
+      assert not len(blind), f"{output} ignores {source} (query, key): {blind[:5]}"
+
+
+@pytest.mark.parametrize("name", [n for n in VARIANTS if n.startswith("masked")])
+def test_what_is_hidden_is_not_read(name):
+  """Other codes under the masks change nothing that the model reads."""
+  c = config(name)
+  batch, path = in_rows(c, [0, 1], [3, 4]), variants.path(c)
+  corrupt = jax.jit(path.corrupt)
+  inputs, hidden = corrupt(jax.random.key(3), batch)
+  assert hidden.any() and not hidden[batch.patch_BT < 0].any()
+  tokens = np.where(hidden, path.first_code, batch.tokens_BT)
+  assert (tokens != batch.tokens_BT).any()
+  other, again = corrupt(
+    jax.random.key(3), dataclasses.replace(batch, tokens_BT=tokens)
+  )
+  jax.tree.map(np.testing.assert_array_equal, (inputs, hidden), (other, again))

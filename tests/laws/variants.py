@@ -1,0 +1,96 @@
+"""What the suite of laws runs over: values of the axes, and the documents they see.
+
+A new way to write images, or to share parameters, is covered by its line here.
+"""
+
+import functools
+
+import jax
+
+from tests import small
+from unijax.config import Config
+from unijax.data import rows
+from unijax.data.document import Document, Text, Turn
+from unijax.train import step
+from unijax.write import make_write_path
+
+SIZE = 8  # pixels a side: 2 x 2 patches of 4 pixels, or codes of `blocks`
+CODES = dict(data__codec="blocks", data__patch_size=1)
+IN_ORDER = dict(model__image_mask="causal", model__patch_position="learned")
+
+WRITE = {
+  "diffusion": dict(diffusion__predict="x0"),
+  "codes": dict(model__write="codes", train__z_loss=1e-2, **CODES, **IN_ORDER),
+  "masked": dict(model__write="masked", model__patch_position="learned", **CODES),
+  "token_diffusion": dict(
+    model__write="token_diffusion", model__head_depth=1, model__head_width=16,
+    train__token_draws=2, sample__token_steps=3, sample__sampler="ddpm", **IN_ORDER,
+  ),
+  "gmm": dict(model__write="gmm", model__mixtures=3, **IN_ORDER),
+}  # fmt: skip
+SHARING = {"shared": {}}
+# Each value of an axis meets some of the others.
+VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
+
+
+@functools.cache
+def config(name: str, **knobs) -> Config:
+  """The smallest config of a variant that has everything."""
+  base = dict(
+    data__image_size=SIZE, data__patch_size=4, data__seq_len=64, data__noise_limit=0.5,
+    data__images_per_row=6,
+  )  # fmt: skip
+  return small.config(**{**base, **VARIANTS[name], **knobs})
+
+
+def image(seed: int, context: bool = False):
+  return small.image(seed, context, SIZE)
+
+
+DOCUMENTS = (
+  Document((Turn("user"), Text("a red dog", False), Turn("assistant"), image(1)), 1),
+  Document((Turn("user"), image(2, True), Turn("assistant"), Text("blue")), 2),
+  Document((Text("only text"),), 3),
+  Document((image(4), image(5)), 4),
+  Document((Text("x"), image(6), Text("y"), image(7), Text("z")), 5),
+)
+ROWS = len(DOCUMENTS)
+
+
+def in_rows(c: Config, *places):
+  """Five rows that hold the documents at the given places; the rest are padding."""
+  b = small.builder(c)
+  packed = [[b.layout(DOCUMENTS[i], key=i) for i in row] for row in places]
+  packed += [[]] * (ROWS - len(packed))
+  return rows.stack([b.row(layouts) for layouts in packed])
+
+
+def path(c: Config):
+  """The way a config writes images."""
+  return make_write_path(c, small.builder(c).vocabulary.size)
+
+
+@functools.cache
+def loss_and_gradient(name: str):
+  """Compiled (params, batch, key, weights) -> ((loss, metrics), gradients)."""
+  c = config(name)
+  model = small.functions(c).model
+
+  def run(params, batch, key, weights):
+    loss = lambda p: step.loss_fn(p, model, c, batch, key, weights)
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+  return jax.jit(run, compiler_options=small.QUICK)
+
+
+@functools.cache
+def hidden(name: str):
+  """Compiled whole rows without a cache: (params, Inputs) -> (h_BTD, logits_BTV)."""
+  model = small.functions(config(name)).model
+
+  def both(m, inputs):
+    h_BTD = m.hidden(inputs)[0]
+    return h_BTD, m.logits(h_BTD)
+
+  run = lambda params, inputs: model.apply({"params": params}, inputs, method=both)
+  return jax.jit(run, compiler_options=small.QUICK)

@@ -1,0 +1,205 @@
+"""Codes: how they are chosen, hidden and unveiled; what the row says of them."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import small
+from tests.laws import variants
+from unijax.data import picture
+from unijax.data.document import DataError
+from unijax.data.tokenizer import ByteTokenizer
+from unijax.write import codes
+from unijax.write.masked import hidden_share, rank_in_image
+
+B, P, K = 3, 4, 216
+
+
+def knobs(name="masked-shared", steps=4, **sample):
+  """(the way to write of a variant with these knobs, the knobs)."""
+  c = variants.config(name)
+  c = dataclasses.replace(
+    c, sample=dataclasses.replace(c.sample, steps=steps, **sample)
+  )
+  path = variants.path(c)
+  return path, path.knobs(c)
+
+
+def some_logits(path, rows=B, seed=0):
+  vocab = path.first_code + K + path.config.write.masks
+  return 2 * jax.random.normal(jax.random.key(seed), (rows, P, vocab))
+
+
+def keys(n=B, seed=0):
+  return jax.random.split(jax.random.key(seed), n)
+
+
+# -- rows ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["codes-shared", "masked-shared"])
+def test_codes_are_tokens_behind_the_text(name):
+  c = variants.config(name)
+  b, words = small.builder(c), small.builder(c).vocabulary
+  batch = variants.in_rows(c, [0])
+  here = batch.patch_BT[0] >= 0
+  picture_of = variants.DOCUMENTS[0].parts[-1]
+  want = b.codec.codes(picture_of.pixels()).reshape(-1)
+  assert (batch.tokens_BT[0][here] - words.first_code == want).all()
+  assert (batch.patch_BT[0][here] == np.arange(4)).all() and batch.patches_BTC.size == 0
+  assert (
+    batch.image_weight_BT[0][here].all() and not batch.text_weight_BT[0][here].any()
+  )
+  assert words.first_code >= words.text_size + 8 and words.codes == K
+  assert words.first_code + K + words.masks == words.size
+  path = variants.path(c)
+  assert path.first_code == words.first_code
+  assert not words.masks or path.mask_token == words.size - 1
+  assert (b.pixels(want) == b.codec.from_codes(want.reshape(2, 2))).all()
+
+
+def test_a_code_out_of_the_codebook_is_refused():
+  b = small.builder(variants.config("codes-shared"))
+  layout = b.layout(variants.DOCUMENTS[0])
+  layout.images[0] = (layout.images[0][0], np.array([0, 1, 216, 2]))
+  with pytest.raises(
+    DataError, match="codes from 0 to 216, but data.codec='blocks' has 216"
+  ):
+    b.row([layout])
+
+
+def test_rows_of_codes_can_be_looked_at():
+  c = variants.config("codes-shared")
+  b, batch = small.builder(c), variants.in_rows(c, [0, 1])
+  show = functools.partial(picture.draw_rows, batch, b.vocabulary, ByteTokenizer(), 1)
+  drawn = np.asarray(show(codec=b.codec))
+  colours = b.codec.from_codes(b.codes(variants.DOCUMENTS[0].parts[-1]).reshape(2, 2))
+  for colour in colours[::4, ::4].reshape(-1, 3):  # of the four codes
+    assert (drawn == colour).all(-1).sum() > 100
+  text = picture.text_rows(batch, b.vocabulary, ByteTokenizer())
+  assert "a red dog" in text and "(image 0: 4 patches)" in text
+
+
+# -- choosing ------------------------------------------------------------------------------
+
+
+def test_only_codes_are_chosen_and_the_best_when_greedy():
+  path, k = knobs(image_temperature=0.0)
+  logits = (
+    some_logits(path).at[..., : path.first_code].add(100.0).at[..., -1].add(100.0)
+  )
+  chosen = codes.code_logits(logits, path.first_code, K, 1, k)
+  assert chosen.shape == (B, P, K)
+  assert (
+    codes.draw(chosen, keys(), k) == logits[..., path.first_code : -1].argmax(-1)
+  ).all()
+
+
+def test_temperature_and_top_k_make_the_distribution():
+  path, k = knobs(image_temperature=0.5, image_top_k=3)
+  logits = jnp.asarray([0.0, 2.0, 1.0, 1.5, -1.0])
+  n = 20_000
+  drawn = jax.jit(
+    jax.vmap(lambda key: codes.draw(logits[None, None], key[None], k)[0, 0])
+  )(jax.random.split(jax.random.key(0), n))
+  kept = np.exp(2 * np.array([-np.inf, 2.0, 1.0, 1.5, -np.inf]))
+  np.testing.assert_allclose(
+    np.bincount(drawn, minlength=5) / n, kept / kept.sum(), atol=0.015
+  )
+
+
+@pytest.mark.parametrize("name", ["codes-shared", "masked-shared"])
+def test_guidance_one_is_conditional_and_more_goes_further(name):
+  path, k = knobs(name, guidance=1.0)
+  both = some_logits(path, 2 * B)
+  logits = codes.code_logits(both, path.first_code, K, 2, k)
+  alone = codes.code_logits(both[:B], path.first_code, K, 1, k)
+  np.testing.assert_allclose(logits, alone, atol=1e-5)
+  assert (codes.draw(logits, keys(), k) == codes.draw(alone, keys(), k)).all()
+  three = codes.code_logits(
+    both, path.first_code, K, 2, k.replace(guidance=jnp.float32(3))
+  )
+  shadow = codes.code_logits(both[B:], path.first_code, K, 1, k)
+  np.testing.assert_allclose(three - shadow, 3 * (alone - shadow), rtol=1e-4, atol=1e-4)
+
+
+# -- masked decoding -----------------------------------------------------------------------
+
+
+def test_one_step_from_nothing_is_the_independent_categorical():
+  path, k = knobs(steps=1)
+  logits, unknown = some_logits(path), jnp.full((B, P), -1)
+  known, guess = path.guess(logits, 1, unknown, 0, keys(), k)
+  steps = jax.vmap(jax.random.fold_in, (0, None))(keys(), 0)
+  only = logits[..., path.first_code : path.first_code + K]
+  assert (known == jax.vmap(jax.random.categorical)(steps, only)).all()
+  assert (known == guess).all()
+
+
+def test_what_is_known_stays_and_the_least_confident_are_hidden_again():
+  path, k = knobs(steps=4, confidence_noise=0.0, image_temperature=0.0)
+  known, counts = jnp.full((B, P), -1), []
+  for i in range(4):
+    logits = some_logits(path, seed=i)
+    before = known
+    known, guess = path.guess(logits, 1, before, i, keys(), k)
+    stays = before >= 0
+    assert (known[stays] == before[stays]).all()
+    p = jax.nn.log_softmax(logits[..., path.first_code : path.first_code + K]).max(-1)
+    for b in range(B):
+      kept, hidden = p[b][(known[b] >= 0) & ~stays[b]], p[b][known[b] < 0]
+      assert not len(hidden) or kept.min() > hidden.max()
+    counts.append(int((known[0] < 0).sum()))
+  # floor(4 sin(pi/2 left)) with left = 3/4, 1/2, 1/4, 0; at least one code a step
+  assert counts == [3, 2, 1, 0]
+
+
+def test_noise_on_confidence_changes_what_stays():
+  path, k = knobs(steps=2, confidence_noise=0.0)
+  logits = jnp.zeros_like(some_logits(path))
+  stays = {}
+  for noise in (0.0, 1.0):
+    noisy = k.replace(confidence_noise=jnp.float32(noise))
+    known, _ = path.guess(logits, 1, jnp.full((B, P), -1), 0, keys(), noisy)
+    stays[noise] = {tuple(x) for x in np.asarray(known >= 0)}
+  assert len(stays[0.0]) == 1 and len(stays[1.0]) > 1
+
+
+# -- masked training -----------------------------------------------------------------------
+
+
+def test_ranks_are_those_inside_each_image():
+  rng = np.random.default_rng(0)
+  span = np.array([[-1, 0, 0, 0, -1, 1, 1, 1, 1, 2, 2, -1]])
+  order = rng.uniform(size=span.shape)
+  rank = np.asarray(rank_in_image(jnp.asarray(span), jnp.asarray(order)))
+  for n in range(3):
+    here = span[0] == n
+    assert (rank[0][here] == order[0][here].argsort().argsort()).all()
+
+
+def test_what_is_hidden_follows_the_schedule():
+  """As many codes as the timestep says, at least one; none of a clean context image."""
+  c = variants.config("masked-shared", data__noise_limit=0.0)
+  corrupt = jax.jit(variants.path(c).corrupt)
+  batch = variants.in_rows(c, [0, 1], [3, 4])
+  context = (batch.patch_BT >= 0) & (batch.noise_limit_BT == 0)
+  assert context.sum() == 4
+  counts, where = [], np.zeros(4)
+  for seed in range(300):
+    hidden = np.asarray(corrupt(jax.random.key(seed), batch)[1])
+    assert not hidden[context].any()
+    for b, t in np.argwhere((batch.patch_BT == 0) & (batch.noise_limit_BT > 0)):
+      counts.append(hidden[b, t : t + 4].sum())
+      where += hidden[b, t : t + 4]
+  share = np.bincount(counts, minlength=5) / len(counts)
+  t = np.random.default_rng(0).uniform(size=200_000)
+  number = np.maximum(np.round(4 * np.asarray(hidden_share(t))), 1).astype(int)
+  want = np.bincount(number, minlength=5) / len(t)
+  assert share[0] == 0
+  np.testing.assert_allclose(share, want, atol=0.03)
+  np.testing.assert_allclose(where / where.sum(), 0.25, atol=0.02)  # no place preferred

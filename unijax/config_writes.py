@@ -1,0 +1,34 @@
+"""What configs, rows and the model must know of each way to write images.
+
+`model.write` names one. How a way trains and draws is in `unijax.write`, whose table
+has the same names.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+  """Facts of one way to write images.
+
+  Attributes:
+    discrete: image positions hold codes of `data.codec` as tokens, not patches.
+    timed: patches are noised, and the model reads their timestep.
+    masks: the vocabulary has a token that stands where something is hidden.
+    in_order: each position is predicted from those before it, so that none may see a
+      later one of its image.
+  """
+
+  discrete: bool = False
+  timed: bool = False
+  masks: bool = False
+  in_order: bool = False
+
+
+WRITES = {
+  "diffusion": Write(timed=True),
+  "codes": Write(discrete=True, in_order=True),
+  "masked": Write(discrete=True, masks=True),
+  "token_diffusion": Write(in_order=True),
+  "gmm": Write(in_order=True),
+}

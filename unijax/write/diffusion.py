@@ -1,0 +1,130 @@
+"""Diffusion in the backbone: images are noised as a whole and denoised as a block.
+
+Each image has one timestep; the model predicts all of its patches at once, reading the
+noised ones. Transfusion section 3 (Zhou et al. 2024).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from unijax.config import Config
+from unijax.diffusion import guidance, process, samplers, schedules
+from unijax.nn.model import Model
+from unijax.types import Batch, Inputs
+from unijax.write import base, losses
+from unijax.write.base import ImageLoss, WritePath
+
+
+def noise(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+  """Draws per-image uniforms and per-patch Gaussians.
+
+  Returns:
+    (uniform_BT in (0, 1), equal over each image; epsilon_BTC).
+  """
+  shape = batch.patches_BTC.shape[-1:]
+
+  def one(image_key, patch):
+    image = jax.random.fold_in(key, image_key)
+    patch = jax.random.fold_in(image, patch + 1)
+    return base.uniform(image), jax.random.normal(patch, shape)
+
+  return jax.vmap(jax.vmap(one))(batch.image_key_BT, batch.patch_BT)
+
+
+def corrupt(config: Config, key: jax.Array, batch: Batch):
+  """Noises a batch.
+
+  Returns:
+    (Inputs for the model, epsilon_BTC). Each image's timestep is drawn by the law of
+    the config and scaled by its noise limit.
+  """
+  uniform_BT, epsilon_BTC = noise(key, batch)
+  is_image = batch.span_BT >= 0
+  time_BT = schedules.sample_time(config.diffusion, uniform_BT) * batch.noise_limit_BT
+  time_BT = jnp.where(is_image, time_BT, 0.0)
+  noised_BTC = process.corrupt(
+    config.diffusion.path, batch.patches_BTC, epsilon_BTC, time_BT
+  )
+  noised_BTC = jnp.where((batch.patch_BT >= 0)[..., None], noised_BTC, 0.0)
+  inputs = base.row_inputs(config, batch, batch.tokens_BT, noised_BTC, time_BT)
+  return inputs, epsilon_BTC
+
+
+class Diffusion(WritePath):
+  """The state of a drawing is (x, the last prediction of the clean image)."""
+
+  metric = "image_mse"
+
+  def corrupt(self, key, batch: Batch):
+    return corrupt(self.config, key, batch)
+
+  def heads(self, model: Model, inputs: Inputs, truth):
+    h_BTD, _, context = model.hidden(inputs)
+    return h_BTD, model.prediction(h_BTD, inputs, context)
+
+  def image_loss(self, output, sums, inputs: Inputs, truth, batch: Batch) -> ImageLoss:
+    d, time_BT = self.config.diffusion, inputs.time_BT
+    space = d.predict if d.loss_target == "same" else d.loss_target
+    prediction = process.convert(
+      d.path, d.predict, space, output, inputs.patches_BTC, time_BT
+    )
+    target = process.to_kind(d.path, space, batch.patches_BTC, truth, time_BT)
+    mse, levels = losses.image_mse(prediction, target, time_BT, batch)
+    return ImageLoss(mse, {"image_mse": mse, "image_mse_by_noise": levels})
+
+  def times(self, config: Config):
+    s = config.sample
+    return schedules.solver_times(config.diffusion, s.steps, s.schedule_shift)
+
+  def begin(self, caches, keys_B):
+    del caches
+    shape = (self.config.patches, self.config.patch_channels)
+    x = jax.vmap(lambda key: jax.random.normal(key, shape))(keys_B)
+    return x, jnp.zeros_like(x)
+
+  def advance(
+    self, model, params, caches, state, spans, keys_B, first, last, knobs
+  ):  # fmt: skip
+    s, branches, times = self.config.sample, len(caches), knobs.times
+    cache = base.join(caches)
+    blank = base.block(self.config, spans, cache)
+
+    def predict(x, t_B):
+      x_rows, t_rows = (jnp.concatenate([y] * branches) for y in (x, t_B))
+      x0 = self._clean(model, params, blank, cache, x_rows, t_rows)
+      if branches == 2:
+        x0 = guided(*jnp.split(x0, 2), t_B, knobs)
+      return jnp.clip(x0, -s.clip_x0, s.clip_x0) if s.clip_x0 else x0
+
+    def step(i, state):
+      x, _ = state
+      keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
+      noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+      path = self.config.diffusion.path
+      return samplers.step(s.sampler, path, predict, x, times[i], times[i + 1], noise)
+
+    return jax.lax.fori_loop(first, last, step, state)
+
+  def _clean(self, model, params, blank: Inputs, cache, x, t):
+    """One forward of the block: x [rows, P, C] at times [rows] -> clean image."""
+    before = self.config.image_positions - self.config.patches
+    inputs = blank.replace(
+      patches_BTC=jnp.pad(x, ((0, 0), (before, 0), (0, 0))),
+      time_BT=jnp.broadcast_to(t[:, None], blank.tokens_BT.shape),
+    )
+
+    def run(m: Model):
+      h_BTD, _, context = m.hidden(inputs, cache)
+      return m.prediction(h_BTD, inputs, context)[:, before:]
+
+    out = model.apply({"params": params}, method=run)
+    d = self.config.diffusion
+    return process.from_kind(d.path, d.predict, out, x, t[:, None])[0]
+
+
+def guided(conditional, unconditional, t_B, knobs: base.Knobs):
+  """Guidance on clean images [B, P, C] by the knobs of drawing."""
+  return guidance.guide(
+    conditional, unconditional, t_B, scale=knobs.guidance, low=knobs.guidance_low,
+    high=knobs.guidance_high, rescale=knobs.guidance_rescale,
+  )  # fmt: skip

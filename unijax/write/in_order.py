@@ -1,0 +1,134 @@
+"""Images written position by position, each from those before it.
+
+Position t is predicted from the hidden state at t - 1: the first from BOI's. While an
+image is drawn its keys and values go to a copy of the cache; afterwards the caller
+commits the finished image like any other.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from unijax.nn.cache import commit
+from unijax.nn.model import Model
+from unijax.types import Batch, Cache, Inputs
+from unijax.write import base, codes, losses
+from unijax.write.base import ImageLoss, Knobs, WritePath
+
+
+class Writing(NamedTuple):
+  """The state of a drawing."""
+
+  x: jax.Array  # [B, P, C] or int32 [B, P]; zero where nothing is written yet
+  cache: Cache  # of all branches, up to the position that is read next
+
+
+class InOrder(WritePath):
+  """A way that says, from one hidden state, what stands at the next position."""
+
+  @property
+  def steps(self) -> int:
+    return self.config.patches
+
+  @property
+  def stride(self) -> int:
+    return self.config.grid  # a line of the raster
+
+  def blank(self, rows: int) -> jax.Array:
+    """Images of which nothing is known."""
+    return jnp.zeros((rows, self.config.patches, self.config.patch_channels))
+
+  def choose(self, model: Model, params, h_BD, branches: int, key_B, knobs: Knobs):
+    """Draws what stands after positions with the hidden states `h_BD` of all branches.
+
+    Args:
+      key_B: randomness of this position in each row.
+
+    Returns:
+      [B, C], or int32 [B] codes.
+    """
+    raise NotImplementedError
+
+  def begin(self, caches, keys_B) -> Writing:
+    cache = base.join(caches)
+    # BOI is read again, for what it says of the first position.
+    cache = cache.replace(length_B=jnp.maximum(cache.length_B - 1, 0))
+    return Writing(self.blank(len(keys_B)), cache)
+
+  def advance(self, model, params, caches, state, spans, keys_B, first, last, knobs):
+    branches = len(caches)
+    tokens = jnp.concatenate([s.tokens_BT for s in spans])
+    position = jnp.concatenate([s.position_BTA for s in spans])
+    one = jnp.ones(tokens.shape[0], jnp.int32)
+
+    def step(i, state: Writing):
+      before = jnp.take(state.x, jnp.maximum(i - 1, 0), axis=1)
+      before = jnp.concatenate([before] * branches)
+      inputs = self._one(tokens[:, 0], before, position[:, i], i, state.cache.length_B)
+
+      def run(m: Model):
+        h_BTD, kv, _ = m.hidden(inputs, state.cache)
+        return h_BTD[:, 0], kv
+
+      h_BD, kv = model.apply({"params": params}, method=run)
+      keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
+      value = self.choose(model, params, h_BD, branches, keys, knobs)
+      return Writing(state.x.at[:, i].set(value), commit(state.cache, kv, one))
+
+    return jax.lax.fori_loop(first, last, step, state)
+
+  def _one(self, boi_B, before, position_BA, i, index_B) -> Inputs:
+    """Inputs of the position before patch i: BOI, or the patch `before` of each row."""
+    discrete = self.config.write.discrete
+    is_boi = i == 0
+    token = self.first_code + before if discrete else jnp.zeros_like(boi_B)
+    patches = None if discrete else before[:, None]
+    index = index_B[:, None]
+    return Inputs(
+      tokens_BT=jnp.where(is_boi, boi_B, token)[:, None],
+      patches_BTC=jnp.zeros((*index.shape, 0)) if discrete else patches,
+      time_BT=None,
+      span_BT=jnp.where(is_boi, -1, jnp.zeros_like(index)),
+      patch_BT=jnp.broadcast_to(i - 1, index.shape),
+      position_BTA=position_BA[:, None],
+      index_BT=index,
+      start_BT=jnp.zeros_like(index),
+      end_BT=index,
+    )
+
+  def look(self, state: Writing):
+    return state.x
+
+
+class Codes(InOrder):
+  """Next token over codes: one softmax for text and images.
+
+  Chameleon section 2 (Chameleon Team 2024), Emu3 (Wang et al. 2024). The loss of codes
+  is summed and weighted apart from that of text.
+  """
+
+  metric = "image_nll"
+
+  def asks(self, batch: Batch, truth):
+    asks = super().asks(batch, truth)
+    return {**asks, "image": losses.next_token(batch, batch.image_weight_BT)}
+
+  def image_loss(self, output, sums, inputs, truth, batch) -> ImageLoss:
+    nll, accuracy = sums["image"].nll, sums["image"].accuracy
+    return ImageLoss(nll, {"image_nll": nll, "image_accuracy": accuracy})
+
+  def blank(self, rows: int):
+    return jnp.zeros((rows, self.config.patches), jnp.int32)
+
+  def choose(self, model, params, h_BD, branches, key_B, knobs):
+    logits = model.apply({"params": params}, h_BD, method=model.logits)
+    logits = codes.code_logits(
+      logits, self.first_code, self.config.codebook, branches, knobs
+    )
+    return codes.draw(logits, key_B, knobs)
+
+
+def shifted(h_BTD) -> jax.Array:
+  """Hidden states moved one position on: at t stands what predicts t."""
+  return jnp.pad(h_BTD[:, :-1], ((0, 0), (1, 0), (0, 0)))
