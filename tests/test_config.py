@@ -155,9 +155,9 @@ class Reads(ast.NodeVisitor):
 
   def visit_ClassDef(self, node):
     before, self.attributes = self.attributes, {}
-    for base in node.bases:  # of the same file, which come before
-      if isinstance(base, ast.Name):
-        self.attributes |= self.classes.get(base.id, {})
+    for parent in node.bases:  # of the same file, which come before
+      if isinstance(parent, ast.Name):
+        self.attributes |= self.classes.get(parent.id, {})
     for item in node.body:
       if isinstance(item, ast.AnnAssign) and isinstance(item.annotation, ast.Name):
         if item.annotation.id in self.CLASSES:

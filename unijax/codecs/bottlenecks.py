@@ -170,7 +170,6 @@ class Scalars(Discrete):
   """
 
   @staticmethod
-  def codebooks(config: CodecConfig) -> tuple[int, ...]:
   def codebooks(config: CodecConfig):
     return (math.prod(config.levels),)
 
@@ -211,7 +210,6 @@ class Signs(Discrete):
   config: CodecConfig
 
   @staticmethod
-  def codebooks(config: CodecConfig) -> tuple[int, ...]:
   def codebooks(config: CodecConfig):
     return (2**config.channels,)
 
