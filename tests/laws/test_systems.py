@@ -17,7 +17,7 @@ from unijax.infer.generate import Generator, Prompt
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import to_scalars
 
-SYSTEMS = {"chameleon": 120, "showo": 300}  # steps
+SYSTEMS = {"chameleon": 120, "showo": 50}  # steps
 
 
 def load(name: str, **sections):
