@@ -8,7 +8,7 @@ Axes: 32 queries that share self-attention with the text, cross-attention in eve
 second block; contrast (best query), matching (hard negatives) and writing, of equal
 weight.
 
-Parameters: `base` has 186,336,829 beside the encoder of pictures (188 million in the
+Parameters: `base` has 186,336,830 beside the encoder of pictures (188 million in the
 paper), of which a language model reads through 105,137,664 (tests hold both).
 
 Differences from the paper: no smoothing of labels; one learned scale for the contrast,

@@ -75,9 +75,11 @@ def count(tree) -> int:
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_config_builds_at_its_published_size(name, run):
+def test_every_config_builds_at_its_published_size(name, request):
   stem, _, preset = name.partition(":")
-  more = [f"--config.align.frozen={run}"] if preset == "tiny-distill" else []
+  more = []
+  if preset == "tiny-distill":
+    more = [f"--config.align.frozen={request.getfixturevalue('run')}"]
   c = config_file.load([f"--config={ROOT}/configs/{stem}.py:{preset}", *more])
   loader = tasks.make_loader(c)
   functions = StepFunctions(c, loader.vocab)
