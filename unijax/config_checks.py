@@ -236,6 +236,12 @@ def problems(c) -> list[str]:
   except ConfigError as error:
     return [*bad, str(error)]
   bad += _writing(c, codec)
+  continuous = not WRITES[m.write].discrete
+  if data.codec not in codecs.BUILT_IN and continuous and 0 < c.sample.clip_x0 < 3:
+    bad.append(
+      f"sample.clip_x0: {c.sample.clip_x0} is a bound for pixels; latents of a trained "
+      "codec have unit variance and go beyond: use 0 (none), or 3 or more"
+    )
   step = codec.stride * data.patch_size
   if data.image_size % step:
     bad.append(
