@@ -92,6 +92,11 @@ def test_a_config_without_its_codec_is_refused(tmp_path):
     small.config(data__codec=str(tmp_path / "none"))
 
 
+def test_latents_need_room_when_they_are_drawn(runs):
+  with pytest.raises(ConfigError, match="sample.clip_x0: 1.0 is a bound for pixels"):
+    small.scenes(data__codec=runs["kl"], data__patch_size=8, sample__clip_x0=1.0)
+
+
 def test_a_run_remembers_its_codec(runs, tmp_path):
   c = small.scenes(data__codec=runs["kl"], data__patch_size=8)
   assert (c.grid, c.patch_channels) == (2, 8 * 8 * 3)

@@ -74,7 +74,9 @@ def test_a_run_learns_resumes_and_freezes(tmp_path):
   one, other = (codecs.open_codec(str(tmp_path / n)) for n in "ab")
   assert one.identity == other.identity and one.codebook == 8
   assert (tmp_path / "a" / "samples" / "0000008.png").is_file()
-  figures = measured.evaluate(str(tmp_path / "a"), None, None, {"items": 4})
+  figures = measured.evaluate(
+    str(tmp_path / "a"), None, None, {"items": 4, "split": None}
+  )
   assert figures["psnr"] > 5 and 0 < figures["codes_used"] <= 1
   assert "Reconstructions" in (tmp_path / "a" / "report.html").read_text()
 

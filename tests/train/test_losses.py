@@ -9,8 +9,8 @@ import pytest
 
 from tests import small
 from unijax.diffusion import process, schedules
-from unijax.train import losses
-from unijax.train.losses import Sum
+from unijax.types import Sum
+from unijax.write import losses
 
 B, T, V, C = 4, 12, 11, 3
 

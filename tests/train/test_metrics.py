@@ -5,8 +5,8 @@ import json
 import jax.numpy as jnp
 from clu.metrics import Average
 
-from unijax.train.losses import NOISE_LEVELS
 from unijax.train.metrics import MetricWriter, read_metrics, to_scalars
+from unijax.write.losses import NOISE_LEVELS
 
 
 def test_scalars_leave_out_what_was_not_weighted():

@@ -11,7 +11,7 @@ from unijax import report as pages
 from unijax.checkpoint import rundir
 from unijax.checkpoint.store import Store
 from unijax.codecs.frozen import Weighted
-from unijax.config import Config, to_dict
+from unijax.config import Config, ConfigError, to_dict
 from unijax.data.picture_loader import PictureLoader
 from unijax.evals import reconstruction
 from unijax.evals.reconstruction import Reconstructions
@@ -108,8 +108,11 @@ def evaluate(
     options: `items` is the number of pictures; None is eval.kid_images.
 
   Raises:
+    ConfigError: a split was asked for.
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
   """
+  if options["split"]:
+    raise ConfigError("--split: of scenes; a codec is measured on held-out pictures")
   folder = pathlib.Path(workdir)
   config = rundir.read_config(workdir)
   store = Store(workdir, read_only=True)

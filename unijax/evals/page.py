@@ -15,9 +15,9 @@ from unijax.evals.suite import Evaluation
 from unijax.infer import prompts
 from unijax.infer.load import LoadedRun
 from unijax.report import Section, Series
-from unijax.train.losses import NOISE_LEVELS
 from unijax.train.metrics import read_metrics
 from unijax.train.progress import LOSSES
+from unijax.write.losses import NOISE_LEVELS
 
 NAMES = {
   "draw": "pictures drawn right", "describe": "captions right",

@@ -71,10 +71,10 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
   """
   config = rundir.read_config(workdir)
   rundir.check_codec(workdir, codecs.identity(config.data.codec))
-  if config.train.task != "unified":
+  if config.train.task not in GENERATORS:
     raise CheckpointError(
-      f"{workdir} trained a {config.train.task} (train.task), which neither reads nor "
-      "writes rows: look at it with `unijax eval --workdir`"
+      f"{workdir} trained a {config.train.task} (train.task), which neither draws nor "
+      "writes: look at it with `unijax eval --workdir`"
     )
   # The run's own copy: the file it was trained with may have moved.
   tokenizer = rundir.tokenizer_path(workdir, config)

@@ -58,7 +58,7 @@ class EncoderConnector(nn.Module):
   def __call__(self, h_MND):
     M, N, D = h_MND.shape
     depth = self.config.connector_depth
-    c = dataclasses.replace(self.model, depth=depth, scan_unroll=1)
+    c = dataclasses.replace(self.model, depth=depth, scan_unroll=1, sharing="shared")
     y = BothWays(c, name="encoder")(h_MND, jnp.full(M, N, jnp.int32))
     dtype = jnp.dtype(self.model.dtype)
     return Linear(D, ("embed", None), dtype, bias=True, name="out")(y)

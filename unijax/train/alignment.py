@@ -17,8 +17,7 @@ from unijax.nn import logical
 from unijax.nn.dual_encoder import DualEncoder, MaskedStudent, QueryEncoder, unit
 from unijax.train import contrastive
 from unijax.train.encoders import FrozenEncoder, open_encoder
-from unijax.train.losses import Sum
-from unijax.types import Pairs
+from unijax.types import Pairs, Sum
 
 Sums = dict[str, Sum]
 

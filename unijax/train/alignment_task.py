@@ -8,9 +8,8 @@ from unijax.config import Config
 from unijax.data.pair_loader import PairLoader
 from unijax.scale import layout
 from unijax.train import alignment
-from unijax.train.losses import Sum
 from unijax.train.tasks import Task
-from unijax.types import Pairs
+from unijax.types import Pairs, Sum
 
 
 class AlignmentTask(Task):

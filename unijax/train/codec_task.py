@@ -19,9 +19,8 @@ from unijax.codecs.discriminator import Discriminator, hinge
 from unijax.codecs.model import Autoencoder, stride
 from unijax.config import Config
 from unijax.data.picture_loader import PictureLoader
-from unijax.train.losses import Sum
 from unijax.train.tasks import Task
-from unijax.types import Pictures
+from unijax.types import Pictures, Sum
 
 STATISTICS = "statistics/"  # metrics that `update` reads
 MOST_BALANCE = 1e4

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.nn import logical
-from unijax.train.losses import Sum
+from unijax.types import Sum
 
 LEFT_OUT = -1e30  # finite, so that no difference of infinities is taken
 

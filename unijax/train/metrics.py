@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unijax.train.losses import NOISE_LEVELS
+from unijax.write.losses import NOISE_LEVELS
 
 
 def to_scalars(metrics) -> dict[str, float]:

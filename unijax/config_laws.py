@@ -1,0 +1,228 @@
+"""Laws between the knobs of a config: sizes that must fit, choices that exclude others.
+
+Each function yields one line a problem; `config_checks.problems` calls them.
+"""
+
+from unijax import codecs, config_align
+from unijax.config_writes import WRITES
+from unijax.errors import ConfigError
+
+
+def schedules(data):
+  """Problems of the sources' schedules of weights."""
+  scheduled, rising = data.mixture in ("step", "linear"), True
+  for source in data.sources:
+    path = f"data.sources.{source.name}"
+    steps = [step for step, _ in source.schedule]
+    if steps and not scheduled:
+      yield f"{path}.schedule: read only with data.mixture 'step' or 'linear'"
+    if any(b <= a for a, b in zip([0, *steps], steps, strict=False)):
+      rising = False
+      yield f"{path}.schedule: steps must rise from above 0, got {steps}"
+    if any(weight < 0 for _, weight in source.schedule):
+      yield f"{path}.schedule: weights must be >= 0"
+    if source.reference and data.mixture != "loss":
+      yield f"{path}.reference: read only with data.mixture='loss'"
+    if data.mixture == "loss" and source.weight > 0 and source.reference <= 0:
+      yield (
+        f"{path}.reference: data.mixture='loss' needs the held-out loss to reach, > 0 "
+        "(that of a reference run: it writes mixture/loss_NAME)"
+      )
+  if scheduled and not any(source.schedule for source in data.sources):
+    yield f"data.mixture: {data.mixture!r} needs a schedule in one of data.sources"
+  steps = {step for source in data.sources for step, _ in source.schedule}
+  for step in sorted(steps) if rising else ():
+    # At the points is enough: straight lines between them stay above zero.
+    linear = data.mixture == "linear"
+    if scheduled and not any(s.weight_at(step, linear) for s in data.sources):
+      yield f"data.sources: at step {step} all weights are zero"
+
+
+def writing(c, codec):
+  """Problems of the way images are written with what it needs."""
+  m, write = c.model, WRITES[c.model.write]
+  if write.in_order and m.image_mask != "causal":
+    yield (
+      f"model.image_mask: {m.image_mask!r} would show a position what "
+      f"model.write={m.write!r} predicts there: use 'causal'"
+    )
+  if write.discrete and not codec.codebook:
+    yield (
+      f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
+      "none: use a codec with a codebook, such as 'blocks', or model.write='diffusion'"
+    )
+  if write.discrete and c.data.patch_size != 1:
+    yield (
+      f"data.patch_size: {c.data.patch_size} must be 1 with model.write={m.write!r}, "
+      "which has one code a latent"
+    )
+  if not write.timed and m.time_injection != "add":
+    yield (
+      f"model.time_injection: {m.time_injection!r} has no timestep to carry with "
+      f"model.write={m.write!r}: leave it at 'add'"
+    )
+  if not write.timed and m.patch_codec != "linear":
+    yield (
+      f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "
+      f"timestep, which model.write={m.write!r} does not have: use 'linear'"
+    )
+  bound = c.sample.clip_x0
+  if c.data.codec not in codecs.BUILT_IN and not write.discrete and 0 < bound < 3:
+    yield (
+      f"sample.clip_x0: {bound} is a bound for pixels; latents of a trained codec have "
+      "unit variance and go beyond: use 0 (none), or 3 or more"
+    )
+
+
+def experts(m):
+  """Problems of the knobs of routed experts, where they are read."""
+  if m.sharing != "experts":
+    return
+  pool, k = m.experts, m.experts_per_token
+  if m.expert_routing == "by_modality":
+    if pool % 2:
+      yield f"model.experts: {pool} must be even for model.expert_routing='by_modality'"
+    pool //= 2
+  if k > pool:
+    yield (
+      f"model.experts_per_token: {k} of {pool} experts that a position may go to "
+      f"(model.experts={m.experts}, model.expert_routing={m.expert_routing!r})"
+    )
+  if k == 1 and m.expert_weights == "chosen":
+    yield (
+      "model.expert_weights: 'chosen' gives a single expert the weight 1 whatever the "
+      "router says, so it learns nothing: use 'all', or model.experts_per_token > 1"
+    )
+
+
+def dit(d):
+  """Problems of the diffusion transformer."""
+  if d.width % d.heads:
+    yield f"dit.heads: {d.heads} must divide dit.width {d.width}"
+  elif d.positions == "rope" and d.width // d.heads % 4:
+    yield (
+      f"dit.heads: heads of {d.width // d.heads} must be a multiple of 4 wide for "
+      "dit.positions='rope'"
+    )
+  if d.width % 4:
+    yield f"dit.width: {d.width} must be a multiple of 4"
+  if d.single_depth and d.conditioning != "joint":
+    yield (
+      f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
+      "one stream follow those of two"
+    )
+
+
+def batches(c):
+  """Problems of what every task reads."""
+  t, data = c.train, c.data
+  if t.batch_size % t.micro_batches:
+    yield (
+      f"train.micro_batches: {t.micro_batches} must divide train.batch_size "
+      f"{t.batch_size}"
+    )
+  if not data.sources:
+    yield "data.sources: name at least one source"
+  elif (
+    sum(s.weight for s in data.sources) <= 0 or min(s.weight for s in data.sources) < 0
+  ):
+    yield "data.sources: weights must be >= 0 and not all zero"
+
+
+def codec(c):
+  """Problems of a codec in training."""
+  k, size = c.codec, c.data.image_size
+  if not k.multipliers or min(k.multipliers) < 1:
+    yield f"codec.multipliers: {k.multipliers} must be whole numbers > 0, one a level"
+    return
+  for multiplier in k.multipliers:
+    if k.width * multiplier % k.groups:
+      yield (
+        f"codec.groups: {k.groups} must divide codec.width {k.width} x codec."
+        f"multipliers {multiplier}"
+      )
+      break
+  stride = 2 ** (len(k.multipliers) - 1)
+  if size % stride:
+    yield (
+      f"data.image_size: {size} must be a multiple of {stride}, the pixels of a latent "
+      f"that {len(k.multipliers)} codec.multipliers make"
+    )
+  if k.bottleneck == "fsq" and (len(k.levels) != k.channels or min(k.levels) < 2):
+    yield (
+      f"codec.levels: {k.levels} must be numbers > 1, as many as codec.channels="
+      f"{k.channels}"
+    )
+  if k.bottleneck == "lfq" and k.channels > 20:
+    yield f"codec.channels: {k.channels} bits are too many for lfq; at most 20"
+  if k.bottleneck == "lfq" and k.entropy_weight and c.train.micro_batches > 1:
+    yield (
+      "train.micro_batches: the entropy loss of lfq is one of a whole batch: use 1, or "
+      "set codec.entropy_weight=0"
+    )
+  if not k.l1_weight + k.l2_weight:
+    yield "codec.l1_weight, codec.l2_weight: one must be > 0, or nothing is learned"
+  if k.adversary_weight and size < 2 ** (k.adversary_layers + 1):
+    yield (
+      f"codec.adversary_layers: {k.adversary_layers} halvings of data.image_size="
+      f"{size} leave no patches"
+    )
+  if k.adversary_weight and k.adversary_width % 8:
+    yield f"codec.adversary_width: {k.adversary_width} must be a multiple of 8"
+  if c.data.mixture != "constant":
+    yield f"data.mixture: {c.data.mixture!r} changes packed rows; a codec reads none"
+
+
+def blocks(m):
+  """Problems of the stack of blocks."""
+  if m.heads % m.kv_heads:
+    yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
+  if m.depth % m.scan_unroll:
+    yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
+  axes = 4 if m.positions == "grid" else 2
+  if m.head_dim % axes:
+    yield (
+      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
+      f"for model.positions={m.positions!r}"
+    )
+
+
+def grid(data, codec):
+  """Problems of cutting a picture into patches."""
+  step = codec.stride * data.patch_size
+  if data.image_size % step:
+    yield (
+      f"data.image_size: {data.image_size} must be a multiple of {step} "
+      "(codec stride x data.patch_size)"
+    )
+
+
+def drawing(c):
+  """Problems of a model that only draws."""
+  m = c.model
+  yield from blocks(m)
+  yield from dit(c.dit)
+  if m.write != "diffusion":
+    yield (
+      f"model.write: {m.write!r} is a way of the unified model; with train.task="
+      "'drawing' dit denoises patches: leave it at 'diffusion'"
+    )
+  if c.data.mixture != "constant":
+    yield (
+      f"data.mixture: {c.data.mixture!r} changes packed rows; drawing reads pictures "
+      "with captions, mixed by 'constant'"
+    )
+  if c.sample.guidance_low > c.sample.guidance_high:
+    yield "sample.guidance_low: must not exceed sample.guidance_high"
+  try:
+    yield from grid(c.data, codecs.sizes(c.data.codec))
+  except ConfigError as error:
+    yield str(error)
+
+
+# Laws of the tasks that read no rows of text and images.
+WITHOUT_ROWS = {
+  "codec": codec,
+  "alignment": config_align.problems,
+  "drawing": drawing,
+}
