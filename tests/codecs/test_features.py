@@ -73,6 +73,7 @@ def test_refuses_other_arrays(pixels):
 
 def test_refuses_other_weights(tmp_path, monkeypatch):
   lib._network.cache_clear()
+  lib.weights.cache_clear()
   path = tmp_path / "other.pth"
   path.write_bytes(b"other")
   monkeypatch.setattr(lib, "weights_path", lambda: path)

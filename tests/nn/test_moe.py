@@ -54,7 +54,7 @@ def test_fresh_experts_have_the_scale_of_a_dense_mlp_and_differ():
   c = small.config(model__sharing="experts", model__expert_width=48, model__experts=4)
   f = small.functions(c)
   params = jax.jit(
-    lambda: step.init_state(c, f.model, f.optimizer).params,
+    lambda: step.init_state(c, f.task, f.optimizer).params,
     compiler_options=small.QUICK,
   )()
   mlp = params["transformer"]["blocks"]["mlp"]

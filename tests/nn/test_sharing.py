@@ -206,7 +206,7 @@ def test_copies_have_names_and_start_apart(name):
 
   def fresh(c):
     f = small.functions(c)
-    init = functools.partial(step.init_state, c, f.model, f.optimizer)
+    init = functools.partial(step.init_state, c, f.task, f.optimizer)
     return named(jax.jit(init, compiler_options=small.QUICK)().params)
 
   dense = fresh(config())

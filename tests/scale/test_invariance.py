@@ -59,7 +59,9 @@ def test_accumulation_chunks_and_remat_on_a_mesh(tmp_path):
   assert_invariant(run(8, "accumulated", tmp_path, meshes))
 
 
-@pytest.mark.parametrize("sharing", [s for s in SHARING if s not in ("shared", "ffn")])
+@pytest.mark.parametrize(
+  "sharing", ["experts", pytest.param("full", marks=pytest.mark.slow)]
+)
 def test_what_text_and_images_share(tmp_path, sharing):
   """The copies of `ffn` are among those of `full`; alone they are in the slow test."""
   meshes = [None, dict(expert=2, context=2, tensor=2)]

@@ -10,10 +10,11 @@ import pytest
 from tests.conftest import CACHE, ROOT
 from tests.train import align_devices
 
+QUICK = ("softmax",)  # the others take half a minute each
 
-@pytest.fixture(scope="module")
-def differences():
-  """Of every case, from a process that has eight devices."""
+
+def differences(case: str) -> tuple[float, float]:
+  """Of losses and of parameters, from a process that has eight devices."""
   environment = {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
@@ -23,14 +24,20 @@ def differences():
     "PYTHONPATH": str(ROOT),
   }
   done = subprocess.run(
-    [sys.executable, "-m", "tests.train.align_devices"],
+    [sys.executable, "-m", "tests.train.align_devices", case],
     cwd=ROOT, env=environment, text=True, capture_output=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("case", align_devices.CASES)
-def test_eight_devices_are_one(differences, case):
-  loss, params = differences[case]
+@pytest.mark.parametrize(
+  "case",
+  [
+    case if case in QUICK else pytest.param(case, marks=pytest.mark.slow)
+    for case in align_devices.CASES
+  ],
+)
+def test_eight_devices_are_one(case):
+  loss, params = differences(case)
   assert loss < 1e-5 and params < 1e-5

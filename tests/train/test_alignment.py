@@ -279,11 +279,11 @@ def test_a_student_learns_what_the_teacher_saw(run, tmp_path):
     ), 0)  # fmt: skip
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_queries_learn_all_three_losses(frozen, run, tmp_path):
   c = config(
     align__objective="queries", align__frozen=str(run) if frozen else "",
-    text__depth=2, train__steps=40, train__batch_size=16,
+    text__depth=2, train__steps=60, train__batch_size=16,
     optim__learning_rate=5e-3,
   )  # fmt: skip
   state, lines = losses(c, tmp_path)
@@ -292,7 +292,9 @@ def test_queries_learn_all_three_losses(frozen, run, tmp_path):
     assert lines[-1][f"train/{name}"] < 0.9 * lines[0][f"train/{name}"]
 
 
-@pytest.mark.parametrize("objective", ["softmax", "queries"])
+@pytest.mark.parametrize(
+  "objective", ["softmax", pytest.param("queries", marks=pytest.mark.slow)]
+)
 def test_resumed_is_uninterrupted(objective, tmp_path):
   c = config(align__objective=objective, text__depth=2, train__steps=4)
   stop = loop.Hook(2, lambda run, state, step: os.kill(os.getpid(), signal.SIGTERM))

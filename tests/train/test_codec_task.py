@@ -82,7 +82,7 @@ def test_a_run_learns_resumes_and_freezes(tmp_path):
 
 
 def test_the_adversary_counts_from_its_step():
-  c = small.codec("kl", **ADVERSARY)
+  c = small.codec("kl", optim__weight_decay=0.0, **ADVERSARY)
   f, batch = small.functions(c), PictureLoader(c).batch(0)
   state, seen = f.init(), []
   for _ in range(4):
@@ -169,7 +169,7 @@ def test_every_codec_config_builds(file):
     (dict(codec__groups=3), "codec.groups: 3 must divide codec.width 8"),
     (dict(codec__multipliers=(1,) * 7), "data.image_size: 32 must be a multiple of 64"),
     (dict(codec__levels=(5, 4)), "codec.levels: .* as many as codec.channels=3"),
-    (dict(codec__multipliers=(1, 0.5)), "codec.multipliers: expected a list of whole"),
+    (dict(codec__multipliers=(1, 0.5)), "codec.multipliers: expected int, got float 0.5"),
     (dict(codec__l1_weight=0.0), "l1_weight, codec.l2_weight: one must be > 0"),
     (dict(data__mixture="linear"), "data.mixture: 'linear' changes packed rows"),
   ],

@@ -15,7 +15,7 @@ from tests import small
 from unijax.checkpoint.fits import abstract_state
 from unijax.checkpoint.store import Store
 from unijax.data.loader import Loader
-from unijax.train import guards, loop
+from unijax.train import guards, loop, tasks
 from unijax.train.interrupt import Interrupted
 from unijax.train.metrics import read_metrics, to_scalars
 
@@ -50,7 +50,7 @@ class Poisoned(Loader):
 @pytest.fixture
 def poisoned(monkeypatch):
   """Sets which batches are bad: {number: kind}."""
-  monkeypatch.setattr(loop, "Loader", Poisoned)
+  monkeypatch.setattr(tasks.UnifiedTask, "loader", staticmethod(Poisoned))
   return lambda bad: monkeypatch.setattr(Poisoned, "bad", bad)
 
 

@@ -17,7 +17,7 @@ from unijax.checkpoint.start import Start
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError, from_config_dict, to_dict
 from unijax.data.loader import Loader
-from unijax.train import events, guards, loop, stages
+from unijax.train import events, guards, loop, stages, tasks
 from unijax.train import step as step_lib
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted
@@ -124,10 +124,10 @@ def test_muon_and_micro_batches_keep_what_rests():
 
 
 def test_the_gradient_and_its_norm_have_nothing_of_what_rests():
-  c = config().at(0)
-  model, weights = small.functions(config()).model, small.params(config(), 0)
+  c, weights = config().at(0), small.params(config(), 0)
+  task = tasks.make_task(c, small.functions(config()).model.sizes.vocab)
   gradients = jax.jit(
-    lambda p, b, k: step_lib.gradients(p, model, c, b, k)[0],
+    lambda p, b, k: step_lib.gradients(p, task, b, k)[0],
     compiler_options=small.QUICK,
   )
   found = named(gradients(weights, Loader(c).batch(0), jax.random.key(0)))

@@ -15,9 +15,10 @@ GUARD = dataclasses.replace(small.config().guard, hang_seconds=10.0, hang_exit=F
 STALLED = """
 import sys, threading
 from tests import small
-from unijax.train import loop
+from unijax.data.loader import Loader
+from unijax.train import loop, tasks
 
-class Stalled(loop.Loader):
+class Stalled(Loader):
   def iterate(self, step, part=None):
     for number, batch in enumerate(super().iterate(step, part), step):
       if number == 4:
@@ -27,7 +28,7 @@ class Stalled(loop.Loader):
   def a_disk_that_never_answers(self):
     threading.Event().wait()
 
-loop.Loader = Stalled
+tasks.UnifiedTask.loader = staticmethod(Stalled)
 loop.train(small.scenes(guard__hang_seconds=15.0, guard__hang_exit=True), sys.argv[1])
 """
 
