@@ -102,6 +102,13 @@ def _mesh(args, overrides) -> dict:
   return mesh.run(config_file.load(overrides), args.devices, args.slices)
 
 
+def _systems(args, overrides) -> dict:
+  from unijax.commands import systems
+
+  _no_config(overrides)
+  return systems.run(args)
+
+
 def _plan(args, overrides) -> dict:
   from unijax.commands import plan
 
@@ -111,6 +118,7 @@ def _plan(args, overrides) -> dict:
 RUN = {
   "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
   "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
+  "systems": _systems,
 }  # fmt: skip
 
 

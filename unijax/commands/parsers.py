@@ -67,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_ckpt(verb)
   _add_demo(verb)
   _add_mesh(verb)
+  _add_systems(verb)
   return parser
 
 
@@ -163,6 +164,18 @@ def _add_plan(verb) -> None:
 
   text = "Dry-run a config on a described pod: memory, network, floors."
   plan.add_arguments(verb("plan", text, plan.EPILOG))
+
+
+def _add_systems(verb) -> None:
+  sub = verb(
+    "systems", "Show every config file and the value it picks on each axis.",
+    "examples:\n  unijax systems\n  unijax systems --write=WORKSPACE.md",
+  )  # fmt: skip
+  sub.add_argument("--configs", default="configs", help="folder; default %(default)s")
+  sub.add_argument(
+    "--write", metavar="FILE", default="",
+    help="also put the tables between the marks of a Markdown file",
+  )  # fmt: skip
 
 
 def _add_goodput(verb) -> None:

@@ -1,0 +1,100 @@
+"""`unijax systems`: every config file and the value it picks on each axis."""
+
+import pathlib
+
+from unijax import config_file
+from unijax.config import Config, ConfigError
+from unijax.report import plain_table
+
+BEGIN, END = "<!-- systems: begin -->", "<!-- systems: end -->"
+NOT_SYSTEMS = ("__init__.py", "base.py", "common.py")
+PRESET = "tiny"
+
+# Axes that a config decides, by what it trains: (title, knob).
+AXES = {
+  "unified": (
+    ("written by", "model.write"), ("codec", "data.codec"), ("shared", "model.sharing"),
+    ("mask in images", "model.image_mask"), ("patches", "model.patch_codec"),
+    ("positions", "model.positions"), ("time", "model.time_injection"),
+    ("path", "diffusion.path"), ("predicts", "diffusion.predict"),
+  ),
+  "drawing": (
+    ("condition", "dit.conditioning"), ("codec", "data.codec"),
+    ("positions", "dit.positions"), ("path", "diffusion.path"),
+    ("predicts", "diffusion.predict"),
+  ),
+  "codec": (
+    ("bottleneck", "codec.bottleneck"), ("channels", "codec.channels"),
+  ),
+  "alignment": (
+    ("objective", "align.objective"), ("patch", "vision.patch_size"),
+    ("pooled by", "vision.pool"), ("frozen", "align.frozen"),
+  ),
+}  # fmt: skip
+WITHOUT_TIME = ("model.time_injection", "diffusion.path", "diffusion.predict")
+
+
+def run(args) -> dict:
+  """Prints the tables; with `--write`, puts them between the marks of a file.
+
+  Raises:
+    ConfigError: no configs in the folder, or a file without the marks.
+  """
+  found = read(pathlib.Path(args.configs))
+  for task, (head, rows) in tables(found).items():
+    print(f"train.task = {task}")
+    print(plain_table(head, rows, left=range(len(head))), end="\n\n")
+  if args.write:
+    write(pathlib.Path(args.write), found)
+  return {"verb": "systems", "systems": sorted(found)}
+
+
+def read(folder: pathlib.Path) -> dict[str, Config]:
+  """Returns the tiny preset of every config file, by its path in the folder."""
+  paths = sorted(p for p in folder.rglob("*.py") if p.name not in NOT_SYSTEMS)
+  if not paths:
+    raise ConfigError(f"{folder}: no config files; name their folder with --configs")
+  return {
+    str(path.relative_to(folder)): config_file.load([f"--config={path}:{PRESET}"])
+    for path in paths
+  }
+
+
+def tables(found: dict[str, Config]) -> dict[str, tuple[list[str], list[list[str]]]]:
+  """Returns (titles, a row a config) by task; an axis that is not read is a dash."""
+  result = {}
+  for task, axes in AXES.items():
+    rows = [
+      [name, *(_value(config, knob) for _, knob in axes)]
+      for name, config in found.items()
+      if config.train.task == task
+    ]
+    if rows:
+      result[task] = (["config", *(title for title, _ in axes)], rows)
+  return result
+
+
+def _value(config: Config, knob: str) -> str:
+  if config.train.task == "unified" and knob in WITHOUT_TIME and not config.write.timed:
+    return "-"
+  section, name = knob.split(".")
+  return str(getattr(getattr(config, section), name)) or "-"
+
+
+def markdown(found: dict[str, Config]) -> str:
+  """The same as Markdown, with the marks around it."""
+  lines = [BEGIN]
+  for task, (head, rows) in tables(found).items():
+    lines += ["", f"`train.task = {task}`, presets `{PRESET}`:", ""]
+    lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+  return "\n".join([*lines, "", END])
+
+
+def write(path: pathlib.Path, found: dict[str, Config]) -> None:
+  """Puts the Markdown between the marks of a file."""
+  text = path.read_text()
+  before, begin, rest = text.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not (begin and end):
+    raise ConfigError(f"{path}: has no lines {BEGIN!r} and {END!r} to write between")
+  path.write_text(before + markdown(found) + after)
