@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 from tests import small  # noqa: E402
 from unijax import config_file  # noqa: E402
 from unijax.data.loader import Loader  # noqa: E402
-from unijax.train import loop  # noqa: E402
-from unijax.train.step import StepFunctions  # noqa: E402
+from unijax.train import loop, tasks  # noqa: E402
+from unijax.train.functions import StepFunctions  # noqa: E402
 
 EVERY = 20  # steps between looks at the clock; the first EVERY are not counted
 
@@ -40,9 +40,25 @@ class Ready(Loader):
 
   batches: list = []
 
-  def iterate(self, step):
+  def iterate(self, step, part=None):
     """Yields them from `step` on."""
-    yield from itertools.islice(itertools.cycle(self.batches), step, None)
+    return Again(self.batches, step)
+
+
+class Again:
+  """Batches from a list, for ever; closed like a reader."""
+
+  def __init__(self, batches: list, step: int):
+    self.endless = itertools.islice(itertools.cycle(batches), step, None)
+
+  def __iter__(self):
+    return self.endless
+
+  def __next__(self):
+    return next(self.endless)
+
+  def close(self):
+    """Nothing is open."""
 
 
 def typical(times: list[float]) -> float:
@@ -60,7 +76,7 @@ def through_the_loop(config, loader) -> tuple[float, float]:
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     memory.append(pages * os.sysconf("SC_PAGE_SIZE"))
 
-  loop.Loader = loader
+  tasks.UnifiedTask.loader = staticmethod(loader)
   with tempfile.TemporaryDirectory() as folder:
     loop.train(config, folder, [loop.Hook(EVERY, look)])
   return typical(times[:-1]), memory[-2] - memory[0]

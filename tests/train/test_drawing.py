@@ -128,10 +128,8 @@ def test_parts_add_up_and_neither_order_nor_padding_matters():
   assert abs(run(other, weights)[0][0] - value) > 1e-4 * value
 
 
-SLOW = pytest.param("cross shared", marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("style", ["joint single", SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["joint single", "cross shared"])
 def test_mesh_invariance(style, tmp_path):
   """Law 7, on eight simulated devices."""
   out = tmp_path / "out.json"
