@@ -44,12 +44,7 @@ class BlockCodec:
     Raises:
       ValueError: a code outside of the codebook.
     """
-    codes = np.asarray(codes)
-    if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook:
-      raise ValueError(
-        f"codes from {codes.min()} to {codes.max()}, but the codebook has "
-        f"{self.codebook}"
-      )
+    codes = checked(codes, self.codebook)
     n = self.levels
     level = np.stack([codes // n**2, codes // n % n, codes % n], axis=-1)
     return self._enlarge((level * 255 // (n - 1)).astype(np.uint8))
@@ -62,3 +57,13 @@ class BlockCodec:
 
   def _enlarge(self, colours: np.ndarray) -> np.ndarray:
     return colours.repeat(self.stride, axis=-3).repeat(self.stride, axis=-2)
+
+
+def checked(codes: np.ndarray, codebook: int) -> np.ndarray:
+  """Returns codes as an array; raises ValueError for one outside of the codebook."""
+  codes = np.asarray(codes)
+  if codes.size and not 0 <= codes.min() <= codes.max() < codebook:
+    raise ValueError(
+      f"codes from {codes.min()} to {codes.max()}, but the codebook has {codebook}"
+    )
+  return codes

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from unijax.codecs import artefact, model
+from unijax.codecs.blocks import checked
 from unijax.codecs.bottlenecks import BOTTLENECKS
 from unijax.config_sections import CodecConfig
 
@@ -83,12 +84,7 @@ class Weighted:
     Raises:
       ValueError: a code outside of the codebook.
     """
-    codes = np.asarray(codes)
-    if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook:
-      raise ValueError(
-        f"codes from {codes.min()} to {codes.max()}, but the codebook has "
-        f"{self.codebook}"
-      )
+    codes = checked(codes, self.codebook)
     digits = np.stack(np.unravel_index(codes, self._books), -1).astype(np.int32)
     latents = self._each(self._entries, digits)
     return _to_bytes(self._each(self._decode, latents))

@@ -12,6 +12,7 @@ from unijax.data import hashing
 from unijax.data.ahead import Ahead
 from unijax.data.document import DataError, Image
 from unijax.data.loader import part_of_batch
+from unijax.data.rows import check_size
 from unijax.data.sources import make_sources
 from unijax.data.stream import DocumentStream
 from unijax.types import Pictures
@@ -71,11 +72,7 @@ class PictureLoader:
         "leave this source out of the data.sources of a codec"
       )
     image = images[hashing.integer(len(images), "picture", number)]
-    if (image.height, image.width) != (self.size, self.size):
-      raise DataError(
-        f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
-        f"{self.size}: set the source's image_size to it"
-      )
+    check_size(image, self.size)
     return image.pixels()
 
   def batch(self, step: int, part: tuple[int, int] | range | None = None) -> Pictures:

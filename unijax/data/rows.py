@@ -151,7 +151,7 @@ class RowBuilder:
       if isinstance(part, Text):
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
-        self._check_size(part)
+        check_size(part, self.image_size)
         images += 1
         positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
       else:
@@ -254,15 +254,8 @@ class RowBuilder:
       p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
     )
 
-  def _check_size(self, image: Image):
-    if (image.height, image.width) != (self.image_size, self.image_size):
-      raise DataError(
-        f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
-        f"{self.image_size}: set the source's image_size to it"
-      )
-
   def _add_image(self, x: Layout, image: Image, boi_weight: float):
-    self._check_size(image)
+    check_size(image, self.image_size)
     x.add_tokens([self.vocabulary.special.boi], boi_weight)
     limit = self.noise_limit if image.context else 1.0
     self.add_span(x, image, limit, boi_weight * self.signal_weight)
@@ -308,6 +301,15 @@ class RowBuilder:
       ]
       x.next_position += side
     x.add_tokens([special.eoi], 0.0)
+
+
+def check_size(image: Image, size: int) -> None:
+  """Raises DataError where a picture is not of `data.image_size`."""
+  if (image.height, image.width) != (size, size):
+    raise DataError(
+      f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
+      f"{size}: set the source's image_size to it"
+    )
 
 
 def empty_row(length: int, channels: int, pad: int) -> Batch:
