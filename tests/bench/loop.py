@@ -41,7 +41,8 @@ class Ready(Loader):
   batches: list = []
 
   def iterate(self, step, part=None):
-    """Yields them from `step` on."""
+    """Yields them from `step` on; the plan, which the loop reports of, is made first."""
+    self.padding(self.config.train.steps)
     return Again(self.batches, step)
 
 
