@@ -109,6 +109,7 @@ def get_config() -> ConfigDict:
   c.data.mixture_rate = 0.5  # log weight gained by a loss of twice the reference
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
   c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
+  c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
 
   c.optim = ConfigDict()
   c.optim.name = "adamw"  # or muon, for the kernels of the blocks

@@ -137,6 +137,7 @@ class DataConfig:
   mixture_rate: float
   mixture_floor: float
   caption_length: int
+  vocab: int
 
 
 @dataclasses.dataclass(frozen=True)

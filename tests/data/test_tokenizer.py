@@ -130,6 +130,13 @@ def test_special_tokens_stand_after_the_text_in_their_order():
   assert vocab.is_text(255) and not vocab.is_text(256)
 
 
+def test_a_table_may_have_more_rows_than_needed_but_not_fewer():
+  known = vocabulary(ByteTokenizer(), codes=16, slots=2, rows=1001)
+  assert (known.size, known.first_slot, known.first_code) == (1001, 999, 983)
+  with pytest.raises(DataError, match="data.vocab: 281 ids.* 282 are needed"):
+    vocabulary(ByteTokenizer(), codes=16, slots=2, rows=281)
+
+
 def test_vocabulary_size_is_the_next_multiple():
   assert vocabulary(ByteTokenizer(), multiple=1).size == 264
   assert vocabulary(ByteTokenizer(), multiple=128).size == 384

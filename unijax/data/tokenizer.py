@@ -194,8 +194,9 @@ class Vocabulary:
 def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
   """Returns the vocabulary of a config: with image codes where it writes them."""
   return vocabulary(
-    tokenizer, codes=config.codebook, masks=config.write.masks, slots=config.slots
-  )
+    tokenizer, codes=config.codebook, masks=config.write.masks, slots=config.slots,
+    rows=config.data.vocab,
+  )  # fmt: skip
 
 
 def vocabulary(
@@ -204,16 +205,25 @@ def vocabulary(
   codes: int = 0,
   masks: bool = False,
   slots: int = 0,
+  rows: int = 0,
 ) -> Vocabulary:
   """Returns the model's vocabulary; its size is rounded up to a multiple.
 
   The multiple keeps the embedding and the logits divisible by the mesh axis that they
-  are sharded over. Raises DataError if it is not positive.
+  are sharded over. `rows` above 0 is the size itself, as published models have it.
+  Raises DataError if the multiple is not positive, or the rows are too few.
   """
   if multiple < 1:
     raise DataError(f"vocabulary: multiple must be at least 1, got {multiple}")
   first = tokenizer.vocab_size
   count = len(dataclasses.fields(SpecialTokens))
   special = SpecialTokens(*range(first, first + count))
-  size = -(-(first + count + codes + masks + slots) // multiple) * multiple
+  needed = first + count + codes + masks + slots
+  if 0 < rows < needed:
+    raise DataError(
+      f"data.vocab: {rows} ids, but {needed} are needed: {first} of the tokenizer, "
+      f"{count} special tokens, {codes} codes, {int(masks)} mask and {slots} slots; "
+      "0 takes what is needed"
+    )
+  size = rows or -(-needed // multiple) * multiple
   return Vocabulary(first, special, size, codes, masks, slots)
