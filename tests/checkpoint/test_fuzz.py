@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import random
 import signal
+from collections.abc import Sequence
 
 import pytest
 
@@ -135,7 +136,7 @@ class Fuzz:
     return self.reader.first_whole(lambda manifest: manifest.step)
 
 
-def fuzz(run, seeds: range, signed: bool) -> dict[str, int]:
+def fuzz(run, seeds: Sequence[int], signed: bool) -> dict[str, int]:
   before = files(run)
   work = Fuzz(run, signed)
   for seed in seeds:
@@ -155,7 +156,8 @@ def test_mutated_files(run):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_mutated_files_that_the_manifest_vouches_for(run):
   """Whoever can write the files can write the manifest: the decoders see the bytes."""
-  counts = fuzz(run, range(24), signed=True)
+  # The last one renames a leaf in Orbax's metadata, which then has one too few.
+  counts = fuzz(run, [*range(24), 2_000_500], signed=True)
   assert counts["error"] + counts["fell back"] > 4
 
 

@@ -34,12 +34,20 @@ class Arrays:
   def read(
     self, folder: pathlib.Path, wanted: Mapping[str, jax.ShapeDtypeStruct]
   ) -> dict[str, jax.Array]:
-    """Reads the named arrays into the shardings of `wanted`; others stay on disk."""
+    """Reads the named arrays into the shardings of `wanted`; others stay on disk.
+
+    Raises KeyError where one is not there, and whatever Orbax makes of damage.
+    """
     if not wanted:
       return {}
     arguments = ocp.checkpoint_utils.construct_restore_args(dict(wanted))
     arguments = ocp.args.PyTreeRestore(dict(wanted), arguments, partial_restore=True)
-    return self._orbax.restore(folder, args=arguments)
+    arrays = self._orbax.restore(folder, args=arguments)
+    # Of what its metadata does not know, partial_restore hands back the request.
+    absent = [name for name in wanted if not isinstance(arrays.get(name), jax.Array)]
+    if absent:
+      raise KeyError(f"{', '.join(absent)} not in {folder.name}/_METADATA")
+    return arrays
 
   def reset(self) -> None:
     """Begins afresh after a write that failed."""
