@@ -110,6 +110,8 @@ def get_config() -> ConfigDict:
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
   c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
+  # what follows a target image reads a clean copy of it, and its noised one is hidden
+  c.data.clean_copy = False  # two images of a row; model.attention must be dense
 
   c.optim = ConfigDict()
   c.optim.name = "adamw"  # or muon, for the kernels of the blocks

@@ -124,6 +124,7 @@ def inputs(c: Config, b: Batch, patches=None, time=None) -> Inputs:
     index_BT=np.broadcast_to(index, b.tokens_BT.shape),
     start_BT=start,
     end_BT=end,
+    hidden_BT=masks.hidden_spans(b.span_BT, b.hidden_BT),
   )
 
 

@@ -363,6 +363,29 @@ def test_ways_to_write_that_lack_something(write, model, data, message):
   assert problems(change) == [message]
 
 
+@pytest.mark.parametrize(
+  ("write", "model", "data", "message"),
+  [
+    ("codes", {"image_mask": "causal"}, {"codec": "blocks"}, "data.clean_copy: with "
+     "model.write='codes' an image is read as it is, and there is no noised one to put "
+     "a clean copy beside: use False, or model.write='diffusion' or 'masked'"),
+    ("bridge", {}, {}, "data.clean_copy: with model.write='bridge' an image is read as "
+     "it is, and there is no noised one to put a clean copy beside: use False, or "
+     "model.write='diffusion' or 'masked'"),
+    ("diffusion", {"attention": "splash"}, {}, "model.attention: 'splash' computes "
+     "intervals, and with data.clean_copy=True the mask is none: use 'dense', which is "
+     "exact and slower"),
+  ],
+)  # fmt: skip
+def test_clean_copies_that_cannot_be(write, model, data, message):
+  def change(v):
+    v["model"].update(write=write, **model)
+    v["data"].update({"patch_size": 1, "image_size": 8, "seq_len": 128, **data})
+    v["data"]["clean_copy"] = True
+
+  assert problems(change) == [message]
+
+
 def test_pairs_of_sizes():
   def change(v):
     v["model"].update(positions="grid", head_dim=18, patch_codec="unet")

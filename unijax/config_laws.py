@@ -66,6 +66,17 @@ def writing(c, codec):
       f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "
       f"timestep, which model.write={m.write!r} does not have: use 'linear'"
     )
+  if c.data.clean_copy and not write.whole:
+    yield (
+      f"data.clean_copy: with model.write={m.write!r} an image is read as it is, and "
+      "there is no noised one to put a clean copy beside: use False, or model.write="
+      "'diffusion' or 'masked'"
+    )
+  if c.data.clean_copy and m.attention not in ("auto", "dense"):
+    yield (
+      f"model.attention: {m.attention!r} computes intervals, and with data.clean_copy="
+      "True the mask is none: use 'dense', which is exact and slower"
+    )
   bound = c.sample.clip_x0
   if c.data.codec not in codecs.BUILT_IN and not write.discrete and 0 < bound < 3:
     yield (

@@ -138,6 +138,7 @@ class DataConfig:
   mixture_floor: float
   caption_length: int
   vocab: int
+  clean_copy: bool
 
 
 @dataclasses.dataclass(frozen=True)

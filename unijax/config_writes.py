@@ -17,6 +17,8 @@ class Write:
     masks: the vocabulary has a token that stands where something is hidden.
     in_order: each position is predicted from those before it, so that none may see a
       later one of its image.
+    whole: an image is hidden or noised, and drawn, as a whole, so that a row may hold
+      it twice: what is drawn, and a clean copy for what follows (`data.clean_copy`).
     slots: tokens between BOI and an image, `bridge.slots` of them, whose hidden states
       a decoder of its own draws from.
   """
@@ -26,12 +28,13 @@ class Write:
   masks: bool = False
   in_order: bool = False
   slots: bool = False
+  whole: bool = False
 
 
 WRITES = {
-  "diffusion": Write(timed=True),
+  "diffusion": Write(timed=True, whole=True),
   "codes": Write(discrete=True, in_order=True),
-  "masked": Write(discrete=True, masks=True),
+  "masked": Write(discrete=True, masks=True, whole=True),
   "token_diffusion": Write(in_order=True),
   "gmm": Write(in_order=True),
   "bridge": Write(slots=True),

@@ -49,6 +49,8 @@ class Batch:
   image_weight_BT: Array  # float32: weight of the loss of this patch or code
   noise_limit_BT: Array  # float32 in [0, 1]: largest timestep of this image
   image_key_BT: Array  # uint32: identity of the image; keys its noise and timestep
+  # bool: in a copy that only its own image sees; None: the config makes no such copies
+  hidden_BT: Array | None = None
 
 
 @flax.struct.dataclass
@@ -72,6 +74,8 @@ class Inputs:
   index_BT: Array  # int32: place in the row, the coordinate of start and end
   start_BT: Array  # int32: first index this query sees
   end_BT: Array  # int32: last index this query sees
+  # int32, whole rows only: number of a hidden image, which it alone sees; -1 elsewhere
+  hidden_BT: Array | None = None
 
 
 @flax.struct.dataclass

@@ -76,6 +76,14 @@ def test_attention_counts_the_keys_that_the_mask_shows():
   assert counted == 2 * 2 * m.depth * m.heads * m.head_dim * layout.visible
 
 
+def test_attention_counts_no_keys_of_hidden_copies():
+  """BOS BOI, a hidden image of 4, its clean copy, EOI a EOS."""
+  c = small.config(data__clean_copy=True)
+  layout = flops.measure(small.batch(c, [small.plain(1, "a")]), "bidirectional")
+  assert layout.visible == (1 + 2) + 4 * 6 + 4 * 6 + (7 + 8 + 9)
+  assert (layout.tokens, layout.patches, layout.images) == (13, 8, 2)
+
+
 def test_every_remat_policy_is_counted():
   """Policies differ only in what is computed twice, never in model FLOPs."""
   from unijax.nn.transformer import REMAT

@@ -145,6 +145,9 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
   sees = (segment[:, None] == segment) & (segment > 0) & (index[:, None] >= index)
   if c.model.image_mask == "bidirectional":
     sees |= (span[:, None] == span) & (span[:, None] >= 0)
+  if batch.hidden_BT is not None:  # noised copies are seen by themselves alone
+    assert batch.hidden_BT.any()
+    sees &= ~batch.hidden_BT[0] | (span[:, None] == span)
   is_patch, write = patch >= 0, c.write
   for output, inputs in found.items():
     reads, rows = sees, segment > 0

@@ -9,6 +9,7 @@ import jax
 
 from tests import small
 from unijax.config import Config
+from unijax.config_writes import WRITES
 from unijax.data import rows
 from unijax.data.document import Document, Text, Turn
 from unijax.train import step
@@ -40,6 +41,8 @@ WRITE = {
 SHARING = {"shared": {}}
 # Each value of an axis meets some of the others.
 VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
+COPIES = dict(data__clean_copy=True, data__images_per_row=8)
+VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
 
 
 @functools.cache

@@ -190,6 +190,22 @@ def test_auto_goes_by_platform(monkeypatch):
   assert pick(monkeypatch, "gpu") == "tokamax"
 
 
+@pytest.mark.parametrize(
+  ("platform", "name", "kernel"),
+  [("tpu", "auto", "splash"), ("gpu", "auto", "tokamax"), ("cpu", "splash", "splash")],
+)
+def test_hidden_images_take_dense_by_name_only(monkeypatch, platform, name, kernel):
+  monkeypatch.setattr(logical, "platform", lambda: platform)
+  c = dataclasses.replace(small.config().model, attention=name, head_dim=64)
+  message = rf"model.attention='{name}' is {kernel} .*take model.attention='dense'"
+  with pytest.raises(MaskUnsupportedError, match=message):
+    pick_backend(c, 2, 256, hidden=True)
+  dense = dataclasses.replace(c, attention="dense")
+  assert pick_backend(dense, 2, 256, hidden=True) == "dense"
+  with pytest.raises(MaskUnsupportedError, match=kernel):
+    interval_attention(*[None] * 3, None, None, kernel, 0, np.zeros((1, 1), np.int32))
+
+
 def test_auto_says_why_it_takes_dense(monkeypatch, caplog):
   with caplog.at_level(logging.WARNING):
     assert pick(monkeypatch, "tpu", length=200) == "dense"

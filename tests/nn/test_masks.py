@@ -99,3 +99,21 @@ def test_a_row_by_hand():
   start, end = masks.intervals(span, segment, "causal")
   assert start.tolist() == [[0, 0, 0, 0, 0, 5, 5, 5, 8]]
   assert end.tolist() == [list(range(9))]
+
+
+@pytest.mark.parametrize("image_mask", ["bidirectional", "causal"])
+def test_hidden_images_are_seen_by_themselves_alone(image_mask):
+  rng = np.random.default_rng(1)
+  made = [random_row(rng) for _ in range(RANDOM_ROWS)]
+  span, segment = (np.stack(x) for x in zip(*made, strict=True))
+  chosen = rng.random((len(span), span.max() + 1)) < 0.5  # some of the images
+  hide = np.take_along_axis(chosen, np.maximum(span, 0), axis=1) & (span >= 0)
+  start, end = masks.intervals(span, segment, image_mask)
+  index = np.broadcast_to(np.arange(RANDOM_T, dtype=np.int32), span.shape)
+  hidden = masks.hidden_spans(span, hide)
+  same = span[:, :, None] == span[:, None, :]
+  want = defined(span, segment, image_mask) & (~hide[:, None, :] | same)
+  got = np.asarray(masks.allowed(start, end, index, hidden))
+  assert (got == want).all() and (want != defined(span, segment, image_mask)).any()
+  assert (np.asarray(masks.shown(start, end, hidden)) == want.sum(-1)).all()
+  assert masks.hidden_spans(span, None) is None

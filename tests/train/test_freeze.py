@@ -3,15 +3,17 @@
 import ast
 import functools
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import lmfusion
 from tests import small
 from tests.train.test_optim import named
 from unijax.config import Config, ConfigError, from_config_dict, to_dict
-from unijax.train import freeze
+from unijax.train import freeze, tasks
 from unijax.train.optim import make_optimizer, peak_rate, run_schedule
 
 SHAPES = {
@@ -209,3 +211,43 @@ def test_a_gradient_sees_what_is_frozen_as_a_constant():
   loss = lambda p: sum(jnp.sum(x**2) for x in jax.tree.leaves(freeze.stop(held, p)))
   for path, g in named(jax.grad(loss)(params(0))).items():
     assert bool((g == 0).all()) == path.startswith("patch_codec")
+
+
+def shapes_of(c: Config):
+  """Shapes of the parameters of a config, by path."""
+  task = tasks.make_task(c, c.data.vocab or 300)
+  init = lambda key: flax.linen.unbox(task.init_params(key))
+  return jax.eval_shape(init, jax.random.key(0))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "8B"])
+def test_a_frozen_language_model_is_the_text_copy_its_table_and_its_head(preset):
+  c = from_config_dict(lmfusion.get_config(preset))
+  at = [c.at(i) for i in range(len(c.starts))]
+  tree = shapes_of(c)
+  held = [named(freeze.mask(x.optim.freeze, tree)) for x in at]
+  for path, frozen in held[-1].items():
+    assert frozen == ("/text/" in path or path.split("/")[0] in LANGUAGE), path
+  if preset == "tiny":  # before it, the other way round
+    assert [not x for x in held[0].values()] == list(held[1].values())
+  else:
+    count = sum(x.size for path, x in named(tree).items() if held[0][path])
+    assert count == lmfusion.PUBLISHED[preset]
+
+
+LANGUAGE = ("embedding", "text_head")
+
+
+def test_a_frozen_text_copy_stays_as_it_is_bit_for_bit():
+  c = small.config(
+    model__sharing="full", optim__freeze=lmfusion.TEXT, optim__warmup_steps=0,
+    data__sources={"scenes": {"kind": "scenes", "weight": 1.0, "options": {}}},
+  )  # fmt: skip
+  batch = small.batch(c, [small.draw("ab", 1)], [small.describe("c", 2)])
+  functions = small.functions(c)
+  state = functions.init()
+  before = named(jax.tree.map(np.asarray, (state.params, state.ema_params)))
+  state, _ = functions.train(state, batch)
+  for path, x in named((state.params, state.ema_params)).items():
+    language = "/text/" in path or any(f"/{name}/" in path for name in LANGUAGE)
+    assert equal(x, before[path]) == language, path

@@ -17,6 +17,7 @@ AXES = {
     ("mask in images", "model.image_mask"), ("patches", "model.patch_codec"),
     ("positions", "model.positions"), ("time", "model.time_injection"),
     ("path", "diffusion.path"), ("predicts", "diffusion.predict"),
+    ("clean copies", "data.clean_copy"),
   ),
   "drawing": (
     ("condition", "dit.conditioning"), ("codec", "data.codec"),

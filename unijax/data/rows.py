@@ -7,6 +7,10 @@ A patch may be a code of `data.codec`, which is then the token of its position.
 With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
 which do not see the picture and are seen by all that follows.
 
+With `data.clean_copy` training rows hold a target image twice where something comes
+after it (`unijax.data.copies`): BOI, the noised one, which nothing outside of it sees,
+then a clean one at the same rotary positions, EOI. Prompts hold images once.
+
 Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
 images. EOI is never predicted (the sampler appends it) and nothing is predicted from
 the input BOI. TIME stands only where `model.time_injection` is 'token'.
@@ -20,7 +24,7 @@ import numpy as np
 from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config import Config
-from unijax.data import hashing, latents
+from unijax.data import copies, hashing, latents
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
 from unijax.types import Batch
@@ -38,6 +42,7 @@ class Layout:
   text_weight: list[float] = dataclasses.field(default_factory=list)
   image_weight: list[float] = dataclasses.field(default_factory=list)
   noise_limit: list[float] = dataclasses.field(default_factory=list)
+  hidden: list[bool] = dataclasses.field(default_factory=list)
   position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
   # (offset of the first patch, picture or its clean patches [P, C] or codes [P])
   images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
@@ -56,6 +61,7 @@ class Layout:
     self.text_weight += [weight] * n
     self.image_weight += [0.0] * n
     self.noise_limit += [0.0] * n
+    self.hidden += [False] * n
     self.position += [(p, p, p) for p in range(start, start + n)]
     self.next_position += n
 
@@ -93,6 +99,7 @@ class RowBuilder:
     self.channels = config.patch_channels
     self.noise_limit = config.data.noise_limit
     self.caption_dropout = config.data.caption_dropout
+    self.clean_copy = config.data.clean_copy
     self.positions = config.model.positions
     self.slots = config.slots
     self.signal_weight = config.bridge.signal_weight
@@ -110,7 +117,8 @@ class RowBuilder:
     Args:
       document: what to lay out.
       key: its place in the document stream; decides caption dropout and noise.
-      open_end: leave the end open (no EOS), for a prompt that the model continues.
+      open_end: leave the end open (no EOS), for a prompt that the model continues: no
+        image is drawn there, so all are there once.
       without_text: keep (False) or drop (True) the text; None drops the text before
         the last target image in a share `data.caption_dropout` of the documents.
 
@@ -126,12 +134,13 @@ class RowBuilder:
       parts = self._drop_caption(parts, key)
     elif without_text:
       parts = tuple(p for p in parts if not isinstance(p, Text))
+    twice = copies.twice(parts) if self.clean_copy and not open_end else ()
     for i, part in enumerate(parts):
       if isinstance(part, Text):
         weight = float(part.loss and role != "user")
         result.add_tokens(self._encode(part.text), weight)
       elif isinstance(part, Image):
-        self._add_image(result, part, float(role != "user" and i > 0))
+        self._add_image(result, part, float(role != "user" and i > 0), i in twice)
       elif isinstance(part, Turn):
         if role == "assistant":
           result.add_tokens([special.eos], 1.0)
@@ -144,10 +153,16 @@ class RowBuilder:
   def measure(self, document: Document, key: int = 0) -> tuple[int, int]:
     """Returns (positions, images) of `layout(document, key)` without laying it out.
 
+    An image and its clean copy are two images, here and for `data.images_per_row`.
+
     Raises DataError as `layout` does.
     """
     positions, images, role = 2, 0, None  # BOS and EOS
-    for part in self._drop_caption(document.parts, key):
+    parts = self._drop_caption(document.parts, key)
+    if self.clean_copy:
+      images = len(copies.twice(parts))
+      positions += images * (self.time_token + self.grid**2)
+    for part in parts:
       if isinstance(part, Text):
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
@@ -177,7 +192,9 @@ class RowBuilder:
         f"a row holds {images} images, more than data.images_per_row="
         f"{self.images_per_row}: raise it"
       )
-    row = empty_row(self.seq_len, self.channels, self.vocabulary.special.pad)
+    row = empty_row(
+      self.seq_len, self.channels, self.vocabulary.special.pad, self.clean_copy
+    )
     start, spans = 0, 0
     for number, x in enumerate(layouts, start=1):
       self._place(row, x, start, spans, number)
@@ -203,16 +220,22 @@ class RowBuilder:
     row.text_weight_BT[here] = x.text_weight
     row.image_weight_BT[here] = x.image_weight
     row.noise_limit_BT[here] = x.noise_limit
-    keys = (x.key * IMAGES_OF_A_DOCUMENT + span.astype(np.int64)) % 2**32
+    number = copies.image_numbers(span, np.asarray(x.hidden, bool))
+    keys = (x.key * IMAGES_OF_A_DOCUMENT + number.astype(np.int64)) % 2**32
     row.image_key_BT[here] = np.where(span >= 0, keys, 0)
+    if row.hidden_BT is not None:
+      row.hidden_BT[here] = x.hidden
+    read = self.codes if self.vocabulary.codes else self.patches
+    last = value = None
     for offset, image in x.images:
       first = start + offset
+      if image is not last:  # a clean copy is that of the image before it
+        last, value = image, read(image)
+      there = slice(first, first + len(value))
       if self.vocabulary.codes:
-        codes = self.codes(image)
-        row.tokens_BT[first : first + len(codes)] = self.vocabulary.first_code + codes
+        row.tokens_BT[there] = self.vocabulary.first_code + value
       else:
-        patches = self.patches(image)
-        row.patches_BTC[first : first + len(patches)] = patches
+        row.patches_BTC[there] = value
 
   def patches(self, image: Image | np.ndarray) -> np.ndarray:
     """Returns float32 [P, C]: a picture's clean patches, or patches as they are."""
@@ -254,10 +277,14 @@ class RowBuilder:
       p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
     )
 
-  def _add_image(self, x: Layout, image: Image, boi_weight: float):
+  def _add_image(self, x: Layout, image: Image, boi_weight: float, twice: bool):
     check_size(image, self.image_size)
     x.add_tokens([self.vocabulary.special.boi], boi_weight)
     limit = self.noise_limit if image.context else 1.0
+    if twice:
+      at = x.next_position
+      self._add_patches(x, image, limit, hidden=True)
+      x.next_position, limit = at, 0.0
     self.add_span(x, image, limit, boi_weight * self.signal_weight)
 
   def add_span(
@@ -274,13 +301,18 @@ class RowBuilder:
       limit: its largest timestep; an image that stays clean is not a target.
       slot_weight: loss weight of predicting each slot.
     """
-    special, count = self.vocabulary.special, self.grid**2
-    number = len(x.images)
     first_slot = self.vocabulary.first_slot
     x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
+    self._add_patches(x, image, limit)
+    x.add_tokens([self.vocabulary.special.eoi], 0.0)
+
+  def _add_patches(self, x: Layout, image, limit: float, hidden: bool = False):
+    """Appends the time token, if any, and the patches of an image."""
+    special, count = self.vocabulary.special, self.grid**2
+    number = len(x.images)
     if self.time_token:
       x.add_tokens([special.time], 0.0)
-      x.span[-1], x.noise_limit[-1] = number, limit
+      x.span[-1], x.noise_limit[-1], x.hidden[-1] = number, limit, hidden
     x.images.append((len(x), image))
     x.tokens += [special.pad] * count
     x.span += [number] * count
@@ -288,6 +320,7 @@ class RowBuilder:
     x.text_weight += [0.0] * count
     x.image_weight += [float(limit > 0)] * count
     x.noise_limit += [limit] * count
+    x.hidden += [hidden] * count
     first, side = x.next_position, self.grid
     if self.positions == "sequential":
       x.position += [(first + i,) * 3 for i in range(count)]
@@ -300,7 +333,6 @@ class RowBuilder:
         (first, first + r, first + c) for r in range(side) for c in range(side)
       ]
       x.next_position += side
-    x.add_tokens([special.eoi], 0.0)
 
 
 def check_size(image: Image, size: int) -> None:
@@ -312,8 +344,15 @@ def check_size(image: Image, size: int) -> None:
     )
 
 
-def empty_row(length: int, channels: int, pad: int) -> Batch:
-  """Returns a row of padding as unbatched numpy arrays."""
+def empty_row(length: int, channels: int, pad: int, hides: bool = False) -> Batch:
+  """Returns a row of padding as unbatched numpy arrays.
+
+  Args:
+    length: positions.
+    channels: of a patch.
+    pad: token.
+    hides: whether rows say what is hidden in them.
+  """
 
   def zeros(dtype, *shape):
     return np.zeros((length, *shape), dtype)
@@ -329,10 +368,12 @@ def empty_row(length: int, channels: int, pad: int) -> Batch:
     image_weight_BT=zeros(np.float32),
     noise_limit_BT=zeros(np.float32),
     image_key_BT=zeros(np.uint32),
+    hidden_BT=zeros(bool) if hides else None,
   )
 
 
 def stack(rows: list[Batch]) -> Batch:
   """Stacks unbatched rows into a Batch with a leading B axis."""
-  fields = [f.name for f in dataclasses.fields(Batch)]
-  return Batch(**{f: np.stack([getattr(r, f) for r in rows]) for f in fields})
+  names = [f.name for f in dataclasses.fields(Batch)]
+  used = [name for name in names if getattr(rows[0], name) is not None]
+  return Batch(**{name: np.stack([getattr(r, name) for r in rows]) for name in used})

@@ -77,6 +77,8 @@ def abstract_batch(config: Config, places: Batch, length: int | None = None) -> 
     "segment_BT": int32, "position_BTA": int32, "text_weight_BT": float32,
     "image_weight_BT": float32, "noise_limit_BT": float32, "image_key_BT": jnp.uint32,
   }  # fmt: skip
+  if places.hidden_BT is not None:
+    kinds["hidden_BT"] = jnp.bool_
   deep = {"patches_BTC": (config.patch_channels,), "position_BTA": (3,)}
   return Batch(**{
     name: jax.ShapeDtypeStruct(

@@ -63,7 +63,9 @@ def measure(batch: Batch, image_mask: str) -> Layout:
   from unijax.nn import masks
 
   segment, span = np.asarray(batch.segment_BT), np.asarray(batch.span_BT)
-  start, end = (np.asarray(x) for x in masks.intervals(span, segment, image_mask))
+  start, end = masks.intervals(span, segment, image_mask)
+  hidden = masks.hidden_spans(span, batch.hidden_BT)
+  shown = np.asarray(masks.shown(start, end, hidden))
   used = segment > 0
   rows, positions = segment.shape
   return Layout(
@@ -71,7 +73,7 @@ def measure(batch: Batch, image_mask: str) -> Layout:
     tokens=used.sum() / rows,
     patches=(np.asarray(batch.patch_BT) >= 0).sum() / rows,
     images=(np.asarray(batch.patch_BT) == 0).sum() / rows,
-    visible=((end - start + 1) * used).sum(dtype=np.int64) / rows,
+    visible=(shown * used).sum(dtype=np.int64) / rows,
     rows=rows,
   )
 

@@ -95,7 +95,8 @@ def abstract_calls(config: Config, rows: int, place) -> Calls:
   slots = config.data.seq_len
   cache = placed(jax.eval_shape(lambda: make_cache(config, rows, slots)))
   train = dataclasses.replace(config.train, batch_size=rows)
-  at = Batch(**dict.fromkeys((f.name for f in dataclasses.fields(Batch)), place))
+  fields = dict.fromkeys((f.name for f in dataclasses.fields(Batch)), place)
+  at = Batch(**{**fields, "hidden_BT": None})  # what is sampled hides nothing
   chunk = compiled.abstract_batch(
     dataclasses.replace(config, train=train), at, chunk_length(config)
   )

@@ -99,20 +99,33 @@ def _one_group_backward(saved, d_out):
 _one_group.defvjp(_one_group_forward, _one_group_backward)
 
 
-def pick_backend(c: ModelConfig, rows: int, length: int) -> str:
+def pick_backend(c: ModelConfig, rows: int, length: int, hidden: bool = False) -> str:
   """Returns what mixes whole rows: dense, splash or tokamax.
 
   `auto` takes the fastest of the platform and, where that cannot do these shapes, says
   so and takes dense, which can do all.
 
+  Args:
+    c: names the back end.
+    rows, length: of the call.
+    hidden: whether some images are hidden, which makes the mask no interval.
+
   Raises:
-    MaskUnsupportedError: `model.attention` names a back end that cannot.
+    MaskUnsupportedError: `model.attention` names a back end that cannot, or images are
+      hidden and it would not be dense: the slower path is taken by name only.
   """
   name = c.attention
   if name == "auto":
     name = FASTEST.get(logical.platform(), "dense")
   if name == "dense":
     return name
+  if hidden:
+    raise MaskUnsupportedError(
+      f"model.attention={c.attention!r} is {name} on this platform, which computes "
+      "intervals; with data.clean_copy=True the hidden noised copies make the mask "
+      "none: take model.attention='dense', which is exact and slower (its memory grows "
+      "with the square of data.seq_len), or data.clean_copy=False"
+    )
   kernel = attention_splash if name == "splash" else attention_tokamax
   problems = _layout_problems(c, rows, length) + kernel.problems(length)
   if not problems:
@@ -143,7 +156,7 @@ def _layout_problems(c: ModelConfig, rows: int, length: int) -> list[str]:
 
 
 def interval_attention(
-  q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT, backend: str, lookahead: int
+  q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT, backend: str, lookahead: int, hidden_BT=None
 ) -> jax.Array:
   """Softmax attention of whole rows, in which query q sees keys start[q] to end[q].
 
@@ -154,11 +167,18 @@ def interval_attention(
       what `masks.scheduled` checks.
     backend: dense, splash or tokamax, of `pick_backend`.
     lookahead: largest end - q.
+    hidden_BT: of `masks.hidden_spans`: keys in the interval that are hidden all the
+      same; dense only.
 
   Returns:
     [B, T, H, K] in the dtype of q.
+
+  Raises:
+    MaskUnsupportedError: something is hidden, and the back end is not dense.
   """
   if backend != "dense":
+    if hidden_BT is not None:
+      raise MaskUnsupportedError(f"{backend} computes intervals, and hides nothing")
     k_BTGK, v_BTGK = _copied_for_devices(k_BTGK), _copied_for_devices(v_BTGK)
   if backend == "splash":
     return attention_splash.attention(
@@ -168,7 +188,7 @@ def interval_attention(
     y_BTHK = attention_tokamax.attention(q_BTHK, k_BTGK, v_BTGK, start_BT, end_BT)
   else:
     index = jnp.arange(k_BTGK.shape[1], dtype=jnp.int32)[None]
-    mask_BTT = masks.allowed(start_BT, end_BT, index)
+    mask_BTT = masks.allowed(start_BT, end_BT, index, hidden_BT)
     y_BTHK = attend(q_BTHK, [k_BTGK], [v_BTGK], [mask_BTT])
   return checkpoint_name(y_BTHK, ATTENTION)
 
@@ -182,9 +202,10 @@ def _copied_for_devices(x_BTGK):
 class Attention(nn.Module):
   """Self-attention with rotary positions, optional QK-norm and a read-only cache.
 
-  `sees` is (start_BT, end_BT) of whole rows or, with a cache, the mask [B, T, T] of
-  this call's own keys. Returns the mixed values and this call's keys and values
-  [B, T, G, K]; whether they are committed to the cache is the caller's business.
+  `sees` is (start_BT, end_BT, hidden_BT or None) of whole rows or, with a cache, the
+  mask [B, T, T] of this call's own keys. Returns the mixed values and this call's keys
+  and values [B, T, G, K]; whether they are committed to the cache is the caller's
+  business.
 
   With `groups`, x_BTD and the result are sorted by modality and the projections and
   norms have a copy for each; queries, keys and values are in the row's order.
@@ -225,7 +246,10 @@ class Attention(nn.Module):
       # Queries stay where their positions are; keys and values of the row are gathered.
       q = constrain(q, "batch", "sequence", "act_heads", None)
       k, v = (constrain(x, "batch", "keys", "act_kv_heads", None) for x in (k, v))
-      y = interval_attention(q, k, v, *sees, self.backend, self.lookahead)
+      start_BT, end_BT, hidden_BT = sees
+      y = interval_attention(
+        q, k, v, start_BT, end_BT, self.backend, self.lookahead, hidden_BT
+      )
       y = constrain(y, "batch", "sequence", "act_heads", None)
     y = y.reshape(*shape, c.heads * c.head_dim)
     if groups is not None:

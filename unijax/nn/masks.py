@@ -5,6 +5,10 @@
 
 Packing, causality and images are all in these two integers a query, so a fast
 kernel never needs a [T, S] mask and the dense reference is one comparison.
+
+One thing is no interval: a noised copy of an image in front of its clean copy, which
+nothing outside of it sees. `hidden` marks its positions, and the dense form alone
+takes it.
 """
 
 import jax
@@ -43,10 +47,46 @@ def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Arra
   return jnp.where(padding, index, start), jnp.where(padding, index, end)
 
 
-def allowed(start_BT, end_BT, key_index_BS) -> jax.Array:
-  """The dense form: bool [B, T, S], True where the query sees the key."""
+def hidden_spans(span_BT, hidden_BT) -> jax.Array | None:
+  """Returns int32 [B, T]: the image number in hidden images, -1 elsewhere.
+
+  Args:
+    span_BT: image number, -1 outside images.
+    hidden_BT: bool, or None where rows hide nothing, which gives None.
+  """
+  return None if hidden_BT is None else jnp.where(hidden_BT, span_BT, -1)
+
+
+def allowed(start_BT, end_BT, key_index_BS, hidden_BT=None) -> jax.Array:
+  """The dense form: bool [B, T, S], True where the query sees the key.
+
+  Args:
+    start_BT, end_BT: the interval of each query.
+    key_index_BS: where the keys stand.
+    hidden_BT: of `hidden_spans`, where keys are those of the queries' positions: a
+      hidden image is seen by its own positions alone.
+  """
   key = key_index_BS[:, None, :]
-  return (start_BT[:, :, None] <= key) & (key <= end_BT[:, :, None])
+  seen = (start_BT[:, :, None] <= key) & (key <= end_BT[:, :, None])
+  if hidden_BT is None:
+    return seen
+  query, key = hidden_BT[:, :, None], hidden_BT[:, None, :]
+  return seen & ((key < 0) | (key == query))
+
+
+def shown(start_BT, end_BT, hidden_BT=None) -> jax.Array:
+  """How many keys each query of whole rows sees, int32: `allowed`, summed over keys."""
+  count = end_BT - start_BT + 1
+  if hidden_BT is None:
+    return count
+  hidden = hidden_BT >= 0
+  index = jnp.arange(hidden.shape[1], dtype=jnp.int32)
+  total = jnp.cumsum(hidden, axis=1)
+  at = lambda x, where: jnp.take_along_axis(x, where, axis=1)  # noqa: E731
+  between = at(total, end_BT) - at(total, start_BT) + at(hidden, start_BT)
+  changes = jnp.diff(hidden_BT, axis=1, prepend=-1) != 0
+  first = jax.lax.cummax(jnp.where(changes, index, 0), axis=1)
+  return count - between + jnp.where(hidden, end_BT - first + 1, 0)
 
 
 def scheduled(start_BT, end_BT, lookahead: int) -> jax.Array:

@@ -98,14 +98,17 @@ class Transformer(nn.Module):
     turn = rope.rotation(inputs.position_BTA, c.head_dim, c.rope_theta, c.positions)
     name, cached, cache_mask = "dense", None, None
     if cache is None:
-      sees = (inputs.start_BT, inputs.end_BT)
+      sees = (inputs.start_BT, inputs.end_BT, inputs.hidden_BT)
       # Parameters do not depend on the back end, and their initial row is a dummy.
       if not self.is_initializing():
-        name = pick_backend(c, *x_BTD.shape[:2])
+        hidden = inputs.hidden_BT is not None
+        name = pick_backend(c, *x_BTD.shape[:2], hidden)
       if name != "dense":  # a row that breaks the kernel's schedule must not pass
-        lawful = masks.scheduled(*sees, self.lookahead)
+        lawful = masks.scheduled(inputs.start_BT, inputs.end_BT, self.lookahead)
         x_BTD = jnp.where(lawful[:, None, None], x_BTD, jnp.nan)
     else:
+      if inputs.hidden_BT is not None:
+        raise ValueError("hidden images are of whole rows: a cache holds no such keys")
       sees = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
       slots = jnp.arange(cache.keys_NBSGK.shape[2], dtype=jnp.int32)
       filled = slots < cache.length_B[:, None]

@@ -133,7 +133,7 @@ class UnifiedTask(Task):
     return step.part_weights(self.model, self.config, params, parts, key, weights)
 
   def batch_axes(self) -> Batch:
-    return row_axes()
+    return row_axes(self.config.data.clean_copy)
 
   def check(self, mesh: Mesh) -> None:
     super().check(mesh)
@@ -144,11 +144,16 @@ class UnifiedTask(Task):
 
 
 @functools.cache
-def row_axes() -> Batch:
-  """Names of the axes of packed rows: rows and positions may be divided."""
+def row_axes(clean_copy: bool) -> Batch:
+  """Names of the axes of packed rows: rows and positions may be divided.
+
+  Args:
+    clean_copy: `data.clean_copy`, without which rows do not say what is hidden.
+  """
   two = ("batch", "sequence")
   deep = dict.fromkeys(("patches_BTC", "position_BTA"), (*two, None))
-  return Batch(**{f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)})
+  axes = {f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)}
+  return Batch(**{**axes, "hidden_BT": two if clean_copy else None})
 
 
 # Where each task is; one that a run does not train is not imported.

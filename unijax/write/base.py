@@ -157,6 +157,7 @@ def row_inputs(config: Config, batch: Batch, tokens_BT, patches_BTC, time_BT=Non
     index_BT=index,
     start_BT=start,
     end_BT=end,
+    hidden_BT=masks.hidden_spans(batch.span_BT, batch.hidden_BT),
   )
 
 
