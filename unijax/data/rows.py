@@ -22,59 +22,11 @@ from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config import Config
 from unijax.data import hashing, latents
 from unijax.data.document import DataError, Document, Image, Text, Turn
+from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
 from unijax.types import Batch
 
 IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
-
-
-@dataclasses.dataclass
-class Layout:
-  """One document as positions, before its pixels are read. Lists of equal length."""
-
-  tokens: list[int] = dataclasses.field(default_factory=list)
-  span: list[int] = dataclasses.field(default_factory=list)
-  patch: list[int] = dataclasses.field(default_factory=list)
-  text_weight: list[float] = dataclasses.field(default_factory=list)
-  image_weight: list[float] = dataclasses.field(default_factory=list)
-  noise_limit: list[float] = dataclasses.field(default_factory=list)
-  position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
-  # (offset of the first patch, picture or its clean patches [P, C] or codes [P])
-  images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
-  next_position: int = 0
-  key: int = 0  # position in the document stream; keys the noise of its images
-
-  def __len__(self):
-    return len(self.tokens)
-
-  def add_tokens(self, ids, weight: float):
-    """Appends discrete tokens, all with one loss weight."""
-    n, start = len(ids), self.next_position
-    self.tokens += ids
-    self.span += [-1] * n
-    self.patch += [-1] * n
-    self.text_weight += [weight] * n
-    self.image_weight += [0.0] * n
-    self.noise_limit += [0.0] * n
-    self.position += [(p, p, p) for p in range(start, start + n)]
-    self.next_position += n
-
-  def part(self, start: int, stop: int) -> "Layout":
-    """Returns positions [start, stop) as a layout whose images are numbered from 0.
-
-    The cut must not go through an image.
-    """
-    lists = {
-      f.name: getattr(self, f.name)[start:stop]
-      for f in dataclasses.fields(self)
-      if f.name not in ("images", "next_position", "key")
-    }
-    images = [(at - start, x) for at, x in self.images if start <= at < stop]
-    first = min((n for n in lists["span"] if n >= 0), default=0)
-    lists["span"] = [n - first if n >= 0 else -1 for n in lists["span"]]
-    return Layout(
-      **lists, images=images, next_position=self.next_position, key=self.key
-    )
 
 
 class RowBuilder:
@@ -274,32 +226,14 @@ class RowBuilder:
       limit: its largest timestep; an image that stays clean is not a target.
       slot_weight: loss weight of predicting each slot.
     """
-    special, count = self.vocabulary.special, self.grid**2
-    number = len(x.images)
+    special, count, number = self.vocabulary.special, self.grid**2, len(x.images)
     first_slot = self.vocabulary.first_slot
     x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
     if self.time_token:
       x.add_tokens([special.time], 0.0)
       x.span[-1], x.noise_limit[-1] = number, limit
-    x.images.append((len(x), image))
-    x.tokens += [special.pad] * count
-    x.span += [number] * count
-    x.patch += range(count)
-    x.text_weight += [0.0] * count
-    x.image_weight += [float(limit > 0)] * count
-    x.noise_limit += [limit] * count
-    first, side = x.next_position, self.grid
-    if self.positions == "sequential":
-      x.position += [(first + i,) * 3 for i in range(count)]
-      x.next_position += count
-    elif self.positions == "shared":
-      x.position += [(first,) * 3] * count
-      x.next_position += 1
-    else:
-      x.position += [
-        (first, first + r, first + c) for r in range(side) for c in range(side)
-      ]
-      x.next_position += side
+    weight = float(limit > 0)
+    x.add_image(image, count, special.pad, self.positions, weight, limit)
     x.add_tokens([special.eoi], 0.0)
 
 

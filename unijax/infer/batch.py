@@ -13,7 +13,7 @@ import numpy as np
 
 from unijax.data import rows as rows_lib
 from unijax.data.document import DataError, Document
-from unijax.data.rows import Layout
+from unijax.data.layout import Layout
 from unijax.infer.functions import chunk_length
 from unijax.infer.text_sampling import text_sampling
 from unijax.nn.cache import make_cache
