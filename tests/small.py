@@ -124,6 +124,8 @@ def inputs(c: Config, b: Batch, patches=None, time=None) -> Inputs:
     index_BT=np.broadcast_to(index, b.tokens_BT.shape),
     start_BT=start,
     end_BT=end,
+    pixels_BIHWC=b.pixels_BIHWC,
+    feature_BT=b.feature_BT,
   )
 
 

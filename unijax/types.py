@@ -36,7 +36,8 @@ class Batch:
   """B packed rows of T positions. What is trained is decided here, nowhere else.
 
   Positions of one document are contiguous, and so are those of one image. An
-  image's span covers its patches and, where the model uses one, its time token.
+  image's span covers its patches and, where the model uses one, its time token; or it
+  covers the features of an encoder, which have no patch index.
   """
 
   tokens_BT: Array  # int32: text id, special token or code; ignored at patches
@@ -49,6 +50,9 @@ class Batch:
   image_weight_BT: Array  # float32: weight of the loss of this patch or code
   noise_limit_BT: Array  # float32 in [0, 1]: largest timestep of this image
   image_key_BT: Array  # uint32: identity of the image; keys its noise and timestep
+  # Both None where `model.read` needs no encoder:
+  pixels_BIHWC: Array | None = None  # uint8: pictures to encode, in the row's order
+  feature_BT: Array | None = None  # int32: place in [I * features], -1 elsewhere
 
 
 @flax.struct.dataclass
@@ -72,6 +76,8 @@ class Inputs:
   index_BT: Array  # int32: place in the row, the coordinate of start and end
   start_BT: Array  # int32: first index this query sees
   end_BT: Array  # int32: last index this query sees
+  pixels_BIHWC: Array | None = None  # as in Batch; None: this call encodes nothing
+  feature_BT: Array | None = None
 
 
 @flax.struct.dataclass

@@ -15,11 +15,14 @@ class Layout:
   tokens: list[int] = dataclasses.field(default_factory=list)
   span: list[int] = dataclasses.field(default_factory=list)
   patch: list[int] = dataclasses.field(default_factory=list)
+  # number of the feature in its picture, -1 where no encoder is read
+  feature: list[int] = dataclasses.field(default_factory=list)
   text_weight: list[float] = dataclasses.field(default_factory=list)
   image_weight: list[float] = dataclasses.field(default_factory=list)
   noise_limit: list[float] = dataclasses.field(default_factory=list)
   position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
-  # (offset of the first patch, picture or its clean patches [P, C] or codes [P])
+  # one a span: (offset of its first patch or feature, picture or its clean patches
+  # [P, C] or codes [P])
   images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
   next_position: int = 0
   key: int = 0  # position in the document stream; keys the noise of its images
@@ -33,6 +36,7 @@ class Layout:
     self.tokens += ids
     self.span += [-1] * n
     self.patch += [-1] * n
+    self.feature += [-1] * n
     self.text_weight += [weight] * n
     self.image_weight += [0.0] * n
     self.noise_limit += [0.0] * n
@@ -40,9 +44,10 @@ class Layout:
     self.next_position += n
 
   def add_image(
-    self, image, count: int, token: int, positions: str, weight: float, limit: float
-  ):
-    """Appends the patches of an image as one span.
+    self, image, count: int, token: int, positions: str, weight: float, limit: float,
+    patches: bool = True, features: bool = False,
+  ):  # fmt: skip
+    """Appends the patches of an image, or what an encoder says of it, as one span.
 
     Args:
       image: as in `images`.
@@ -50,12 +55,15 @@ class Layout:
       token: that stands at each.
       positions: as `model.positions`.
       weight, limit: loss weight of each patch; largest timestep.
+      patches, features: what stands at these positions; both are fused.
     """
     number, first = len(self.images), self.next_position
     self.images.append((len(self), image))
     self.tokens += [token] * count
     self.span += [number] * count
-    self.patch += range(count)
+    outside = [-1] * count
+    self.patch += range(count) if patches else outside
+    self.feature += range(count) if features else outside
     self.text_weight += [0.0] * count
     self.image_weight += [weight] * count
     self.noise_limit += [limit] * count

@@ -196,6 +196,8 @@ class Loader:
       changes += [data.mixture_every, data.mixture_rate, data.mixture_floor]
     if breaks:
       changes += ["breaks", breaks]
+    if self.config.read.encodes:
+      changes += [self.config.model.read, self.config.features]
     if factors := loss_factors(self.config):
       changes += [self.config.train.batch_size, self.config.starts, factors]
     return hashing.stable_hash(

@@ -3,6 +3,12 @@
   plain   BOS text.. BOI [TIME] patch.. EOI text.. EOS
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
+A context image may be read through an encoder, by `model.read`:
+
+  features   BOI feature.. EOI
+  both       BOI [TIME] patch.. EOI BOI feature.. EOI
+  fused      BOI [TIME] patch.. EOI, each patch with the feature at its place
+
 A patch may be a code of `data.codec`, which is then the token of its position.
 With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
 which do not see the picture and are seen by all that follows.
@@ -19,7 +25,7 @@ import numpy as np
 
 from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
-from unijax.config import Config
+from unijax.config import READS, Config
 from unijax.data import hashing, latents
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.layout import Layout
@@ -46,6 +52,8 @@ class RowBuilder:
     self.noise_limit = config.data.noise_limit
     self.caption_dropout = config.data.caption_dropout
     self.positions = config.model.positions
+    self.read, self.written = config.read, READS["patches"]
+    self.features, self.pictures = config.features, config.pictures
     self.slots = config.slots
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
@@ -104,8 +112,12 @@ class RowBuilder:
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
         check_size(part, self.image_size)
-        images += 1
-        positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
+        read = self.read if part.context else self.written
+        images += read.written + read.features
+        if read.written:
+          positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
+        if read.features:
+          positions += self.features + 2
       else:
         positions += 1 + (role == "assistant")  # the end of what the model said
         role = part.role
@@ -129,20 +141,38 @@ class RowBuilder:
         f"a row holds {images} images, more than data.images_per_row="
         f"{self.images_per_row}: raise it"
       )
-    row = empty_row(self.seq_len, self.channels, self.vocabulary.special.pad)
-    start, spans = 0, 0
+    row = self._empty(self.seq_len, self.pictures)
+    start, spans, pictures = 0, 0, 0
     for number, x in enumerate(layouts, start=1):
       self._place(row, x, start, spans, number)
+      pictures += self._show(row, x, start, pictures)
       start += len(x)
       spans += len(x.images)
     return row
 
   def chunk(self, layout: Layout | None, length: int) -> Batch:
-    """Returns one layout (None: nothing) as a row of another length, for prefill."""
-    row = empty_row(length, self.channels, self.vocabulary.special.pad)
+    """Returns one layout (None: nothing) as a row of another length, for prefill.
+
+    It has at most one image that an encoder reads.
+    """
+    row = self._empty(length, min(self.pictures, 1))
     if layout is not None:
       self._place(row, layout, 0, 0, 1)
+      self._show(row, layout, 0, 0)
     return row
+
+  def _empty(self, length: int, pictures: int) -> Batch:
+    pad = self.vocabulary.special.pad
+    return empty_row(length, self.channels, pad, pictures, self.image_size)
+
+  def _show(self, row: Batch, x: Layout, start: int, first: int) -> int:
+    """Fills in the pictures that an encoder reads, from number `first`: their count."""
+    seen = [(at, image) for at, image in x.images if x.feature[at] >= 0]
+    for number, (at, image) in enumerate(seen, first):
+      row.pixels_BIHWC[number] = image.pixels()
+      here = slice(start + at, start + at + self.features)
+      row.feature_BT[here] = number * self.features + np.arange(self.features)
+    return len(seen)
 
   def _place(self, row: Batch, x: Layout, start: int, spans: int, number: int):
     here = slice(start, start + len(x))
@@ -159,6 +189,8 @@ class RowBuilder:
     row.image_key_BT[here] = np.where(span >= 0, keys, 0)
     for offset, image in x.images:
       first = start + offset
+      if x.patch[offset] < 0:
+        continue
       if self.vocabulary.codes:
         codes = self.codes(image)
         row.tokens_BT[first : first + len(codes)] = self.vocabulary.first_code + codes
@@ -208,9 +240,20 @@ class RowBuilder:
 
   def _add_image(self, x: Layout, image: Image, boi_weight: float):
     check_size(image, self.image_size)
-    x.add_tokens([self.vocabulary.special.boi], boi_weight)
-    limit = self.noise_limit if image.context else 1.0
-    self.add_span(x, image, limit, boi_weight * self.signal_weight)
+    special, read = self.vocabulary.special, self.written
+    limit = 1.0
+    if image.context:
+      read, limit = self.read, self.noise_limit
+    if read.written:
+      x.add_tokens([special.boi], boi_weight)
+      weight = boi_weight * self.signal_weight
+      self.add_span(x, image, limit, weight, read.fused)
+      boi_weight = 0.0  # nobody chooses to read it again
+    if read.features:
+      x.add_tokens([special.boi], boi_weight)
+      count = self.features
+      x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
+      x.add_tokens([special.eoi], 0.0)
 
   def add_span(
     self,
@@ -218,6 +261,7 @@ class RowBuilder:
     image: Image | np.ndarray | None,
     limit: float,
     slot_weight: float = 0.0,
+    fused: bool = False,
   ):
     """Appends an image after its BOI: slots and time token if any, patches, EOI.
 
@@ -225,6 +269,7 @@ class RowBuilder:
       image: a picture, its clean patches [P, C] or codes [P], or None: not yet drawn.
       limit: its largest timestep; an image that stays clean is not a target.
       slot_weight: loss weight of predicting each slot.
+      fused: an encoder's features stand at its patches, too.
     """
     special, count, number = self.vocabulary.special, self.grid**2, len(x.images)
     first_slot = self.vocabulary.first_slot
@@ -233,7 +278,9 @@ class RowBuilder:
       x.add_tokens([special.time], 0.0)
       x.span[-1], x.noise_limit[-1] = number, limit
     weight = float(limit > 0)
-    x.add_image(image, count, special.pad, self.positions, weight, limit)
+    x.add_image(
+      image, count, special.pad, self.positions, weight, limit, features=fused
+    )
     x.add_tokens([special.eoi], 0.0)
 
 
@@ -246,8 +293,18 @@ def check_size(image: Image, size: int) -> None:
     )
 
 
-def empty_row(length: int, channels: int, pad: int) -> Batch:
-  """Returns a row of padding as unbatched numpy arrays."""
+def empty_row(
+  length: int, channels: int, pad: int, pictures: int = 0, size: int = 0
+) -> Batch:
+  """Returns a row of padding as unbatched numpy arrays.
+
+  Args:
+    length: positions.
+    channels: of a patch.
+    pad: token.
+    pictures: places for pictures that an encoder reads; 0 without one.
+    size: pixels a side of these.
+  """
 
   def zeros(dtype, *shape):
     return np.zeros((length, *shape), dtype)
@@ -263,10 +320,13 @@ def empty_row(length: int, channels: int, pad: int) -> Batch:
     image_weight_BT=zeros(np.float32),
     noise_limit_BT=zeros(np.float32),
     image_key_BT=zeros(np.uint32),
+    pixels_BIHWC=np.zeros((pictures, size, size, 3), np.uint8) if pictures else None,
+    feature_BT=np.full(length, -1, np.int32) if pictures else None,
   )
 
 
 def stack(rows: list[Batch]) -> Batch:
   """Stacks unbatched rows into a Batch with a leading B axis."""
-  fields = [f.name for f in dataclasses.fields(Batch)]
-  return Batch(**{f: np.stack([getattr(r, f) for r in rows]) for f in fields})
+  names = [f.name for f in dataclasses.fields(Batch)]
+  used = [name for name in names if getattr(rows[0], name) is not None]
+  return Batch(**{name: np.stack([getattr(r, name) for r in rows]) for name in used})

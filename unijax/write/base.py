@@ -157,6 +157,8 @@ def row_inputs(config: Config, batch: Batch, tokens_BT, patches_BTC, time_BT=Non
     index_BT=index,
     start_BT=start,
     end_BT=end,
+    pixels_BIHWC=batch.pixels_BIHWC,
+    feature_BT=batch.feature_BT,
   )
 
 
