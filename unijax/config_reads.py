@@ -75,8 +75,6 @@ def problems(c):
       f"model.connector: 'shuffle' makes one of {SHUFFLE} x {SHUFFLE} features, and "
       f"data.image_size and vision.patch_size give {grid} a side: make that even"
     )
-  if m.connector == "resampler" and m.width % m.heads:
-    yield f"model.heads: {m.heads} must divide model.width {m.width} for a resampler"
   if m.positions == "grid" and m.connector == "resampler":
     yield (
       "model.positions: 'grid' needs places, and the queries of model.connector="

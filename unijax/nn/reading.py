@@ -47,11 +47,8 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
   if not read.features:
     return encoder, None
   more = {"shuffle": {"factor": SHUFFLE}}.get(m.connector, {})
-  if m.connector == "resampler":  # layers of the decoder's width
-    layers = dataclasses.replace(
-      config.vision, depth=m.connector_depth, width=m.width, heads=m.heads,
-      mlp_width=m.mlp_width, mlp="swiglu", norm="pre", dtype=m.dtype,
-    )  # fmt: skip
+  if m.connector == "resampler":  # layers like the encoder's
+    layers = dataclasses.replace(config.vision, depth=m.connector_depth)
     more = {"config": layers, "queries": m.connector_queries}
   return encoder, CONNECTORS[m.connector](m.width, jnp.dtype(m.dtype), **more)
 
