@@ -7,12 +7,11 @@ Axes: features read; MLP connector; next token over codes; causal images; shared
 parameters; 1-D RoPE; three stages: adaptors and heads, all but the encoder, all.
 
 Differences from the paper, at its size: codes are rows of the token table and of the
-text head instead of a table of 8 numbers with an adaptor and a head of two layers, so
-that both train in the first stage, too; `data.codec` is "blocks" (images of 96 pixels,
-read in patches of 4, hence the same 576 codes and features) until a codec of 16,384
-codes is named; one batch size; pictures are square scenes of this repository.
-
-`tiny` is the small model of configs/transfusion.py with 64 codes, and 16 features.
+text head (the paper: a table of 8 numbers with an adaptor, a head of two layers), so
+that both train in the first stage; `data.codec` is "blocks" (images of 96 pixels, read
+in patches of 4, hence the same 576 codes and features) until a codec of 16,384 codes is
+named; one batch size; square scenes. `tiny` is that of configs/chameleon.py, which
+reads 16 features instead of 64 codes.
 """
 
 from ml_collections import ConfigDict
