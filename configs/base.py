@@ -47,6 +47,11 @@ def get_config() -> ConfigDict:
   c.model.expert_width = 192  # hidden units of one expert
   c.model.expert_routing = "joint"  # or by_modality: half for text, half for images
   c.model.expert_weights = "chosen"  # sum to 1 over those chosen, or over all
+  # of context images; or features (of `vision`), both, fused (one with the other)
+  c.model.read = "patches"  # as they are written: patches or codes
+  c.model.connector = "mlp"  # from features to positions; or linear, shuffle, resampler
+  c.model.connector_depth = 1  # layers of the resampler
+  c.model.connector_queries = 16  # positions that the resampler makes of a picture
 
   c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
   c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
@@ -220,7 +225,7 @@ def get_config() -> ConfigDict:
   # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
   c.stages = ConfigDict()
 
-  c.vision = ConfigDict()  # an encoder of pictures; trained by train.task="alignment"
+  c.vision = ConfigDict()  # encodes pictures: for model.read, or task "alignment"
   c.vision.depth = 4  # blocks
   c.vision.width = 64
   c.vision.heads = 4  # of width / heads each

@@ -125,6 +125,8 @@ def inputs(c: Config, b: Batch, patches=None, time=None) -> Inputs:
     start_BT=start,
     end_BT=end,
     hidden_BT=masks.hidden_spans(b.span_BT, b.hidden_BT),
+    pixels_BIHWC=b.pixels_BIHWC,
+    feature_BT=b.feature_BT,
   )
 
 

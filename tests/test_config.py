@@ -420,6 +420,42 @@ def test_routed_experts_that_cannot_be(knobs, message):
   small.config(**named)  # nobody reads them: no problem
 
 
+@pytest.mark.parametrize(
+  ("knobs", "message"),
+  [
+    (dict(model__read="fused"), "have other places than its 2 x 2 patches"),
+    (
+      dict(model__read="fused", vision__patch_size=2),
+      "data.noise_limit: 1.0 makes context images targets, too",
+    ),
+    (dict(model__read="both", vision__patch_size=3), "a multiple of vision.patch_size"),
+    (dict(model__read="features", vision__heads=3), "vision.heads: 3 must divide"),
+    (
+      dict(model__connector="shuffle", vision__patch_size=4, model__read="features"),
+      "give 1 a side: make that even",
+    ),
+    (
+      dict(model__connector="resampler", model__positions="grid", model__read="both"),
+      "model.positions: 'grid' needs places",
+    ),
+    (
+      dict(model__connector="resampler", model__connector_queries=61,
+           model__read="features"),
+      "data.seq_len: 64 cannot hold the 61 features of one image",
+    ),
+    (
+      dict(model__read="both", data__images_per_row=1),
+      "data.images_per_row: 1 cannot hold an image that is read twice",
+    ),
+  ],
+)  # fmt: skip
+def test_ways_to_read_that_do_not_fit(knobs, message):
+  named = {"vision__patch_size": 1, **knobs}
+  with pytest.raises(ConfigError, match=message):
+    small.config(**named)
+  small.config(**{**named, "model__read": "patches"})  # nobody reads them: no problem
+
+
 def test_schedules_of_weights():
   def change(v):
     v["data"]["mixture"] = "linear"

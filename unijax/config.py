@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unijax import codecs, config_checks
+from unijax.config_reads import LENGTHS, READS, Read
 from unijax.config_sections import (
   SECTIONS,
   AlignConfig,
@@ -66,6 +67,11 @@ class Config:
   def write(self) -> Write:
     """Facts of the way images are written."""
     return WRITES[self.model.write]
+
+  @property
+  def read(self) -> Read:
+    """Facts of the way context images are read."""
+    return READS[self.model.read]
 
   @property
   def starts(self) -> tuple[int, ...]:
@@ -132,6 +138,25 @@ class Config:
   def image_positions(self) -> int:
     """Positions of an image after BOI: slots and time token, if any, and patches."""
     return self.slots + (self.model.time_injection == "token") + self.patches
+
+  @property
+  def features(self) -> int:
+    """Vectors that are read of an encoded picture; 0 without an encoder."""
+    m, read = self.model, self.read
+    if not read.encodes:
+      return 0
+    connector = m.connector if read.features else "linear"  # fused: one a patch
+    grid = self.data.image_size // self.vision.patch_size
+    return LENGTHS[connector](grid, m.connector_queries)
+
+  @property
+  def pictures(self) -> int:
+    """Largest number of pictures of a row that an encoder reads; 0 without one.
+
+    An image that is read both ways counts twice in `data.images_per_row`.
+    """
+    twice = self.read.written and self.read.features
+    return self.data.images_per_row // (1 + twice) if self.read.encodes else 0
 
 
 def from_config_dict(config: Mapping[str, Any]) -> Config:

@@ -31,10 +31,16 @@ def problems(c) -> list[str]:
 
 
 def _shapes(c):
-  for name, tower in (("vision", c.vision), ("text", c.text)):
-    if tower.width % tower.heads:
-      yield f"{name}.heads: {tower.heads} must divide {name}.width {tower.width}"
+  yield from vision(c)
+  if c.text.width % c.text.heads:
+    yield f"text.heads: {c.text.heads} must divide text.width {c.text.width}"
+
+
+def vision(c):
+  """Problems of the encoder of pictures, wherever it is read."""
   v = c.vision
+  if v.width % v.heads:
+    yield f"vision.heads: {v.heads} must divide vision.width {v.width}"
   if c.data.image_size % v.patch_size:
     yield (
       f"data.image_size: {c.data.image_size} must be a multiple of vision.patch_size "

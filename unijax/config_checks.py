@@ -1,6 +1,6 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
-from unijax import codecs, config_align, config_laws
+from unijax import codecs, config_align, config_laws, config_reads
 from unijax.errors import ConfigError, nearest
 
 
@@ -12,7 +12,8 @@ def _ranges(c):
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta norm_eps head_depth head_width mixtures "
-                 "experts experts_per_token expert_width"),
+                 "experts experts_per_token expert_width connector_depth "
+                 "connector_queries"),
     "dit": (c.dit, "depth width heads mlp_width"),
     "bridge": (c.bridge, "slots connector_depth"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
@@ -161,6 +162,7 @@ def _problems(c) -> list[str]:
   bad += config_laws.grid(data, codec)
   if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
     bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
+  bad += config_reads.problems(c)
   need = c.image_positions + 4  # BOS, BOI, EOI, EOS
   if need > data.seq_len:
     bad.append(

@@ -44,6 +44,10 @@ class ModelConfig:
   expert_width: int
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
+  read: Literal["patches", "features", "both", "fused"]
+  connector: Literal["linear", "mlp", "shuffle", "resampler"]
+  connector_depth: int
+  connector_queries: int
 
 
 @dataclasses.dataclass(frozen=True)

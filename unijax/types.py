@@ -36,7 +36,8 @@ class Batch:
   """B packed rows of T positions. What is trained is decided here, nowhere else.
 
   Positions of one document are contiguous, and so are those of one image. An
-  image's span covers its patches and, where the model uses one, its time token.
+  image's span covers its patches and, where the model uses one, its time token; or it
+  covers the features of an encoder, which have no patch index.
   """
 
   tokens_BT: Array  # int32: text id, special token or code; ignored at patches
@@ -51,6 +52,9 @@ class Batch:
   image_key_BT: Array  # uint32: identity of the image; keys its noise and timestep
   # bool: in a copy that only its own image sees; None: the config makes no such copies
   hidden_BT: Array | None = None
+  # Both None where `model.read` needs no encoder:
+  pixels_BIHWC: Array | None = None  # uint8: pictures to encode, in the row's order
+  feature_BT: Array | None = None  # int32: place in [I * features], -1 elsewhere
 
 
 @flax.struct.dataclass
@@ -76,6 +80,8 @@ class Inputs:
   end_BT: Array  # int32: last index this query sees
   # int32, whole rows only: number of a hidden image, which it alone sees; -1 elsewhere
   hidden_BT: Array | None = None
+  pixels_BIHWC: Array | None = None  # as in Batch; None: this call encodes nothing
+  feature_BT: Array | None = None
 
 
 @flax.struct.dataclass

@@ -9,7 +9,7 @@ import numpy as np
 from tests import small
 from unijax.data import rows
 from unijax.data.document import Document
-from unijax.data.rows import Layout
+from unijax.data.layout import Layout
 from unijax.diffusion import guidance, process, samplers, schedules
 
 EOS, BOI = small.SPECIAL.eos, small.SPECIAL.boi

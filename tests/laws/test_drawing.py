@@ -24,7 +24,7 @@ TOLERANCE = 1e-3  # of outputs of size 1
 GUIDED = dict(sample__guidance=2.0, sample__max_images=2, sample__max_text_tokens=8)
 PROMPTS = (
   Prompt([Turn("user"), Text("draw it"), Turn("assistant")], "image", seed=5),
-  Prompt([image(2), Text("then"), image(3), Text("!")], "image", seed=6),
+  Prompt([image(2, True), Text("then"), image(3), Text("!")], "image", seed=6),
   Prompt([Text("ab")], seed=3),
 )
 

@@ -92,7 +92,7 @@ def test_rows_that_lack_something_give_no_nan(name, lacks):
 
 @functools.cache
 def jacobians(name: str):
-  """{output: {input: [T, T]}}: how outputs at t move with inputs at s, and the inputs.
+  """{output: {input: [T, T or I]}}: how outputs at t move with inputs, and these.
 
   Every position has a token of its own, so that the gradient to a row of the token
   table is the gradient to one position.
@@ -100,15 +100,16 @@ def jacobians(name: str):
   c = config(name, data__seq_len=48)
   model, path = small.functions(c).model, variants.path(c)
   b = small.builder(c)
-  layouts = [b.layout(variants.DOCUMENTS[i], key=i) for i in (4, 3)]
+  documents = (1, 3) if c.read.encodes else (4, 3)
+  layouts = [b.layout(variants.DOCUMENTS[i], key=i) for i in documents]
   batch = jax.tree.map(lambda x: np.asarray(x)[None], b.row(layouts))
   inputs, truth = jax.jit(path.corrupt)(jax.random.key(0), batch)
   T = batch.tokens_BT.shape[1]
   inputs = inputs.replace(tokens_BT=np.arange(T, dtype=np.int32)[None])
   params = small.params(c, 1)
 
-  def output(table, patches, t):
-    x = inputs.replace(patches_BTC=patches)
+  def output(table, patches, pixels, t):
+    x = inputs.replace(patches_BTC=patches, pixels_BIHWC=pixels)
     weights = {"params": {**params, "embedding": {"table": table}}}
     h_BTD, image = model.apply(weights, method=lambda m: path.heads(m, x, truth))
     logits = model.apply(weights, h_BTD, method=model.logits)
@@ -118,15 +119,19 @@ def jacobians(name: str):
     return found
 
   def one(t):
-    args = params["embedding"]["table"], jnp.asarray(inputs.patches_BTC), t
-    return jax.jacrev(output, (0, 1))(*args)
+    pixels = inputs.pixels_BIHWC
+    pixels = None if pixels is None else jnp.asarray(pixels, jnp.float32)
+    args = params["embedding"]["table"], jnp.asarray(inputs.patches_BTC), pixels, t
+    return jax.jacrev(output, (0, 1, 2))(*args)
 
   found = jax.jit(jax.vmap(one), compiler_options=small.QUICK)(jnp.arange(T))
   result = {}
-  for name_, (table, patches) in found.items():
+  for name_, (table, patches, pixels) in found.items():
     result[name_] = {"token": abs(table[:, :T]).max(-1)}
     if patches.size:
       result[name_]["patch"] = abs(patches[:, 0]).max(-1)
+    if pixels is not None:  # [T, I]
+      result[name_]["pixels"] = abs(pixels[:, 0]).max((2, 3, 4))
   return c, batch, result
 
 
@@ -149,6 +154,10 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
     assert batch.hidden_BT.any()
     sees &= ~batch.hidden_BT[0] | (span[:, None] == span)
   is_patch, write = patch >= 0, c.write
+  stands = {"patch": is_patch, "token": ~is_patch | write.discrete}
+  if c.read.encodes:
+    feature = batch.feature_BT[0]
+    stands["token"] &= is_patch | (feature < 0)
   for output, inputs in found.items():
     reads, rows = sees, segment > 0
     if output == "image":  # in order: what stands before a patch says what it may be
@@ -159,7 +168,14 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
         reads = sees[np.maximum(first - 1, 0)]
     assert ("patch" in inputs) == (not write.discrete)
     for source, got in inputs.items():
-      law = reads & (is_patch if source == "patch" else ~is_patch | write.discrete)
+      if source == "pixels":  # what sees a feature of a picture sees all of it
+        law = np.stack(
+          [(reads & (feature // c.features == i)).any(1) for i in range(got.shape[1])],
+          axis=1,
+        )
+        assert law.any() and not law.all()
+      else:
+        law = reads & stands[source]
       got, law = np.asarray(got)[rows], law[rows]
       leaks = np.argwhere((got != 0) & ~law)
       assert not len(leaks), f"{output} reads hidden {source} (query, key): {leaks[:5]}"

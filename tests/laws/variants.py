@@ -39,10 +39,29 @@ WRITE = {
   ),
 }  # fmt: skip
 SHARING = {"shared": {}}
+SMALL_EYES = dict(
+  vision__depth=1, vision__width=16, vision__heads=2, vision__mlp_width=24,
+)  # fmt: skip
+READ = {  # each with one way to write; context images alone are read in this way
+  "codes-features": dict(
+    model__read="features", vision__patch_size=4, model__connector="resampler",
+    model__connector_queries=3, **SMALL_EYES, **WRITE["codes"],
+  ),
+  "diffusion-both": dict(
+    model__read="both", vision__patch_size=2, model__connector="shuffle",
+    model__time_injection="token", model__sharing="full", **SMALL_EYES,
+    **WRITE["diffusion"],
+  ),
+  "diffusion-fused": dict(
+    model__read="fused", vision__patch_size=4, data__noise_limit=0.0, **SMALL_EYES,
+    **WRITE["diffusion"],
+  ),
+}  # fmt: skip
 # Each value of an axis meets some of the others.
 VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
 COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
+VARIANTS |= READ
 
 
 @functools.cache

@@ -13,7 +13,8 @@ PRESET = "tiny"
 # Axes that a config decides, by what it trains: (title, knob).
 AXES = {
   "unified": (
-    ("written by", "model.write"), ("codec", "data.codec"), ("shared", "model.sharing"),
+    ("written by", "model.write"), ("read by", "model.read"), ("codec", "data.codec"),
+    ("shared", "model.sharing"),
     ("mask in images", "model.image_mask"), ("patches", "model.patch_codec"),
     ("positions", "model.positions"), ("time", "model.time_injection"),
     ("path", "diffusion.path"), ("predicts", "diffusion.predict"),

@@ -198,6 +198,8 @@ class Loader:
       changes += ["breaks", breaks]
     if data.clean_copy:
       changes += ["clean_copy"]
+    if self.config.read.encodes:
+      changes += [self.config.model.read, self.config.features]
     if factors := loss_factors(self.config):
       changes += [self.config.train.batch_size, self.config.starts, factors]
     return hashing.stable_hash(

@@ -3,6 +3,12 @@
   plain   BOS text.. BOI [TIME] patch.. EOI text.. EOS
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
+A context image may be read through an encoder, by `model.read`:
+
+  features   BOI feature.. EOI
+  both       BOI [TIME] patch.. EOI BOI feature.. EOI
+  fused      BOI [TIME] patch.. EOI, each patch with the feature at its place
+
 A patch may be a code of `data.codec`, which is then the token of its position.
 With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
 which do not see the picture and are seen by all that follows.
@@ -23,64 +29,14 @@ import numpy as np
 
 from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
-from unijax.config import Config
+from unijax.config import READS, Config
 from unijax.data import copies, hashing, latents
 from unijax.data.document import DataError, Document, Image, Text, Turn
+from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
 from unijax.types import Batch
 
 IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
-
-
-@dataclasses.dataclass
-class Layout:
-  """One document as positions, before its pixels are read. Lists of equal length."""
-
-  tokens: list[int] = dataclasses.field(default_factory=list)
-  span: list[int] = dataclasses.field(default_factory=list)
-  patch: list[int] = dataclasses.field(default_factory=list)
-  text_weight: list[float] = dataclasses.field(default_factory=list)
-  image_weight: list[float] = dataclasses.field(default_factory=list)
-  noise_limit: list[float] = dataclasses.field(default_factory=list)
-  hidden: list[bool] = dataclasses.field(default_factory=list)
-  position: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
-  # (offset of the first patch, picture or its clean patches [P, C] or codes [P])
-  images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
-  next_position: int = 0
-  key: int = 0  # position in the document stream; keys the noise of its images
-
-  def __len__(self):
-    return len(self.tokens)
-
-  def add_tokens(self, ids, weight: float):
-    """Appends discrete tokens, all with one loss weight."""
-    n, start = len(ids), self.next_position
-    self.tokens += ids
-    self.span += [-1] * n
-    self.patch += [-1] * n
-    self.text_weight += [weight] * n
-    self.image_weight += [0.0] * n
-    self.noise_limit += [0.0] * n
-    self.hidden += [False] * n
-    self.position += [(p, p, p) for p in range(start, start + n)]
-    self.next_position += n
-
-  def part(self, start: int, stop: int) -> "Layout":
-    """Returns positions [start, stop) as a layout whose images are numbered from 0.
-
-    The cut must not go through an image.
-    """
-    lists = {
-      f.name: getattr(self, f.name)[start:stop]
-      for f in dataclasses.fields(self)
-      if f.name not in ("images", "next_position", "key")
-    }
-    images = [(at - start, x) for at, x in self.images if start <= at < stop]
-    first = min((n for n in lists["span"] if n >= 0), default=0)
-    lists["span"] = [n - first if n >= 0 else -1 for n in lists["span"]]
-    return Layout(
-      **lists, images=images, next_position=self.next_position, key=self.key
-    )
 
 
 class RowBuilder:
@@ -101,6 +57,8 @@ class RowBuilder:
     self.caption_dropout = config.data.caption_dropout
     self.clean_copy = config.data.clean_copy
     self.positions = config.model.positions
+    self.read, self.written = config.read, READS["patches"]
+    self.features, self.pictures = config.features, config.pictures
     self.slots = config.slots
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
@@ -167,8 +125,12 @@ class RowBuilder:
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
         check_size(part, self.image_size)
-        images += 1
-        positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
+        read = self.read if part.context else self.written
+        images += read.written + read.features
+        if read.written:
+          positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
+        if read.features:
+          positions += self.features + 2
       else:
         positions += 1 + (role == "assistant")  # the end of what the model said
         role = part.role
@@ -192,22 +154,38 @@ class RowBuilder:
         f"a row holds {images} images, more than data.images_per_row="
         f"{self.images_per_row}: raise it"
       )
-    row = empty_row(
-      self.seq_len, self.channels, self.vocabulary.special.pad, self.clean_copy
-    )
-    start, spans = 0, 0
+    row = self._empty(self.seq_len, self.pictures, self.clean_copy)
+    start, spans, pictures = 0, 0, 0
     for number, x in enumerate(layouts, start=1):
       self._place(row, x, start, spans, number)
+      pictures += self._show(row, x, start, pictures)
       start += len(x)
       spans += len(x.images)
     return row
 
   def chunk(self, layout: Layout | None, length: int) -> Batch:
-    """Returns one layout (None: nothing) as a row of another length, for prefill."""
-    row = empty_row(length, self.channels, self.vocabulary.special.pad)
+    """Returns one layout (None: nothing) as a row of another length, for prefill.
+
+    It has at most one image that an encoder reads.
+    """
+    row = self._empty(length, min(self.pictures, 1))
     if layout is not None:
       self._place(row, layout, 0, 0, 1)
+      self._show(row, layout, 0, 0)
     return row
+
+  def _empty(self, length: int, pictures: int, hides: bool = False) -> Batch:
+    pad = self.vocabulary.special.pad
+    return empty_row(length, self.channels, pad, pictures, self.image_size, hides)
+
+  def _show(self, row: Batch, x: Layout, start: int, first: int) -> int:
+    """Fills in the pictures that an encoder reads, from number `first`: their count."""
+    seen = [(at, image) for at, image in x.images if x.feature[at] >= 0]
+    for number, (at, image) in enumerate(seen, first):
+      row.pixels_BIHWC[number] = image.pixels()
+      here = slice(start + at, start + at + self.features)
+      row.feature_BT[here] = number * self.features + np.arange(self.features)
+    return len(seen)
 
   def _place(self, row: Batch, x: Layout, start: int, spans: int, number: int):
     here = slice(start, start + len(x))
@@ -229,6 +207,8 @@ class RowBuilder:
     last = value = None
     for offset, image in x.images:
       first = start + offset
+      if x.patch[offset] < 0:
+        continue
       if image is not last:  # a clean copy is that of the image before it
         last, value = image, read(image)
       there = slice(first, first + len(value))
@@ -279,13 +259,24 @@ class RowBuilder:
 
   def _add_image(self, x: Layout, image: Image, boi_weight: float, twice: bool):
     check_size(image, self.image_size)
-    x.add_tokens([self.vocabulary.special.boi], boi_weight)
-    limit = self.noise_limit if image.context else 1.0
-    if twice:
-      at = x.next_position
-      self._add_patches(x, image, limit, hidden=True)
-      x.next_position, limit = at, 0.0
-    self.add_span(x, image, limit, boi_weight * self.signal_weight)
+    special, read = self.vocabulary.special, self.written
+    limit = 1.0
+    if image.context:
+      read, limit = self.read, self.noise_limit
+    if read.written:
+      x.add_tokens([special.boi], boi_weight)
+      if twice:
+        at = x.next_position
+        self._add_patches(x, image, limit, read.fused, hidden=True)
+        x.next_position, limit = at, 0.0
+      weight = boi_weight * self.signal_weight
+      self.add_span(x, image, limit, weight, read.fused)
+      boi_weight = 0.0  # nobody chooses to read it again
+    if read.features:
+      x.add_tokens([special.boi], boi_weight)
+      count = self.features
+      x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
+      x.add_tokens([special.eoi], 0.0)
 
   def add_span(
     self,
@@ -293,6 +284,7 @@ class RowBuilder:
     image: Image | np.ndarray | None,
     limit: float,
     slot_weight: float = 0.0,
+    fused: bool = False,
   ):
     """Appends an image after its BOI: slots and time token if any, patches, EOI.
 
@@ -300,39 +292,27 @@ class RowBuilder:
       image: a picture, its clean patches [P, C] or codes [P], or None: not yet drawn.
       limit: its largest timestep; an image that stays clean is not a target.
       slot_weight: loss weight of predicting each slot.
+      fused: an encoder's features stand at its patches, too.
     """
     first_slot = self.vocabulary.first_slot
     x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
-    self._add_patches(x, image, limit)
+    self._add_patches(x, image, limit, fused)
     x.add_tokens([self.vocabulary.special.eoi], 0.0)
 
-  def _add_patches(self, x: Layout, image, limit: float, hidden: bool = False):
+  def _add_patches(
+    self, x: Layout, image, limit: float, fused: bool, hidden: bool = False
+  ):
     """Appends the time token, if any, and the patches of an image."""
     special, count = self.vocabulary.special, self.grid**2
     number = len(x.images)
     if self.time_token:
       x.add_tokens([special.time], 0.0)
       x.span[-1], x.noise_limit[-1], x.hidden[-1] = number, limit, hidden
-    x.images.append((len(x), image))
-    x.tokens += [special.pad] * count
-    x.span += [number] * count
-    x.patch += range(count)
-    x.text_weight += [0.0] * count
-    x.image_weight += [float(limit > 0)] * count
-    x.noise_limit += [limit] * count
-    x.hidden += [hidden] * count
-    first, side = x.next_position, self.grid
-    if self.positions == "sequential":
-      x.position += [(first + i,) * 3 for i in range(count)]
-      x.next_position += count
-    elif self.positions == "shared":
-      x.position += [(first,) * 3] * count
-      x.next_position += 1
-    else:
-      x.position += [
-        (first, first + r, first + c) for r in range(side) for c in range(side)
-      ]
-      x.next_position += side
+    weight = float(limit > 0)
+    x.add_image(
+      image, count, special.pad, self.positions, weight, limit, features=fused,
+      hidden=hidden,
+    )  # fmt: skip
 
 
 def check_size(image: Image, size: int) -> None:
@@ -344,13 +324,18 @@ def check_size(image: Image, size: int) -> None:
     )
 
 
-def empty_row(length: int, channels: int, pad: int, hides: bool = False) -> Batch:
+def empty_row(
+  length: int, channels: int, pad: int, pictures: int = 0, size: int = 0,
+  hides: bool = False,
+) -> Batch:  # fmt: skip
   """Returns a row of padding as unbatched numpy arrays.
 
   Args:
     length: positions.
     channels: of a patch.
     pad: token.
+    pictures: places for pictures that an encoder reads; 0 without one.
+    size: pixels a side of these.
     hides: whether rows say what is hidden in them.
   """
 
@@ -368,6 +353,8 @@ def empty_row(length: int, channels: int, pad: int, hides: bool = False) -> Batc
     image_weight_BT=zeros(np.float32),
     noise_limit_BT=zeros(np.float32),
     image_key_BT=zeros(np.uint32),
+    pixels_BIHWC=np.zeros((pictures, size, size, 3), np.uint8) if pictures else None,
+    feature_BT=np.full(length, -1, np.int32) if pictures else None,
     hidden_BT=zeros(bool) if hides else None,
   )
 

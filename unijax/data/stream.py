@@ -11,9 +11,10 @@ import grain
 from unijax.config import Config
 from unijax.data import mixture
 from unijax.data.document import DataError, Document
+from unijax.data.layout import Layout
 from unijax.data.plan import KEPT, Plan, Windows
 from unijax.data.plan_cache import PlanCache
-from unijax.data.rows import Layout, RowBuilder
+from unijax.data.rows import RowBuilder
 from unijax.data.sources import Source
 from unijax.types import Batch
 

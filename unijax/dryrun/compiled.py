@@ -80,12 +80,20 @@ def abstract_batch(config: Config, places: Batch, length: int | None = None) -> 
   if places.hidden_BT is not None:
     kinds["hidden_BT"] = jnp.bool_
   deep = {"patches_BTC": (config.patch_channels,), "position_BTA": (3,)}
-  return Batch(**{
+  if config.read.encodes:
+    kinds["feature_BT"] = int32
+  fields = {
     name: jax.ShapeDtypeStruct(
       (*shape, *deep.get(name, ())), kind, sharding=getattr(places, name)
     )
     for name, kind in kinds.items()
-  })  # fmt: skip
+  }
+  if config.read.encodes:  # a chunk of sampling has one picture
+    size, pictures = config.data.image_size, 1 if length else config.pictures
+    fields["pixels_BIHWC"] = jax.ShapeDtypeStruct(
+      (shape[0], pictures, size, size, 3), jnp.uint8, sharding=places.pixels_BIHWC
+    )
+  return Batch(**fields)
 
 
 def device_bytes(tree) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from unijax.data import rows as rows_lib
 from unijax.data.document import DataError, Document
-from unijax.data.rows import Layout
+from unijax.data.layout import Layout
 from unijax.infer.functions import chunk_length
 from unijax.infer.text_sampling import text_sampling
 from unijax.nn.cache import make_cache
@@ -244,10 +244,15 @@ class RowBatch:
 
 
 def chunks(layout: Layout, size: int) -> Iterator[Layout]:
-  """Cuts a layout into parts of at most `size` positions, never through an image."""
+  """Cuts a layout into parts of at most `size` positions, never through an image.
+
+  A part has at most one image that an encoder reads.
+  """
   start = 0
+  encoded = [at for at, _ in layout.images if layout.feature[at] >= 0]
   while start < len(layout):
-    stop = min(start + size, len(layout))
+    later = [at for at in encoded if at >= start][1:]
+    stop = min(start + size, len(layout), *later[:1])
     while stop < len(layout) and 0 <= layout.span[stop] == layout.span[stop - 1]:
       stop -= 1
     yield layout.part(start, stop)

@@ -29,7 +29,7 @@ from unijax.write import make_write_path
 
 def chunk_length(config: Config) -> int:
   """Positions of a prefill chunk: one image with BOI and EOI, a multiple of 8."""
-  return -(-(config.image_positions + 2) // 8) * 8
+  return -(-(max(config.image_positions, config.features) + 2) // 8) * 8
 
 
 class SampleFunctions:
@@ -86,6 +86,8 @@ def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):
     index_BT=index,
     start_BT=jnp.zeros_like(start),
     end_BT=end + offset,
+    pixels_BIHWC=chunk.pixels_BIHWC,
+    feature_BT=chunk.feature_BT,
   )
   count_B = (chunk.segment_BT > 0).sum(axis=1).astype(jnp.int32)
 

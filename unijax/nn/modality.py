@@ -41,6 +41,21 @@ class Groups:
     return _move(x, self.place_BT, self.order_BT, names)
 
 
+def written(x) -> jax.Array:
+  """Positions of images that go through the copies for images: bool [B, T].
+
+  Those are the ones that are written, or read as written: patches, codes, time tokens.
+  Features of an encoder are read with the text's weights (Deng et al. 2025, section 2).
+
+  Args:
+    x: a Batch or Inputs.
+  """
+  image = x.span_BT >= 0
+  return (
+    image if x.feature_BT is None else image & ((x.patch_BT >= 0) | (x.feature_BT < 0))
+  )
+
+
 def sort(image_BT) -> Groups:
   """Finds the order of the positions; image_BT is True at those of images."""
 

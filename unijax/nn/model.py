@@ -11,7 +11,8 @@ prediction, both from the same hidden states:
 Training, prefill, text decoding and drawing are four calls of this module; they
 differ only in which positions they pass and whether they pass a cache. Where images
 are codes these are tokens like any other; where patches are written one by one they are
-read clean, and a small head of its own (`nn.heads`) says what the next may be.
+read clean, and a small head of its own (`nn.heads`) says what the next may be. Context
+images may be read through an encoder of pictures instead, or besides (`nn.reading`).
 """
 
 import dataclasses
@@ -20,7 +21,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config import WRITES, Config, ModelConfig
+from unijax.config import READS, WRITES, Config, ModelConfig
+from unijax.nn import modality, reading
 from unijax.nn.bridge import Bridge, make_bridge
 from unijax.nn.heads import HEADS
 from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
@@ -39,6 +41,7 @@ class Sizes:
   grid: int  # patches a side
   patch_size: int  # latents a side of a patch
   images: int  # largest number of images in one call
+  features: int = 0  # vectors of an encoded picture; 0 without an encoder
 
 
 class Model(nn.Module):
@@ -47,6 +50,8 @@ class Model(nn.Module):
   config: ModelConfig
   sizes: Sizes
   bridge: Bridge | None = None  # draws from hidden states, where images are so written
+  vision: nn.Module | None = None  # encodes context images, where they are so read
+  connector: nn.Module | None = None  # makes positions of what it says
 
   def setup(self):
     c, s = self.config, self.sizes
@@ -62,7 +67,7 @@ class Model(nn.Module):
     head = HEADS.get(c.write)
     self.image_head = head(c, s.channels) if head else None
     # How far past itself a position may look: to the end of its image.
-    span = s.grid**2 + (c.time_injection == "token")
+    span = max(s.grid**2 + (c.time_injection == "token"), s.features)
     lookahead = span - 1 if c.image_mask == "bidirectional" else 0
     self.transformer = Transformer(c, lookahead)
     if c.patch_position == "learned":
@@ -77,6 +82,9 @@ class Model(nn.Module):
       self.image_modulation = Linear(
         2 * c.width, ("embed", "mlp"), dtype, bias=True, scale=0.0
       )
+    self.fused = READS[c.read].fused
+    if self.fused:
+      self.fusion = reading.Fusion(c.width, dtype)
     if not c.tie_embeddings:
       self.text_head = Linear(s.vocab, ("embed", "vocab"), dtype)
 
@@ -99,9 +107,13 @@ class Model(nn.Module):
       (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`).
     """
     x_BTD = self.embedding(inputs.tokens_BT)
-    context, modulation = None, None
+    context, modulation, feature = None, None, None
+    if inputs.feature_BT is not None:
+      feature = reading.features(self.vision, self.connector, inputs)
     if inputs.patches_BTC is not None:
-      x_BTD, context, modulation = self._enter_patches(x_BTD, inputs)
+      x_BTD, context, modulation = self._enter_patches(x_BTD, inputs, feature)
+    if feature is not None and not self.fused:
+      x_BTD = jnp.where((inputs.feature_BT >= 0)[..., None], feature, x_BTD)
     h_BTD, kv = self.transformer(x_BTD, inputs, cache, modulation)
     return h_BTD, kv, context
 
@@ -119,14 +131,18 @@ class Model(nn.Module):
       h_BTD = h_BTD * (1 + scale) + shift
     return self.patch_codec.decode(h_BTD, inputs, time_BTD, skips)
 
-  def _enter_patches(self, x_BTD, inputs: Inputs):
+  def _enter_patches(self, x_BTD, inputs: Inputs, feature):
     c = self.config
-    is_patch = inputs.patch_BT >= 0
+    is_patch, written = inputs.patch_BT >= 0, modality.written(inputs)
     time_BTD = self.time_embedding(inputs.time_BT) if self.timed else None
     if self.sizes.channels:
       patch_BTD, skips = self.patch_codec.encode(inputs, time_BTD)
     else:
       patch_BTD, skips = x_BTD, None  # a code is a token
+    if self.fused:
+      if feature is None:
+        feature = jnp.zeros((*x_BTD.shape[:2], self.vision.config.width))
+      patch_BTD = self.fusion(patch_BTD, feature)
     if c.patch_position == "learned":
       patch_BTD += jnp.take(
         self.patch_position, jnp.maximum(inputs.patch_BT, 0), axis=0
@@ -137,12 +153,12 @@ class Model(nn.Module):
     if c.time_injection == "add":
       patch_BTD += time_BTD
     elif c.time_injection == "token":  # the one position of a span that is no patch
-      is_time = (inputs.span_BT >= 0) & ~is_patch
+      is_time = written & ~is_patch
       x_BTD = x_BTD + jnp.where(is_time[..., None], time_BTD, 0)
     else:
       shared = self.modulation(nn.silu(time_BTD))
       shared = shared.reshape(*shared.shape[:2], 6, c.width)
-      modulation = (shared, inputs.span_BT >= 0)
+      modulation = (shared, written)
     x_BTD = jnp.where(is_patch[..., None], patch_BTD, x_BTD)
     return x_BTD, (time_BTD, skips), modulation
 
@@ -157,6 +173,7 @@ def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
   """
   sizes = Sizes(
     vocab, config.patch_channels, config.grid, config.data.patch_size,
-    images or config.data.images_per_row,
+    images or config.data.images_per_row, config.features,
   )  # fmt: skip
-  return Model(config.model, sizes, make_bridge(config) if config.slots else None)
+  bridge = make_bridge(config) if config.slots else None
+  return Model(config.model, sizes, bridge, *reading.make_reader(config))

@@ -129,7 +129,7 @@ class Transformer(nn.Module):
     x_BTD = constrain(x_BTD, "batch", "sequence", "act_embed")
     sharing, groups = SHARING[c.sharing], None
     if sharing.by_modality:
-      groups = modality.sort(jnp.asarray(inputs.span_BT >= 0))
+      groups = modality.sort(jnp.asarray(modality.written(inputs)))
     if sharing.sorted:
       x_BTD = groups.enter(x_BTD, "act_embed")
       if modulation is not None:

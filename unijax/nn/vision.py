@@ -128,11 +128,13 @@ class VisionTransformer(nn.Module):
     config: its shape.
     image_size: pixels a side.
     maskable: has a vector that stands in for hidden patches.
+    pooled: makes one vector of a picture, too; without, there are no parameters for it.
   """
 
   config: VisionConfig
   image_size: int
   maskable: bool = False
+  pooled: bool = True
 
   @nn.compact
   def __call__(self, pixels_BHWC, hidden_BP=None):
@@ -143,7 +145,7 @@ class VisionTransformer(nn.Module):
       hidden_BP: bool, patches whose content the encoder must not see.
 
     Returns:
-      (pooled [B, D], features of the patches [B, P, D]).
+      (pooled [B, D] or None, features of the patches [B, P, D]).
     """
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     grid = self.image_size // c.patch_size
@@ -174,7 +176,7 @@ class VisionTransformer(nn.Module):
       rotation = grid_rotation(grid, c.rope_grid, prefix, c.width // c.heads)
     h = Encoder(c, name="encoder")(x, everything(), rotation)
     h = LayerNorm(c.norm_eps, name="final_norm")(h)
-    pooled = POOLS[c.pool](c, name="pool")(h)
+    pooled = POOLS[c.pool](c, name="pool")(h) if self.pooled else None
     return pooled, constrain(h[:, prefix:], "batch", None, "act_embed")
 
 

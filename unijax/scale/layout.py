@@ -159,6 +159,8 @@ def check_decoder(config: Config, mesh: Mesh) -> None:
     )
   m = config.model
   check_heads(mesh, "model", heads=m.heads, kv_heads=m.kv_heads)
+  if config.read.encodes:
+    check_heads(mesh, "vision", heads=config.vision.heads)
   if config.slots:
     check_heads(mesh, "dit", heads=config.dit.heads)
 

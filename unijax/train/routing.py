@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unijax.config import Config
-from unijax.nn import logical
+from unijax.nn import logical, modality
 from unijax.nn.modality import MODALITIES
 from unijax.nn.moe import ROUTING
 from unijax.types import Batch, Sum
@@ -30,7 +30,7 @@ class Load(NamedTuple):
 
 def _modalities(batch: Batch) -> jax.Array:
   """float32 [B, T, M]: 1 at the modality of a position, 0 for padding."""
-  image, used = batch.span_BT >= 0, batch.segment_BT > 0
+  image, used = modality.written(batch), batch.segment_BT > 0
   return jnp.stack([used & ~image, used & image], axis=-1).astype(jnp.float32)
 
 

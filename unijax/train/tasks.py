@@ -133,7 +133,7 @@ class UnifiedTask(Task):
     return step.part_weights(self.model, self.config, params, parts, key, weights)
 
   def batch_axes(self) -> Batch:
-    return row_axes(self.config.data.clean_copy)
+    return row_axes(self.config.data.clean_copy, self.config.read.encodes)
 
   def check(self, mesh: Mesh) -> None:
     super().check(mesh)
@@ -143,16 +143,21 @@ class UnifiedTask(Task):
     return f"rows of {self.config.data.seq_len} positions"
 
 
+NOT_ENCODED = {"pixels_BIHWC": None, "feature_BT": None}
+
+
 @functools.cache
-def row_axes(clean_copy: bool) -> Batch:
+def row_axes(clean_copy: bool, encodes: bool) -> Batch:
   """Names of the axes of packed rows: rows and positions may be divided.
 
   Args:
     clean_copy: `data.clean_copy`, without which rows do not say what is hidden.
+    encodes: whether rows have pictures for an encoder.
   """
   two = ("batch", "sequence")
   deep = dict.fromkeys(("patches_BTC", "position_BTA"), (*two, None))
   axes = {f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)}
+  axes |= {"pixels_BIHWC": ("batch", *[None] * 4)} if encodes else NOT_ENCODED
   return Batch(**{**axes, "hidden_BT": two if clean_copy else None})
 
 

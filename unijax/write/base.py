@@ -158,6 +158,8 @@ def row_inputs(config: Config, batch: Batch, tokens_BT, patches_BTC, time_BT=Non
     start_BT=start,
     end_BT=end,
     hidden_BT=masks.hidden_spans(batch.span_BT, batch.hidden_BT),
+    pixels_BIHWC=batch.pixels_BIHWC,
+    feature_BT=batch.feature_BT,
   )
 
 

@@ -1,0 +1,84 @@
+"""Pictures read through an encoder: connectors, fusion, where features go."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import small
+from tests.laws import variants
+from tests.nn.test_vision import scrambled
+from unijax.config_reads import LENGTHS
+from unijax.config_sections import ModelConfig
+from unijax.nn import modality, reading
+from unijax.nn.connectors import CONNECTORS
+from unijax.nn.vision import VisionTransformer, normalised
+
+
+def test_connectors_make_as_many_positions_as_rows_keep_for_them():
+  names = ModelConfig.__annotations__["connector"].__args__
+  assert set(LENGTHS) == set(CONNECTORS) == set(names)
+  for name in names:
+    c = variants.config(
+      "codes-features", model__connector=name, vision__patch_size=2,
+      model__connector_queries=5,
+    )  # fmt: skip
+    _, connector = reading.make_reader(c)
+    x = jnp.ones((2, 16, c.vision.width))
+    shape = jax.eval_shape(
+      lambda m=connector, x=x: m.init_with_output(jax.random.key(0), x)[0]
+    )
+    assert shape.shape == (2, c.features, c.model.width), name
+  assert reading.make_reader(variants.config("diffusion-shared")) == (None, None)
+
+
+def test_fusion_against_numpy():
+  rng = np.random.default_rng(0)
+  patch, feature = rng.standard_normal((2, 3, 8)), rng.standard_normal((2, 3, 6))
+  module = reading.Fusion(8, jnp.float32)
+  p = scrambled(module, patch, feature)
+  got = module.apply({"params": p}, jnp.asarray(patch, jnp.float32), feature)
+  x = np.concatenate([patch, feature], axis=-1)
+  x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * p["norm"]["scale"]
+  x = np.asarray(x @ p["in"]["kernel"] + p["in"]["bias"])
+  x = np.asarray(jax.nn.gelu(x, approximate=False))
+  np.testing.assert_allclose(
+    got, x @ p["out"]["kernel"] + p["out"]["bias"], rtol=1e-4, atol=1e-4
+  )
+
+
+@pytest.mark.parametrize("name", ["codes-features", "diffusion-fused"])
+def test_each_position_gets_the_feature_of_its_own_place(name):
+  """Two pictures in a row: the encoder is run on each alone."""
+  c = variants.config(name)
+  batch = variants.in_rows(c, [2, 1], [1, 1])
+  params = small.params(c, 0)
+  model = small.functions(c).model
+  run = lambda m, x: reading.features(m.vision, m.connector, x)
+  inputs = small.inputs(c, batch)
+  got = np.asarray(model.apply({"params": params}, inputs, method=run))
+  encoder = VisionTransformer(c.vision, variants.SIZE, pooled=False)
+  for row, t in np.argwhere(batch.feature_BT >= 0):
+    slot, place = divmod(int(batch.feature_BT[row, t]), c.features)
+    pixels = normalised(jnp.asarray(batch.pixels_BIHWC[row, slot][None]))
+    x = encoder.apply({"params": params["vision"]}, pixels)[1]
+    if "connector" in params:
+      x = reading.make_reader(c)[1].apply({"params": params["connector"]}, x)
+    np.testing.assert_allclose(got[row, t], x[0, place], rtol=1e-4, atol=1e-4)
+  assert not got[batch.feature_BT < 0].any()
+  assert (batch.feature_BT[1] >= 0).sum() == 2 * c.features
+
+
+def test_features_go_through_the_weights_of_text():
+  """And an encoder that is not pooled has no parameters for it."""
+  batch = variants.in_rows(variants.config("diffusion-both"), [1, 2])
+  image = np.asarray(modality.written(batch))
+  assert (image == (batch.span_BT >= 0) & (batch.feature_BT < 0)).all()
+  assert image.any() and (batch.feature_BT >= 0).any()
+  fused = variants.in_rows(variants.config("diffusion-fused"), [1, 2])
+  assert (np.asarray(modality.written(fused)) == (fused.span_BT >= 0)).all()
+  without = dataclasses.replace(batch, pixels_BIHWC=None, feature_BT=None)
+  assert (np.asarray(modality.written(without)) == (batch.span_BT >= 0)).all()
+  assert "pool" not in small.params(variants.config("diffusion-both"), 0)["vision"]

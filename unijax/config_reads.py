@@ -1,0 +1,92 @@
+"""What configs, rows and the model must know of each way to read images.
+
+`model.read` names how a context image, one that a user shows, is read. Images that the
+model has drawn, or learns to draw, are read as they are written.
+"""
+
+import dataclasses
+
+from unijax import config_align
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+  """Facts of one way to read images.
+
+  Attributes:
+    written: a context image has the patches or codes that it would be written with.
+    features: after them, if any, it has positions that hold what an encoder says of
+      its pixels.
+    fused: the encoder's features are combined with the patches at the same places.
+  """
+
+  written: bool = False
+  features: bool = False
+  fused: bool = False
+
+  @property
+  def encodes(self) -> bool:
+    """Whether there is an encoder."""
+    return self.features or self.fused
+
+
+READS = {
+  "patches": Read(written=True),
+  "features": Read(features=True),
+  "both": Read(written=True, features=True),
+  "fused": Read(written=True, fused=True),
+}
+SHUFFLE = 2  # features a side that `model.connector` "shuffle" makes one of
+# Positions that come out of a connector: (features a side, queries) -> their number.
+LENGTHS = {
+  "linear": lambda grid, queries: grid**2,
+  "mlp": lambda grid, queries: grid**2,
+  "shuffle": lambda grid, queries: (grid // SHUFFLE) ** 2,
+  "resampler": lambda grid, queries: queries,
+}
+
+
+def problems(c):
+  """Yields one line for each pair of knobs that clash; `c` is a Config."""
+  m, read = c.model, READS[c.model.read]
+  if not read.encodes:
+    return
+  wrong = [*config_align.vision(c)]
+  yield from wrong
+  if wrong:
+    return
+  grid = c.data.image_size // c.vision.patch_size
+  if read.fused and grid != c.grid:
+    yield (
+      f"vision.patch_size: {grid} x {grid} features of a picture have other places "
+      f"than its {c.grid} x {c.grid} patches, and model.read='fused' combines them one "
+      "by one: change it, or data.patch_size"
+    )
+  if read.fused and c.data.noise_limit:
+    yield (
+      f"data.noise_limit: {c.data.noise_limit} makes context images targets, too, and "
+      "with model.read='fused' their patches hold features of what is to be found: use "
+      "0"
+    )
+  if not read.features:
+    return
+  if m.connector == "shuffle" and grid % SHUFFLE:
+    yield (
+      f"model.connector: 'shuffle' makes one of {SHUFFLE} x {SHUFFLE} features, and "
+      f"data.image_size and vision.patch_size give {grid} a side: make that even"
+    )
+  if m.positions == "grid" and m.connector == "resampler":
+    yield (
+      "model.positions: 'grid' needs places, and the queries of model.connector="
+      "'resampler' have none: use 'sequential' or 'shared'"
+    )
+  if c.features + 4 > c.data.seq_len:
+    yield (
+      f"data.seq_len: {c.data.seq_len} cannot hold the {c.features} features of one "
+      "image"
+    )
+  if c.data.images_per_row < read.written + read.features:
+    yield (
+      f"data.images_per_row: {c.data.images_per_row} cannot hold an image that is read "
+      f"twice (model.read={m.read!r}): use 2 or more"
+    )

@@ -1,0 +1,69 @@
+"""Pictures read through an encoder: pixels -> vectors for positions of the row.
+
+  features    a connector's outputs stand at positions of their own (Liu et al. 2023)
+  fused       each patch is combined with the feature at its place (Xie et al. 2025,
+              section 3.1: norm, then two layers, on both side by side)
+
+The encoder and the connector are ordinary parameters, `vision/..` and `connector/..`:
+`optim.freeze` says whether they rest, `--init-from` where they come from.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unijax.config import READS, Config
+from unijax.config_reads import SHUFFLE
+from unijax.nn.connectors import CONNECTORS
+from unijax.nn.encoder import ACTIVATIONS
+from unijax.nn.layers import Linear, RMSNorm
+from unijax.nn.logical import constrain
+from unijax.nn.vision import VisionTransformer, normalised
+from unijax.types import Inputs
+
+
+class Fusion(nn.Module):
+  """Patches and features side by side -> RMS norm -> linear -> GELU -> linear."""
+
+  width: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, patch_BTD, feature_BTE):
+    x = jnp.concatenate([patch_BTD, feature_BTE.astype(patch_BTD.dtype)], axis=-1)
+    into = Linear(self.width, ("patch", "mlp"), self.dtype, True, name="in")
+    out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
+    return out(ACTIVATIONS["gelu"](into(RMSNorm(1e-6, name="norm")(x))))
+
+
+def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
+  """Returns (encoder, connector) of a config; None where it has none."""
+  m, read = config.model, READS[config.model.read]
+  if not read.encodes:
+    return None, None
+  encoder = VisionTransformer(config.vision, config.data.image_size, pooled=False)
+  if not read.features:
+    return encoder, None
+  more = {"shuffle": {"factor": SHUFFLE}}.get(m.connector, {})
+  if m.connector == "resampler":  # layers like the encoder's
+    layers = dataclasses.replace(config.vision, depth=m.connector_depth)
+    more = {"config": layers, "queries": m.connector_queries}
+  return encoder, CONNECTORS[m.connector](m.width, jnp.dtype(m.dtype), **more)
+
+
+def features(encoder, connector, inputs: Inputs) -> jax.Array:
+  """What the encoder says of the picture at each position: [B, T, E], 0 elsewhere.
+
+  Pictures of a row that are not there are computed like the others and read by nobody.
+  """
+  B = inputs.tokens_BT.shape[0]
+  pixels = jnp.asarray(inputs.pixels_BIHWC)
+  _, x = encoder(normalised(pixels.reshape(-1, *pixels.shape[2:])))
+  if connector is not None:
+    x = connector(x)
+  x_BSE = constrain(x.reshape(B, -1, x.shape[-1]), "batch", None, "act_embed")
+  place = jnp.maximum(inputs.feature_BT, 0)[..., None]
+  x_BTE = jnp.take_along_axis(x_BSE, place, axis=1)
+  return jnp.where((inputs.feature_BT >= 0)[..., None], x_BTE, 0)
