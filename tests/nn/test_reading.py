@@ -1,6 +1,7 @@
 """Pictures read through an encoder: connectors, fusion, where features go."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from unijax.config_reads import LENGTHS
 from unijax.config_sections import ModelConfig
 from unijax.nn import modality, reading
 from unijax.nn.connectors import CONNECTORS
-from unijax.nn.vision import VisionTransformer, normalised
+from unijax.nn.vision import normalised
 
 
 def test_connectors_make_as_many_positions_as_rows_keep_for_them():
@@ -54,19 +55,28 @@ def test_each_position_gets_the_feature_of_its_own_place(name):
   """Two pictures in a row: the encoder is run on each alone."""
   c = variants.config(name)
   batch = variants.in_rows(c, [2, 1], [1, 1])
-  params = small.params(c, 0)
-  model = small.functions(c).model
+  params, model = small.params(c, 0), small.functions(c).model
   run = lambda m, x: reading.features(m.vision, m.connector, x)
-  inputs = small.inputs(c, batch)
-  got = np.asarray(model.apply({"params": params}, inputs, method=run))
-  encoder = VisionTransformer(c.vision, variants.SIZE, pooled=False)
+  call = jax.jit(
+    lambda x: model.apply({"params": params}, x, method=run),
+    compiler_options=small.QUICK,
+  )
+  got = np.asarray(call(small.inputs(c, batch)))
+
+  encoder, connector = reading.make_reader(c)
+
+  @functools.partial(jax.jit, compiler_options=small.QUICK)
+  def alone(pixels):
+    x = encoder.apply({"params": params["vision"]}, normalised(pixels[None]))[1]
+    return (
+      x if connector is None else connector.apply({"params": params["connector"]}, x)
+    )
+
+  alone_RIP = np.stack([[alone(x)[0] for x in row[:2]] for row in batch.pixels_BIHWC])
   for row, t in np.argwhere(batch.feature_BT >= 0):
     slot, place = divmod(int(batch.feature_BT[row, t]), c.features)
-    pixels = normalised(jnp.asarray(batch.pixels_BIHWC[row, slot][None]))
-    x = encoder.apply({"params": params["vision"]}, pixels)[1]
-    if "connector" in params:
-      x = reading.make_reader(c)[1].apply({"params": params["connector"]}, x)
-    np.testing.assert_allclose(got[row, t], x[0, place], rtol=1e-4, atol=1e-4)
+    want = alone_RIP[row, slot, place]
+    np.testing.assert_allclose(got[row, t], want, rtol=1e-4, atol=1e-4)
   assert not got[batch.feature_BT < 0].any()
   assert (batch.feature_BT[1] >= 0).sum() == 2 * c.features
 
