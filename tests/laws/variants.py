@@ -6,6 +6,7 @@ A new way to write images, or to share parameters, is covered by its line here.
 import functools
 
 import jax
+import pytest
 
 from tests import small
 from unijax.config import Config
@@ -59,6 +60,11 @@ READ = {  # each with one way to write; context images alone are read in this wa
 # Each value of an axis meets some of the others.
 VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
 VARIANTS |= READ
+# What the suite runs over; the slow part of it has what is mostly told by the others.
+CASES = [
+  pytest.param(name, marks=pytest.mark.slow) if name in ("diffusion-both",) else name
+  for name in VARIANTS
+]
 
 
 @functools.cache

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from tests import small
+from tests.conftest import ROOT
 from tests.laws import variants
 from tests.nn.test_vision import scrambled
+from unijax import config_file
+from unijax.checkpoint import integrity, start
 from unijax.config_reads import LENGTHS
 from unijax.config_sections import ModelConfig
 from unijax.nn import modality, reading
 from unijax.nn.connectors import CONNECTORS
 from unijax.nn.vision import normalised
+from unijax.train import freeze
+from unijax.train.functions import StepFunctions
 
 
 def test_connectors_make_as_many_positions_as_rows_keep_for_them():
@@ -92,3 +97,24 @@ def test_features_go_through_the_weights_of_text():
   without = dataclasses.replace(batch, pixels_BIHWC=None, feature_BT=None)
   assert (np.asarray(modality.written(without)) == (batch.span_BT >= 0)).all()
   assert "pool" not in small.params(variants.config("diffusion-both"), 0)["vision"]
+
+
+@pytest.mark.parametrize(
+  ("system", "leaves_out"),
+  [("clip", r"(?!vision\.).*"), ("siglip", r"(?!vision\.).*|vision\.pool\..*")],
+)
+def test_the_encoder_of_an_alignment_run_is_a_start(system, leaves_out):
+  """By the renaming that configs/llava.py names; nothing else of the run is taken."""
+  one = config_file.load([f"--config={ROOT}/configs/{system}.py:tiny"])
+  two = config_file.load([f"--config={ROOT}/configs/llava.py:tiny-frozen"])
+  two = dataclasses.replace(two, vision=one.vision)
+  params = [jax.eval_shape(StepFunctions(c, 520).init).params for c in (one, two)]
+  saved, wanted = map(integrity.named_leaves, params)
+  taken = start.renamed(list(saved), start.parse_init(f"RUN:{leaves_out}=>")[1])
+  assert all(new == old for new, old in taken.items())
+  assert set(taken) == {name for name in wanted if name.startswith("vision.")}
+  assert all(saved[name].shape == wanted[name].shape for name in taken)
+  for stage in range(2):
+    rests = freeze.mask(two.at(stage).optim.freeze, params[1])
+    assert all(jax.tree.leaves(rests["vision"]))
+    assert not any(jax.tree.leaves((rests["connector"], rests["transformer"])))
