@@ -14,7 +14,7 @@ import pytest
 from tests import small
 from tests.infer.reference import BOI, WRITTEN, Uncached
 from tests.laws import variants
-from tests.laws.variants import VARIANTS, config, image
+from tests.laws.variants import CASES, config, image
 from unijax.data import rows
 from unijax.data.document import Text, Turn
 from unijax.infer.batch import IMAGE_KEYS, RowBatch
@@ -130,7 +130,7 @@ AGAIN = dict.fromkeys(("codes", "token_diffusion", "gmm", "regression"), in_orde
 AGAIN |= {"masked": masked, "diffusion": diffusion, "bridge": bridged}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_images_are_those_of_whole_rows(name):
   batch, count = generated(name), 0
   for row, prompt in zip(batch.rows, PROMPTS, strict=True):
@@ -144,7 +144,7 @@ def test_images_are_those_of_whole_rows(name):
   assert count > 2, "no text began an image"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_text_and_the_state_after_it_are_those_of_whole_rows(name):
   """Also behind images: their keys and values in the cache are those of the result."""
   batch, behind = generated(name), 0
@@ -169,7 +169,7 @@ def test_text_and_the_state_after_it_are_those_of_whole_rows(name):
   assert behind, "no text stands behind an image"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_row_alone_is_the_row_in_a_batch_and_streaming_changes_nothing(name):
   batch, shares = generated(name), []
   made = Generator(batch.config, batch.params, batch.builder, rows=4)

@@ -11,7 +11,7 @@ import pytest
 
 from tests import small
 from tests.laws import variants
-from tests.laws.variants import VARIANTS, config, in_rows
+from tests.laws.variants import CASES, VARIANTS, config, in_rows
 from unijax.config_sections import ModelConfig
 from unijax.config_writes import WRITES
 from unijax.data.document import Document
@@ -43,7 +43,7 @@ def test_the_tables_have_the_same_names():
   assert set(variants.WRITE) == set(WRITES)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_packed_equals_unpacked(name):
   c = config(name)
   (loss, metrics), grads = one_a_row = run(name, in_rows(c, [0], [1], [2], [3], [4]))
@@ -53,7 +53,7 @@ def test_packed_equals_unpacked(name):
   assert optax.tree.norm(grads) > 0 and loss > 0
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_parts_of_a_batch_add_up(name):
   """Unequal parts: all images in some rows, only text or nothing in others."""
   c = config(name)
@@ -71,7 +71,7 @@ def test_parts_of_a_batch_add_up(name):
   close(jax.tree.map(lambda *x: sum(x), *[p[1] for p in parts]), whole_grads, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("lacks", ["images", "text", "both"])
 def test_rows_that_lack_something_give_no_nan(name, lacks):
   c = config(name)
@@ -142,7 +142,7 @@ def _at(y, T, t):
   return y @ jax.random.normal(jax.random.key(1), y.shape)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_gradient_is_zero_exactly_where_the_mask_hides(name):
   c, batch, found = jacobians(name)
   span, segment, patch = batch.span_BT[0], batch.segment_BT[0], batch.patch_BT[0]

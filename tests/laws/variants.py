@@ -6,6 +6,7 @@ A new way to write images, or to share parameters, is covered by its line here.
 import functools
 
 import jax
+import pytest
 
 from tests import small
 from unijax.config import Config
@@ -62,6 +63,11 @@ VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARI
 COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
 VARIANTS |= READ
+# What the suite runs over; the slow part of it has what is mostly told by the others.
+CASES = [
+  pytest.param(name, marks=pytest.mark.slow) if name in ("diffusion-both",) else name
+  for name in VARIANTS
+]
 
 
 @functools.cache

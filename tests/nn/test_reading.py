@@ -1,6 +1,7 @@
 """Pictures read through an encoder: connectors, fusion, where features go."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,18 @@ import numpy as np
 import pytest
 
 from tests import small
+from tests.conftest import ROOT
 from tests.laws import variants
 from tests.nn.test_vision import scrambled
+from unijax import config_file
+from unijax.checkpoint import integrity, start
 from unijax.config_reads import LENGTHS
 from unijax.config_sections import ModelConfig
 from unijax.nn import modality, reading
 from unijax.nn.connectors import CONNECTORS
-from unijax.nn.vision import VisionTransformer, normalised
+from unijax.nn.vision import normalised
+from unijax.train import freeze
+from unijax.train.functions import StepFunctions
 
 
 def test_connectors_make_as_many_positions_as_rows_keep_for_them():
@@ -54,19 +60,28 @@ def test_each_position_gets_the_feature_of_its_own_place(name):
   """Two pictures in a row: the encoder is run on each alone."""
   c = variants.config(name)
   batch = variants.in_rows(c, [2, 1], [1, 1])
-  params = small.params(c, 0)
-  model = small.functions(c).model
+  params, model = small.params(c, 0), small.functions(c).model
   run = lambda m, x: reading.features(m.vision, m.connector, x)
-  inputs = small.inputs(c, batch)
-  got = np.asarray(model.apply({"params": params}, inputs, method=run))
-  encoder = VisionTransformer(c.vision, variants.SIZE, pooled=False)
+  call = jax.jit(
+    lambda x: model.apply({"params": params}, x, method=run),
+    compiler_options=small.QUICK,
+  )
+  got = np.asarray(call(small.inputs(c, batch)))
+
+  encoder, connector = reading.make_reader(c)
+
+  @functools.partial(jax.jit, compiler_options=small.QUICK)
+  def alone(pixels):
+    x = encoder.apply({"params": params["vision"]}, normalised(pixels[None]))[1]
+    return (
+      x if connector is None else connector.apply({"params": params["connector"]}, x)
+    )
+
+  alone_RIP = np.stack([[alone(x)[0] for x in row[:2]] for row in batch.pixels_BIHWC])
   for row, t in np.argwhere(batch.feature_BT >= 0):
     slot, place = divmod(int(batch.feature_BT[row, t]), c.features)
-    pixels = normalised(jnp.asarray(batch.pixels_BIHWC[row, slot][None]))
-    x = encoder.apply({"params": params["vision"]}, pixels)[1]
-    if "connector" in params:
-      x = reading.make_reader(c)[1].apply({"params": params["connector"]}, x)
-    np.testing.assert_allclose(got[row, t], x[0, place], rtol=1e-4, atol=1e-4)
+    want = alone_RIP[row, slot, place]
+    np.testing.assert_allclose(got[row, t], want, rtol=1e-4, atol=1e-4)
   assert not got[batch.feature_BT < 0].any()
   assert (batch.feature_BT[1] >= 0).sum() == 2 * c.features
 
@@ -82,3 +97,24 @@ def test_features_go_through_the_weights_of_text():
   without = dataclasses.replace(batch, pixels_BIHWC=None, feature_BT=None)
   assert (np.asarray(modality.written(without)) == (batch.span_BT >= 0)).all()
   assert "pool" not in small.params(variants.config("diffusion-both"), 0)["vision"]
+
+
+@pytest.mark.parametrize(
+  ("system", "leaves_out"),
+  [("clip", r"(?!vision\.).*"), ("siglip", r"(?!vision\.).*|vision\.pool\..*")],
+)
+def test_the_encoder_of_an_alignment_run_is_a_start(system, leaves_out):
+  """By the renaming that configs/llava.py names; nothing else of the run is taken."""
+  one = config_file.load([f"--config={ROOT}/configs/{system}.py:tiny"])
+  two = config_file.load([f"--config={ROOT}/configs/llava.py:tiny-frozen"])
+  two = dataclasses.replace(two, vision=one.vision)
+  params = [jax.eval_shape(StepFunctions(c, 520).init).params for c in (one, two)]
+  saved, wanted = map(integrity.named_leaves, params)
+  taken = start.renamed(list(saved), start.parse_init(f"RUN:{leaves_out}=>")[1])
+  assert all(new == old for new, old in taken.items())
+  assert set(taken) == {name for name in wanted if name.startswith("vision.")}
+  assert all(saved[name].shape == wanted[name].shape for name in taken)
+  for stage in range(2):
+    rests = freeze.mask(two.at(stage).optim.freeze, params[1])
+    assert all(jax.tree.leaves(rests["vision"]))
+    assert not any(jax.tree.leaves((rests["connector"], rests["transformer"])))

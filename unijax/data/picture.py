@@ -23,8 +23,9 @@ _COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#9c755f", "#e15759", "#
 _SPECIAL = {
   "pad": "#d9d9d9", "bos": "#3d3d3d", "eos": "#3d3d3d", "boi": "#0b7a75",
   "eoi": "#0b7a75", "time": "#7a5195", "user": "#c8553d", "assistant": "#2f6690",
+  "feature": "#8d6e3f",
 }  # fmt: skip
-_LABEL = {"assistant": "asst"}
+_LABEL = {"assistant": "asst", "feature": "eye"}
 _TEXT_WEIGHT, _IMAGE_WEIGHT = "#2b8a3e", "#d9480f"
 
 
@@ -118,6 +119,8 @@ def _document_text(batch, row, places, vocabulary, tokenizer) -> str:
     patch = int(batch.patch_BT[row, t])
     if patch >= 0:
       return "image", int(batch.span_BT[row, t]), batch.image_weight_BT[row, t] > 0
+    if _is_feature(batch, row, t):
+      return "features", int(batch.span_BT[row, t]), False
     token = int(batch.tokens_BT[row, t])
     trained = batch.text_weight_BT[row, t] > 0
     return ("text", -1, trained) if vocabulary.is_text(token) else ("id", t, trained)
@@ -132,12 +135,20 @@ def _document_text(batch, row, places, vocabulary, tokenizer) -> str:
     tokens = [int(batch.tokens_BT[row, t]) for t in run]
     if kind == "image":
       piece = f"(image {number}: {len(run)} patches)"
+    elif kind == "features":
+      piece = f"(image {number}: {len(run)} features)"
     elif kind == "text":
       piece = tokenizer.decode(tokens)
     else:
       piece = f"<{vocabulary.names.get(tokens[0], f'unused {tokens[0]}')}>"
     pieces.append(f"⟦{piece}⟧" if trained else piece)
   return "".join(pieces).replace("⟧⟦", "").replace("\n", "\\n")
+
+
+def _is_feature(batch, row: int, t: int) -> bool:
+  """Whether a position holds nothing but what an encoder says."""
+  encodes = batch.feature_BT is not None
+  return encodes and batch.feature_BT[row, t] >= 0 > batch.patch_BT[row, t]
 
 
 def _headline(batch, row: int, length: int) -> str:
@@ -208,6 +219,7 @@ def _draw_position(canvas, draw, batch, row, t, corner, style: _Style) -> None:
     return
   token = int(batch.tokens_BT[row, t])
   name = style.vocabulary.names.get(token)
+  name = "feature" if _is_feature(batch, row, t) else name
   if name:
     draw.rectangle(box, fill=_SPECIAL[name])
     label, size, colour = _LABEL.get(name, name), 9, "white"
