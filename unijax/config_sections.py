@@ -32,8 +32,9 @@ class ModelConfig:
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
   write: Literal[
-    "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression"
-  ]
+    "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression",
+    "masked_all", "masked_diffusion",
+  ]  # fmt: skip
   head_depth: int
   head_width: int
   mixtures: int
@@ -44,6 +45,7 @@ class ModelConfig:
   expert_width: int
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
+  text_block: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +179,8 @@ class TrainConfig:
   router_z_loss: float
   task: Literal["unified", "codec", "alignment", "drawing"]
   stages: tuple[str, ...]
+  hidden_min: float
+  hidden_std: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +236,7 @@ class SampleConfig:
   image_top_k: int
   confidence_noise: float
   token_steps: int
+  text_steps: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,7 +127,8 @@ def jacobians(name: str):
     result[name_] = {"token": abs(table[:, :T]).max(-1)}
     if patches.size:
       result[name_]["patch"] = abs(patches[:, 0]).max(-1)
-  return c, batch, result
+  hidden = inputs.time_BT if c.write.hidden else np.zeros((1, T))
+  return c, batch, np.asarray(hidden[0]) > 0, result
 
 
 def _at(y, T, t):
@@ -139,12 +140,12 @@ def _at(y, T, t):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_gradient_is_zero_exactly_where_the_mask_hides(name):
-  c, batch, found = jacobians(name)
+  c, batch, hidden, found = jacobians(name)
   span, segment, patch = batch.span_BT[0], batch.segment_BT[0], batch.patch_BT[0]
   index = np.arange(len(span))
   sees = (segment[:, None] == segment) & (segment > 0) & (index[:, None] >= index)
   if c.model.image_mask == "bidirectional":
-    sees |= (span[:, None] == span) & (span[:, None] >= 0)
+    sees |= (span[:, None] == span) & (span[:, None] != -1)  # an image, or a block
   is_patch, write = patch >= 0, c.write
   for output, inputs in found.items():
     reads, rows = sees, segment > 0
@@ -156,7 +157,8 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
         reads = sees[np.maximum(first - 1, 0)]
     assert ("patch" in inputs) == (not write.discrete)
     for source, got in inputs.items():
-      law = reads & (is_patch if source == "patch" else ~is_patch | write.discrete)
+      shown = is_patch & ~hidden  # of a patch
+      law = reads & (shown if source == "patch" else ~is_patch | write.discrete)
       got, law = np.asarray(got)[rows], law[rows]
       leaks = np.argwhere((got != 0) & ~law)
       assert not len(leaks), f"{output} reads hidden {source} (query, key): {leaks[:5]}"
@@ -186,17 +188,34 @@ def test_images_of_one_patch_make_the_image_mask_causal():
   assert (ends[0] != ends[1]).any()
 
 
-@pytest.mark.parametrize("name", [n for n in VARIANTS if n.startswith("masked")])
+HIDDEN = {  # of what `corrupt` knows, what is hidden
+  "masked": lambda truth: truth,
+  "masked_all": lambda truth: truth[1],
+  "masked_diffusion": lambda truth: truth.hidden_BT,
+}
+
+
+@pytest.mark.parametrize(
+  "name", [n for n in VARIANTS if config(n).model.write in HIDDEN]
+)
 def test_what_is_hidden_is_not_read(name):
-  """Other codes under the masks change nothing that the model reads."""
+  """Other codes, words or patches under the masks change nothing that the model reads."""
   c = config(name)
   batch, path = in_rows(c, [0, 1], [3, 4]), variants.path(c)
   corrupt = jax.jit(path.corrupt)
-  inputs, hidden = corrupt(jax.random.key(3), batch)
-  assert hidden.any() and not hidden[batch.patch_BT < 0].any()
+  inputs, truth = corrupt(jax.random.key(3), batch)
+  hidden = HIDDEN[c.model.write](truth)
+  may = batch.patch_BT >= 0
+  if c.write.blocks:
+    may |= batch.text_weight_BT > 0
+    assert hidden[batch.patch_BT < 0].any()
+  assert hidden[batch.patch_BT >= 0].any() and not hidden[~may].any()
   tokens = np.where(hidden, path.first_code, batch.tokens_BT)
+  patches = np.where(hidden[..., None], 7.0, batch.patches_BTC)
+  changed = dataclasses.replace(batch, tokens_BT=tokens, patches_BTC=patches)
   assert (tokens != batch.tokens_BT).any()
-  other, again = corrupt(
-    jax.random.key(3), dataclasses.replace(batch, tokens_BT=tokens)
-  )
+  if not c.write.discrete:
+    changed = dataclasses.replace(changed, tokens_BT=batch.tokens_BT)
+  other, again = corrupt(jax.random.key(3), changed)
+  again = HIDDEN[c.model.write](again)
   jax.tree.map(np.testing.assert_array_equal, (inputs, hidden), (other, again))

@@ -5,7 +5,9 @@
 
 A patch may be a code of `data.codec`, which is then the token of its position.
 With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
-which do not see the picture and are seen by all that follows.
+which do not see the picture and are seen by all that follows. Where text is written in
+blocks, what the model writes stands in blocks of `model.text_block` positions, filled
+with padding before what it does not write (`data.text_blocks`).
 
 Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
 images. EOI is never predicted (the sampler appends it) and nothing is predicted from
@@ -20,7 +22,7 @@ import numpy as np
 from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config import Config
-from unijax.data import hashing, latents
+from unijax.data import hashing, latents, text_blocks
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
 from unijax.types import Batch
@@ -43,6 +45,8 @@ class Layout:
   images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
   next_position: int = 0
   key: int = 0  # position in the document stream; keys the noise of its images
+  blocks: int = 0  # of text
+  left: int = 0  # positions that are free in the last of them
 
   def __len__(self):
     return len(self.tokens)
@@ -67,11 +71,11 @@ class Layout:
     lists = {
       f.name: getattr(self, f.name)[start:stop]
       for f in dataclasses.fields(self)
-      if f.name not in ("images", "next_position", "key")
+      if isinstance(getattr(self, f.name), list) and f.name != "images"
     }
     images = [(at - start, x) for at, x in self.images if start <= at < stop]
     first = min((n for n in lists["span"] if n >= 0), default=0)
-    lists["span"] = [n - first if n >= 0 else -1 for n in lists["span"]]
+    lists["span"] = [n - first if n >= 0 else n for n in lists["span"]]
     return Layout(
       **lists, images=images, next_position=self.next_position, key=self.key
     )
@@ -94,7 +98,7 @@ class RowBuilder:
     self.noise_limit = config.data.noise_limit
     self.caption_dropout = config.data.caption_dropout
     self.positions = config.model.positions
-    self.slots = config.slots
+    self.slots, self.text_block = config.slots, config.text_block
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
@@ -128,24 +132,38 @@ class RowBuilder:
       parts = tuple(p for p in parts if not isinstance(p, Text))
     for i, part in enumerate(parts):
       if isinstance(part, Text):
-        weight = float(part.loss and role != "user")
-        result.add_tokens(self._encode(part.text), weight)
+        written = part.loss and role != "user"
+        add = self.write if written else self.give
+        add(result, self._encode(part.text))
       elif isinstance(part, Image):
-        self._add_image(result, part, float(role != "user" and i > 0))
+        self._add_image(result, part, role != "user", float(role != "user" and i > 0))
       elif isinstance(part, Turn):
         if role == "assistant":
-          result.add_tokens([special.eos], 1.0)
+          self.write(result, [special.eos])
         role = part.role
-        result.add_tokens([getattr(special, role)], 0.0)
+        self.give(result, [getattr(special, role)])
     if not open_end:
-      result.add_tokens([special.eos], 1.0)
+      self.write(result, [special.eos], ends=True)
     return result
+
+  def write(self, x: Layout, ids, weight: float = 1.0, ends: bool = False):
+    """Appends tokens that the model writes; `ends`: nothing follows them directly."""
+    pad = self.vocabulary.special.pad if ends else None
+    text_blocks.write(x, ids, weight, self.text_block, pad)
+
+  def give(self, x: Layout, ids):
+    """Appends tokens that the model only reads."""
+    text_blocks.close(x, self.text_block, self.vocabulary.special.pad)
+    x.add_tokens(ids, 0.0)
 
   def measure(self, document: Document, key: int = 0) -> tuple[int, int]:
     """Returns (positions, images) of `layout(document, key)` without laying it out.
 
     Raises DataError as `layout` does.
     """
+    if self.text_block:  # where blocks end depends on what stands beside them
+      x = self.layout(document, key)
+      return len(x), len(x.images)
     positions, images, role = 2, 0, None  # BOS and EOS
     for part in self._drop_caption(document.parts, key):
       if isinstance(part, Text):
@@ -178,33 +196,37 @@ class RowBuilder:
         f"{self.images_per_row}: raise it"
       )
     row = empty_row(self.seq_len, self.channels, self.vocabulary.special.pad)
-    start, spans = 0, 0
+    start, spans, blocks = 0, 0, 0
     for number, x in enumerate(layouts, start=1):
-      self._place(row, x, start, spans, number)
+      self._place(row, x, start, spans, blocks, number)
       start += len(x)
       spans += len(x.images)
+      blocks += x.blocks
     return row
 
   def chunk(self, layout: Layout | None, length: int) -> Batch:
     """Returns one layout (None: nothing) as a row of another length, for prefill."""
     row = empty_row(length, self.channels, self.vocabulary.special.pad)
     if layout is not None:
-      self._place(row, layout, 0, 0, 1)
+      self._place(row, layout, 0, 0, 0, 1)
     return row
 
-  def _place(self, row: Batch, x: Layout, start: int, spans: int, number: int):
+  def _place(
+    self, row: Batch, x: Layout, start: int, spans: int, blocks: int, number: int
+  ):
     here = slice(start, start + len(x))
     span = np.asarray(x.span, np.int32)
     row.tokens_BT[here] = x.tokens
-    row.span_BT[here] = np.where(span >= 0, span + spans, -1)
+    shift = np.where(span < -1, -blocks, 0)
+    row.span_BT[here] = span + np.where(span >= 0, spans, shift)
     row.patch_BT[here] = x.patch
     row.segment_BT[here] = number
     row.position_BTA[here] = x.position
     row.text_weight_BT[here] = x.text_weight
     row.image_weight_BT[here] = x.image_weight
     row.noise_limit_BT[here] = x.noise_limit
-    keys = (x.key * IMAGES_OF_A_DOCUMENT + span.astype(np.int64)) % 2**32
-    row.image_key_BT[here] = np.where(span >= 0, keys, 0)
+    keys = x.key * IMAGES_OF_A_DOCUMENT + np.maximum(span, 0).astype(np.int64)
+    row.image_key_BT[here] = np.where(span == -1, 0, keys % 2**32)
     for offset, image in x.images:
       first = start + offset
       if self.vocabulary.codes:
@@ -254,9 +276,12 @@ class RowBuilder:
       p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
     )
 
-  def _add_image(self, x: Layout, image: Image, boi_weight: float):
+  def _add_image(self, x: Layout, image: Image, written: bool, boi_weight: float):
     check_size(image, self.image_size)
-    x.add_tokens([self.vocabulary.special.boi], boi_weight)
+    if written:
+      self.write(x, [self.vocabulary.special.boi], boi_weight, ends=True)
+    else:
+      self.give(x, [self.vocabulary.special.boi])
     limit = self.noise_limit if image.context else 1.0
     self.add_span(x, image, limit, boi_weight * self.signal_weight)
 
