@@ -2,7 +2,6 @@
 
   --config=configs/mar.py:tiny         trains on a laptop, embedded data
   --config=configs/mar.py:B            the paper's sizes: B, L, H
-
 Axes: continuous patches read clean or hidden; random order, several a step by the
 cosine schedule; diffusion in a head; bidirectional images; 1-D RoPE and learned places.
 
@@ -10,7 +9,7 @@ Differences from the paper, at its sizes: a caption (no loss) stands where it ha
 buffer tokens of a class; one decoder of the same depth reads known and hidden patches,
 not an encoder of the known, then a decoder; SwiGLU, RMS norm; no dropout; no learned
 variance; guidance is constant; the loss is divided by all patches. Pixels (256 patches
-of 4 pixels) stand in for KL-16's 16 channels. `tiny` also learns to describe and answer.
+of 4 pixels) stand in for KL-16's 16 channels. `tiny` describes and answers too.
 """
 
 from ml_collections import ConfigDict
@@ -47,8 +46,7 @@ def paper(c: ConfigDict, depth, width, heads, hidden, head_depth, head) -> Confi
   c.data.sources.scenes.text_loss = 0.0
   c.optim.update(learning_rate=8e-4, warmup_steps=62_500, weight_decay=0.02)
   c.optim.update(schedule="constant", clip_norm=3.0)
-  c.train.ema_decay = 0.9999
-  c.train.update(batch_size=2048, steps=250_000, image_loss_weight=1.0)
+  c.train.update(batch_size=2048, image_loss_weight=1.0, ema_decay=0.9999, steps=250000)
   c.sample.update(sampler="ddpm", steps=256, token_steps=100, guidance=3.0, clip_x0=0.0)
   return c
 
