@@ -20,6 +20,8 @@ from unijax.nn.model import Model
 from unijax.types import FIRST_BLOCK, Cache, Inputs
 from unijax.write.masked import hide_again
 
+AFTER_WORDS = 1e3  # more than log-probabilities differ by
+
 
 @dataclasses.dataclass(frozen=True)
 class BlockText:
@@ -96,9 +98,11 @@ class BlockText:
   def fill(self, logits_BNV, known, step, keys_B, images_B, sampling) -> jax.Array:
     """Guesses all unknown tokens and keeps the most confident of them.
 
-    Confidence is the log-probability at temperature 1. As many are hidden again as the
-    steps that are left have of the block; at least one is kept. What stands behind a
-    known stop token becomes padding.
+    Confidence is the log-probability at temperature 1. Ends and padding come after all
+    words, or texts end too early: they are sure before their place is (Nie et al. 2025
+    set the confidence of EOS to 0). As many are hidden again as the steps that are left
+    have of the block; at least one is kept. What stands behind a known stop token
+    becomes padding.
 
     Args:
       logits_BNV: at the positions of the block.
@@ -123,6 +127,7 @@ class BlockText:
     guess = guess.reshape(B, N)
     log_p = jax.nn.log_softmax(logits, axis=-1)
     confidence = jnp.take_along_axis(log_p, guess[..., None], axis=-1)[..., 0]
+    confidence -= AFTER_WORDS * (guess >= self.vocabulary.text_size)
     unknown = known < 0
     number = N * (self.steps - 1 - step) // self.steps
     again = hide_again(confidence, unknown, number)
