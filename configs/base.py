@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
-  # of images; or codes, masked, token_diffusion, gmm, bridge, regression
+  # of images; or codes, masked, token_diffusion, gmm, bridge, regression, masked_all
+  # (text too), masked_diffusion
   c.model.write = "diffusion"  # in the backbone, all patches at once
   c.model.head_depth = 3  # layers of the head of a patch: token_diffusion, regression
   c.model.head_width = 256  # of that head
@@ -52,6 +53,7 @@ def get_config() -> ConfigDict:
   c.model.connector = "mlp"  # from features to positions; or linear, shuffle, resampler
   c.model.connector_depth = 1  # layers of the resampler
   c.model.connector_queries = 16  # positions that the resampler makes of a picture
+  c.model.text_block = 16  # positions of text that are filled together, for masked_all
 
   c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
   c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
@@ -152,6 +154,8 @@ def get_config() -> ConfigDict:
   c.train.stages = ()  # names of `stages` in their order; steps is then 0 or their sum
   c.train.task = "unified"  # the decoder on packed rows; or codec, alignment, drawing
   c.train.regression = "squared"  # error of regressed patches; or cosine: direction
+  c.train.hidden_min = 0.7  # least share of an image hidden, for masked_diffusion
+  c.train.hidden_std = 0.25  # of the normal law around 1 that the share is drawn by
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
@@ -187,7 +191,8 @@ def get_config() -> ConfigDict:
   c.sample.image_temperature = 1.0  # of codes and patches drawn one by one; 0 is greedy
   c.sample.image_top_k = 0  # most likely codes kept; 0 is all
   c.sample.confidence_noise = 1.0  # Gumbel noise on which codes stay, falling to 0
-  c.sample.token_steps = 16  # solver steps of each patch, for token_diffusion
+  c.sample.token_steps = 16  # solver steps of a patch: token_, masked_diffusion
+  c.sample.text_steps = 8  # in which a block of text is filled, for masked_all
 
   c.eval = ConfigDict()
   c.eval.prompts = 200  # drawings, captions, questions and edits a split

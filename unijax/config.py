@@ -135,6 +135,11 @@ class Config:
     return self.bridge.slots if self.write.slots else 0
 
   @property
+  def text_block(self) -> int:
+    """Positions of text that are written at once; 0 where it is token by token."""
+    return self.model.text_block if self.write.blocks else 0
+
+  @property
   def image_positions(self) -> int:
     """Positions of an image after BOI: slots and time token, if any, and patches."""
     return self.slots + (self.model.time_injection == "token") + self.patches

@@ -13,7 +13,7 @@ def _ranges(c):
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta norm_eps head_depth head_width mixtures "
                  "experts experts_per_token expert_width connector_depth "
-                 "connector_queries"),
+                 "connector_queries text_block"),
     "dit": (c.dit, "depth width heads mlp_width"),
     "bridge": (c.bridge, "slots connector_depth"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
@@ -21,10 +21,10 @@ def _ranges(c):
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
-                 "sample_every token_draws"),
+                 "sample_every token_draws hidden_std"),
     "guard": (g, "window patience hang_seconds"),
     "checkpoint": (k, "keep keep_best"),
-    "sample": (s, "steps schedule_shift max_text_tokens token_steps"),
+    "sample": (s, "steps schedule_shift max_text_tokens token_steps text_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
     "codec": (c.codec, "width blocks groups channels codebook quantizers "
                        "entropy_temperature adversary_width adversary_layers"),
@@ -33,6 +33,7 @@ def _ranges(c):
     for name in names.split():
       yield f"{section}.{name}", getattr(values, name), getattr(values, name) > 0, "> 0"
   unit = {
+    "train.hidden_min": t.hidden_min,
     "data.noise_limit": data.noise_limit, "data.caption_dropout": data.caption_dropout,
     "data.mixture_floor": data.mixture_floor,
     "optim.final_fraction": o.final_fraction, "train.ema_decay": t.ema_decay,

@@ -46,6 +46,16 @@ def writing(c, codec):
       f"model.image_mask: {m.image_mask!r} would show a position what "
       f"model.write={m.write!r} predicts there: use 'causal'"
     )
+  if (write.blocks or write.hidden) and m.image_mask != "bidirectional":
+    yield (
+      f"model.image_mask: {m.image_mask!r} would hide later positions from earlier "
+      f"ones, and model.write={m.write!r} fills them in any order: use 'bidirectional'"
+    )
+  if write.blocks and m.text_block > c.data.seq_len - c.image_positions - 4:
+    yield (
+      f"model.text_block: {m.text_block} positions and an image of "
+      f"{c.image_positions} do not fit data.seq_len={c.data.seq_len}"
+    )
   if write.discrete and not codec.codebook:
     yield (
       f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "

@@ -32,8 +32,9 @@ class ModelConfig:
   remat: Literal["none", "full", "dots", "attention", "offload"]
   scan_unroll: int
   write: Literal[
-    "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression"
-  ]
+    "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression",
+    "masked_all", "masked_diffusion",
+  ]  # fmt: skip
   head_depth: int
   head_width: int
   mixtures: int
@@ -48,6 +49,7 @@ class ModelConfig:
   connector: Literal["linear", "mlp", "shuffle", "resampler"]
   connector_depth: int
   connector_queries: int
+  text_block: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +184,8 @@ class TrainConfig:
   router_z_loss: float
   task: Literal["unified", "codec", "alignment", "drawing"]
   stages: tuple[str, ...]
+  hidden_min: float
+  hidden_std: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +241,7 @@ class SampleConfig:
   image_top_k: int
   confidence_noise: float
   token_steps: int
+  text_steps: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,9 @@ class Write:
       it twice: what is drawn, and a clean copy for what follows (`data.clean_copy`).
     slots: tokens between BOI and an image, `bridge.slots` of them, whose hidden states
       a decoder of its own draws from.
+    blocks: text too is hidden and filled, in blocks of `model.text_block` positions.
+    hidden: patches are hidden as a whole, and the model has a vector that stands for
+      a hidden one.
   """
 
   discrete: bool = False
@@ -29,6 +32,8 @@ class Write:
   in_order: bool = False
   slots: bool = False
   whole: bool = False
+  blocks: bool = False
+  hidden: bool = False
 
 
 WRITES = {
@@ -39,4 +44,6 @@ WRITES = {
   "gmm": Write(in_order=True),
   "bridge": Write(slots=True),
   "regression": Write(in_order=True),
+  "masked_all": Write(discrete=True, masks=True, blocks=True),
+  "masked_diffusion": Write(hidden=True),
 }

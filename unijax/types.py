@@ -19,6 +19,8 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
+FIRST_BLOCK = -2  # in `span_BT`: of the blocks of text that are written at once
+
 
 class Sum(NamedTuple):
   """A weighted sum and the total weight; arrays of equal shape."""
@@ -42,14 +44,18 @@ class Batch:
 
   tokens_BT: Array  # int32: text id, special token or code; ignored at patches
   patches_BTC: Array  # float32: clean patch at image positions; C = 0 with codes
-  span_BT: Array  # int32: number of the image in its row, -1 outside images
+  # int32: number of the image in its row; -1 is plain text, and below it are numbers of
+  # blocks of text (`data.text_blocks`)
+  span_BT: Array
   patch_BT: Array  # int32: raster index of the patch in its image, -1 elsewhere
   segment_BT: Array  # int32: number of the document in its row from 1; 0 is padding
   position_BTA: Array  # int32 [B, T, 3]: rotary position on (time, height, width)
   text_weight_BT: Array  # float32: weight of predicting this token from before it
   image_weight_BT: Array  # float32: weight of the loss of this patch or code
   noise_limit_BT: Array  # float32 in [0, 1]: largest timestep of this image
-  image_key_BT: Array  # uint32: identity of the image; keys its noise and timestep
+  # uint32: identity of the image; keys its noise and timestep. In blocks of text it is
+  # that of the first image of the document.
+  image_key_BT: Array
   # bool: in a copy that only its own image sees; None: the config makes no such copies
   hidden_BT: Array | None = None
   # Both None where `model.read` needs no encoder:

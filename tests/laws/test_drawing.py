@@ -15,13 +15,15 @@ from tests import small
 from tests.infer.reference import BOI, WRITTEN, Uncached
 from tests.laws import variants
 from tests.laws.variants import CASES, config, image
-from unijax.data import rows
-from unijax.data.document import Text, Turn
+from unijax.data import rows, text_blocks
+from unijax.data.document import Document, Text, Turn
 from unijax.infer.batch import IMAGE_KEYS, RowBatch
 from unijax.infer.generate import Generator, Prompt
+from unijax.infer.text_sampling import text_sampling
 
 TOLERANCE = 1e-3  # of outputs of size 1
 GUIDED = dict(sample__guidance=2.0, sample__max_images=2, sample__max_text_tokens=8)
+SEEDS = {"masked_all": 3}  # of weights that begin images of themselves; 0 for the rest
 PROMPTS = (
   Prompt([Turn("user"), Text("draw it"), Turn("assistant")], "image", seed=5),
   Prompt([image(2, True), Text("then"), image(3), Text("!")], "image", seed=6),
@@ -33,7 +35,8 @@ PROMPTS = (
 def generated(name: str) -> RowBatch:
   """Rows that were generated, with guidance."""
   c = config(name, **GUIDED)
-  params = small.lively(small.params(config(name), 0))
+  seed = SEEDS.get(c.model.write, 0)
+  params = small.lively(small.params(config(name), seed))
   batch = RowBatch(Generator(c, params, small.builder(c), rows=4), PROMPTS, 0)
   batch.run()
   return batch
@@ -126,8 +129,29 @@ def bridged(name, batch, row, prompt, number):
   return np.asarray(path.image(draw(batch.params, said, 2, *args))[0])
 
 
+def masked_patches(name, batch, row, prompt, number):
+  """Each step from whole rows in which hidden patches have time 1."""
+  c, path, model = config(name), batch.path, small.functions(config(name)).model
+  parts, key = [cut(track, number)[0] for track in row.tracks], key_of(prompt, number)
+  reveal = jax.jit(functools.partial(path.reveal, model), static_argnums=2)
+  state, knobs = path.begin((), key), path.knobs(batch.config)
+  for i in range(path.steps):
+    h = []
+    for part in parts:
+      at, _ = part.images[-1]
+      part.images[-1] = (at, np.asarray(state[0][0]))
+      whole_row = rows.stack([batch.builder.row([part])])
+      time = np.zeros(whole_row.tokens_BT.shape)
+      time[0, at : at + c.patches] = 1 - np.asarray(state[1][0])
+      inputs = small.inputs(c, whole_row, time=time)
+      h.append(variants.hidden(name)(batch.params, inputs)[0][0, at : at + c.patches])
+    state = reveal(batch.params, jnp.stack(h), 2, state, i, key, knobs)
+  return np.asarray(state[0][0])
+
+
 AGAIN = dict.fromkeys(("codes", "token_diffusion", "gmm", "regression"), in_order)
 AGAIN |= {"masked": masked, "diffusion": diffusion, "bridge": bridged}
+AGAIN |= {"masked_all": masked, "masked_diffusion": masked_patches}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -144,26 +168,69 @@ def test_images_are_those_of_whole_rows(name):
   assert count > 2, "no text began an image"
 
 
+def next_tokens(name, batch, row, prompt, logits) -> int:
+  """Checks each token against what stands before it; how many stand behind images."""
+  track, written, behind = row.tracks[0], list(row.tokens), 0
+  for t in range(len(track) - 1, 0, -1):
+    if not written:
+      break
+    if track.span[t] >= 0 or track.tokens[t] not in WRITTEN:
+      continue
+    token = written.pop()
+    assert track.tokens[t] == token
+    best = max(WRITTEN, key=lambda k: logits[t - 1][k])
+    if best != BOI or token == BOI:  # else it may not have been allowed
+      assert token == best, t
+    behind += bool(track.images) and t > track.images[0][0]
+  assert not written
+  return behind
+
+
+def blocks(name, batch, row, prompt, logits) -> int:
+  """Fills each block again, step by step, from whole rows that end with it."""
+  c, track, text = batch.config, row.tracks[0], batch.functions.text
+  N, behind, written = c.text_block, 0, []
+  fill = jax.jit(text.fill)
+  start = batch.builder.layout(Document(tuple(prompt.parts), id=0), open_end=True)
+  start, given = text_blocks.take_open(start, N)
+  for t in range(len(start), len(track), 1):
+    if track.span[t] >= -1 or track.span[t] == track.span[t - 1]:
+      continue
+    before = [at for at, _ in track.images if at < t]
+    if prompt.begin == "image" and not before[len(start.images) :]:
+      assert track.tokens[t : t + len(given) + 1] == [*given, BOI]
+      given = []
+      continue
+    left = c.sample.max_images - len(before) + len(start.images)
+    may = left > 0 and batch.slots - t - c.image_positions - 2 >= N
+    known = jnp.asarray([given + [-1] * (N - len(given))])
+    key = jax.random.fold_in(jax.random.key(prompt.seed), track.position[t][0])
+    part = track.part(0, t + N)
+    for j in range(text.steps):
+      part.tokens[t:] = np.asarray(text.read(known)[0]).tolist()
+      said = whole(name, batch, part)[1][:, t : t + N]
+      sampling = text_sampling(c.sample)
+      known = fill(said, known, j, key[None], np.array([may]), sampling)
+    assert track.tokens[t : t + N] == known[0].tolist(), t
+    written += [k for k in known[0].tolist()[len(given) :] if k != small.SPECIAL.pad]
+    behind, given = behind + bool(before), []
+  cut_off = len(row.tokens)  # the last block may go beyond the allowance
+  assert row.tokens == written[:cut_off] and len(written) - cut_off < N
+  return behind
+
+
+TEXT_AGAIN = {"masked_all": blocks}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_text_and_the_state_after_it_are_those_of_whole_rows(name):
   """Also behind images: their keys and values in the cache are those of the result."""
   batch, behind = generated(name), 0
-  for i, row in enumerate(batch.rows):
+  again = TEXT_AGAIN.get(config(name).model.write, next_tokens)
+  for i, (row, prompt) in enumerate(zip(batch.rows, PROMPTS, strict=True)):
     track = row.tracks[0]
     logits = np.asarray(whole(name, batch, track)[1][0, : len(track)])
-    written = list(row.tokens)
-    for t in range(len(track) - 1, 0, -1):
-      if not written:
-        break
-      if track.span[t] >= 0 or track.tokens[t] not in WRITTEN:
-        continue
-      token = written.pop()
-      assert track.tokens[t] == token
-      best = max(WRITTEN, key=lambda k: logits[t - 1][k])  # noqa: B023
-      if best != BOI or token == BOI:  # else it may not have been allowed
-        assert token == best, (i, t)
-      behind += bool(track.images) and t > track.images[0][0]
-    assert not written
+    behind += again(name, batch, row, prompt, logits)
     if row.tokens and row.tokens[-1] != BOI:  # else nobody needs the logits
       assert abs(np.asarray(batch.logits[i]) - logits[-1]).max() < TOLERANCE, i
   assert behind, "no text stands behind an image"

@@ -132,7 +132,8 @@ def jacobians(name: str):
       result[name_]["patch"] = abs(patches[:, 0]).max(-1)
     if pixels is not None:  # [T, I]
       result[name_]["pixels"] = abs(pixels[:, 0]).max((2, 3, 4))
-  return c, batch, result
+  hidden = inputs.time_BT if c.write.hidden else np.zeros((1, T))
+  return c, batch, np.asarray(hidden[0]) > 0, result
 
 
 def _at(y, T, t):
@@ -144,17 +145,17 @@ def _at(y, T, t):
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_is_zero_exactly_where_the_mask_hides(name):
-  c, batch, found = jacobians(name)
+  c, batch, hidden, found = jacobians(name)
   span, segment, patch = batch.span_BT[0], batch.segment_BT[0], batch.patch_BT[0]
   index = np.arange(len(span))
   sees = (segment[:, None] == segment) & (segment > 0) & (index[:, None] >= index)
   if c.model.image_mask == "bidirectional":
-    sees |= (span[:, None] == span) & (span[:, None] >= 0)
+    sees |= (span[:, None] == span) & (span[:, None] != -1)  # an image, or a block
   if batch.hidden_BT is not None:  # noised copies are seen by themselves alone
     assert batch.hidden_BT.any()
     sees &= ~batch.hidden_BT[0] | (span[:, None] == span)
   is_patch, write = patch >= 0, c.write
-  stands = {"patch": is_patch, "token": ~is_patch | write.discrete}
+  stands = {"patch": is_patch & ~hidden, "token": ~is_patch | write.discrete}
   if c.read.encodes:
     feature = batch.feature_BT[0]
     stands["token"] &= is_patch | (feature < 0)
@@ -205,17 +206,34 @@ def test_images_of_one_patch_make_the_image_mask_causal():
   assert (ends[0] != ends[1]).any()
 
 
-@pytest.mark.parametrize("name", [n for n in VARIANTS if n.startswith("masked")])
+HIDDEN = {  # of what `corrupt` knows, what is hidden
+  "masked": lambda truth: truth,
+  "masked_all": lambda truth: truth[1],
+  "masked_diffusion": lambda truth: truth.hidden_BT,
+}
+
+
+@pytest.mark.parametrize(
+  "name", [n for n in VARIANTS if config(n).model.write in HIDDEN]
+)
 def test_what_is_hidden_is_not_read(name):
-  """Other codes under the masks change nothing that the model reads."""
+  """Other codes, words or patches under the masks change nothing that the model reads."""
   c = config(name)
   batch, path = in_rows(c, [0, 1], [3, 4]), variants.path(c)
   corrupt = jax.jit(path.corrupt)
-  inputs, hidden = corrupt(jax.random.key(3), batch)
-  assert hidden.any() and not hidden[batch.patch_BT < 0].any()
+  inputs, truth = corrupt(jax.random.key(3), batch)
+  hidden = HIDDEN[c.model.write](truth)
+  may = batch.patch_BT >= 0
+  if c.write.blocks:
+    may |= batch.text_weight_BT > 0
+    assert hidden[batch.patch_BT < 0].any()
+  assert hidden[batch.patch_BT >= 0].any() and not hidden[~may].any()
   tokens = np.where(hidden, path.first_code, batch.tokens_BT)
+  patches = np.where(hidden[..., None], 7.0, batch.patches_BTC)
+  changed = dataclasses.replace(batch, tokens_BT=tokens, patches_BTC=patches)
   assert (tokens != batch.tokens_BT).any()
-  other, again = corrupt(
-    jax.random.key(3), dataclasses.replace(batch, tokens_BT=tokens)
-  )
+  if not c.write.discrete:
+    changed = dataclasses.replace(changed, tokens_BT=batch.tokens_BT)
+  other, again = corrupt(jax.random.key(3), changed)
+  again = HIDDEN[c.model.write](again)
   jax.tree.map(np.testing.assert_array_equal, (inputs, hidden), (other, again))

@@ -38,6 +38,15 @@ WRITE = {
     bridge__connector="encoder", bridge__connector_depth=1, dit__depth=1, dit__width=16,
     dit__heads=2, dit__mlp_width=24, bridge__signal_weight=0.5,
   ),
+  "masked_all": dict(
+    model__write="masked_all", model__patch_position="learned", model__text_block=4,
+    sample__text_steps=3, train__z_loss=1e-2, **CODES,
+  ),
+  "masked_diffusion": dict(
+    model__write="masked_diffusion", model__head_depth=1, model__head_width=16,
+    model__patch_position="learned", train__token_draws=2, train__hidden_min=0.3,
+    sample__token_steps=3, sample__steps=3,
+  ),
 }  # fmt: skip
 SHARING = {"shared": {}}
 SMALL_EYES = dict(

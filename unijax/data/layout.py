@@ -27,6 +27,8 @@ class Layout:
   images: list[tuple[int, Image | np.ndarray]] = dataclasses.field(default_factory=list)
   next_position: int = 0
   key: int = 0  # position in the document stream; keys the noise of its images
+  blocks: int = 0  # of text
+  left: int = 0  # positions that are free in the last of them
 
   def __len__(self):
     return len(self.tokens)
@@ -92,11 +94,11 @@ class Layout:
     lists = {
       f.name: getattr(self, f.name)[start:stop]
       for f in dataclasses.fields(self)
-      if f.name not in ("images", "next_position", "key")
+      if isinstance(getattr(self, f.name), list) and f.name != "images"
     }
     images = [(at - start, x) for at, x in self.images if start <= at < stop]
     first = min((n for n in lists["span"] if n >= 0), default=0)
-    lists["span"] = [n - first if n >= 0 else -1 for n in lists["span"]]
+    lists["span"] = [n - first if n >= 0 else n for n in lists["span"]]
     return Layout(
       **lists, images=images, next_position=self.next_position, key=self.key
     )

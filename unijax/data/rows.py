@@ -11,7 +11,9 @@ A context image may be read through an encoder, by `model.read`:
 
 A patch may be a code of `data.codec`, which is then the token of its position.
 With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
-which do not see the picture and are seen by all that follows.
+which do not see the picture and are seen by all that follows. Where text is written in
+blocks, what the model writes stands in blocks of `model.text_block` positions, filled
+with padding before what it does not write (`data.text_blocks`).
 
 With `data.clean_copy` training rows hold a target image twice where something comes
 after it (`unijax.data.copies`): BOI, the noised one, which nothing outside of it sees,
@@ -30,7 +32,7 @@ import numpy as np
 from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config import READS, Config
-from unijax.data import copies, hashing, latents
+from unijax.data import copies, hashing, latents, text_blocks
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
@@ -59,7 +61,7 @@ class RowBuilder:
     self.positions = config.model.positions
     self.read, self.written = config.read, READS["patches"]
     self.features, self.pictures = config.features, config.pictures
-    self.slots = config.slots
+    self.slots, self.text_block = config.slots, config.text_block
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
@@ -95,18 +97,30 @@ class RowBuilder:
     twice = copies.twice(parts) if self.clean_copy and not open_end else ()
     for i, part in enumerate(parts):
       if isinstance(part, Text):
-        weight = float(part.loss and role != "user")
-        result.add_tokens(self._encode(part.text), weight)
+        written = part.loss and role != "user"
+        add = self.write if written else self.give
+        add(result, self._encode(part.text))
       elif isinstance(part, Image):
-        self._add_image(result, part, float(role != "user" and i > 0), i in twice)
+        begun = role != "user"
+        self._add_image(result, part, begun, float(begun and i > 0), i in twice)
       elif isinstance(part, Turn):
         if role == "assistant":
-          result.add_tokens([special.eos], 1.0)
+          self.write(result, [special.eos])
         role = part.role
-        result.add_tokens([getattr(special, role)], 0.0)
+        self.give(result, [getattr(special, role)])
     if not open_end:
-      result.add_tokens([special.eos], 1.0)
+      self.write(result, [special.eos], ends=True)
     return result
+
+  def write(self, x: Layout, ids, weight: float = 1.0, ends: bool = False):
+    """Appends tokens that the model writes; `ends`: nothing follows them directly."""
+    pad = self.vocabulary.special.pad if ends else None
+    text_blocks.write(x, ids, weight, self.text_block, pad)
+
+  def give(self, x: Layout, ids):
+    """Appends tokens that the model only reads."""
+    text_blocks.close(x, self.text_block, self.vocabulary.special.pad)
+    x.add_tokens(ids, 0.0)
 
   def measure(self, document: Document, key: int = 0) -> tuple[int, int]:
     """Returns (positions, images) of `layout(document, key)` without laying it out.
@@ -115,6 +129,9 @@ class RowBuilder:
 
     Raises DataError as `layout` does.
     """
+    if self.text_block:  # where blocks end depends on what stands beside them
+      x = self.layout(document, key)
+      return len(x), len(x.images)
     positions, images, role = 2, 0, None  # BOS and EOS
     parts = self._drop_caption(document.parts, key)
     if self.clean_copy:
@@ -155,12 +172,13 @@ class RowBuilder:
         f"{self.images_per_row}: raise it"
       )
     row = self._empty(self.seq_len, self.pictures, self.clean_copy)
-    start, spans, pictures = 0, 0, 0
+    start, spans, pictures, blocks = 0, 0, 0, 0
     for number, x in enumerate(layouts, start=1):
-      self._place(row, x, start, spans, number)
+      self._place(row, x, start, spans, blocks, number)
       pictures += self._show(row, x, start, pictures)
       start += len(x)
       spans += len(x.images)
+      blocks += x.blocks
     return row
 
   def chunk(self, layout: Layout | None, length: int) -> Batch:
@@ -170,7 +188,7 @@ class RowBuilder:
     """
     row = self._empty(length, min(self.pictures, 1))
     if layout is not None:
-      self._place(row, layout, 0, 0, 1)
+      self._place(row, layout, 0, 0, 0, 1)
       self._show(row, layout, 0, 0)
     return row
 
@@ -187,20 +205,23 @@ class RowBuilder:
       row.feature_BT[here] = number * self.features + np.arange(self.features)
     return len(seen)
 
-  def _place(self, row: Batch, x: Layout, start: int, spans: int, number: int):
+  def _place(
+    self, row: Batch, x: Layout, start: int, spans: int, blocks: int, number: int
+  ):
     here = slice(start, start + len(x))
     span = np.asarray(x.span, np.int32)
     row.tokens_BT[here] = x.tokens
-    row.span_BT[here] = np.where(span >= 0, span + spans, -1)
+    shift = np.where(span < -1, -blocks, 0)
+    row.span_BT[here] = span + np.where(span >= 0, spans, shift)
     row.patch_BT[here] = x.patch
     row.segment_BT[here] = number
     row.position_BTA[here] = x.position
     row.text_weight_BT[here] = x.text_weight
     row.image_weight_BT[here] = x.image_weight
     row.noise_limit_BT[here] = x.noise_limit
-    number = copies.image_numbers(span, np.asarray(x.hidden, bool))
-    keys = (x.key * IMAGES_OF_A_DOCUMENT + number.astype(np.int64)) % 2**32
-    row.image_key_BT[here] = np.where(span >= 0, keys, 0)
+    image = copies.image_numbers(span, np.asarray(x.hidden, bool))
+    keys = x.key * IMAGES_OF_A_DOCUMENT + np.maximum(image, 0).astype(np.int64)
+    row.image_key_BT[here] = np.where(span == -1, 0, keys % 2**32)
     if row.hidden_BT is not None:
       row.hidden_BT[here] = x.hidden
     read = self.codes if self.vocabulary.codes else self.patches
@@ -257,26 +278,41 @@ class RowBuilder:
       p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
     )
 
-  def _add_image(self, x: Layout, image: Image, boi_weight: float, twice: bool):
+  def _add_image(
+    self, x: Layout, image: Image, written: bool, boi_weight: float, twice: bool
+  ):
+    """Appends an image from its BOI to its EOI, as often as it is read.
+
+    Args:
+      written: whether the model may write its BOI.
+      boi_weight: loss weight of that.
+      twice: a hidden noised copy stands before the clean one.
+    """
     check_size(image, self.image_size)
     special, read = self.vocabulary.special, self.written
     limit = 1.0
     if image.context:
       read, limit = self.read, self.noise_limit
     if read.written:
-      x.add_tokens([special.boi], boi_weight)
+      self._add_boi(x, written, boi_weight)
       if twice:
         at = x.next_position
         self._add_patches(x, image, limit, read.fused, hidden=True)
         x.next_position, limit = at, 0.0
       weight = boi_weight * self.signal_weight
       self.add_span(x, image, limit, weight, read.fused)
-      boi_weight = 0.0  # nobody chooses to read it again
+      written, boi_weight = False, 0.0  # nobody chooses to read it again
     if read.features:
-      x.add_tokens([special.boi], boi_weight)
+      self._add_boi(x, written, boi_weight)
       count = self.features
       x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
       x.add_tokens([special.eoi], 0.0)
+
+  def _add_boi(self, x: Layout, written: bool, weight: float):
+    if written:
+      self.write(x, [self.vocabulary.special.boi], weight, ends=True)
+    else:
+      self.give(x, [self.vocabulary.special.boi])
 
   def add_span(
     self,

@@ -113,6 +113,7 @@ def abstract_calls(config: Config, rows: int, place) -> Calls:
       params, cache, shape(rows, words.size, dtype=jnp.float32), shape(rows), keys,
       shape(rows), shape(rows, dtype=jnp.bool_), shape(),
       placed(text_sampling(config.sample)),
+      *((shape(rows, config.text_block),) if config.text_block else ()),
     ),
     "draw_image": (
       params, caches, state, (span,) * branches, keys, shape(), shape(),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unijax.data import rows as rows_lib
+from unijax.data import text_blocks
 from unijax.data.document import DataError, Document
 from unijax.data.layout import Layout
 from unijax.infer.functions import chunk_length
@@ -38,6 +39,7 @@ class Row:
   tokens: list[int] = dataclasses.field(default_factory=list)
   text_ids: list[int] = dataclasses.field(default_factory=list)  # since the last image
   finished: bool = False
+  given: list[int] = dataclasses.field(default_factory=list)  # of a block; uncommitted
 
 
 class RowBatch:
@@ -49,7 +51,8 @@ class RowBatch:
     self.slots, self.first = generator.slots, first
     self.size = generator.rows
     self.special = self.builder.vocabulary.special
-    self.chunk = chunk_length(self.config)
+    self.chunk, self.block = chunk_length(self.config), self.config.text_block
+    self.least = self.block or 1  # positions that are written at once
     self.path = self.functions.path
     self.branches = 1 if self.config.sample.guidance == 1.0 else 2
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
@@ -78,7 +81,9 @@ class RowBatch:
       self.builder.layout(document, open_end=True, without_text=bool(branch))
       for branch in range(self.branches)
     ]
-    wanted = self.config.image_positions + 2 if prompt.begin == "image" else 1
+    tracks[0], given = text_blocks.take_open(tracks[0], self.block)
+    image = self.config.image_positions + 1
+    wanted = self.least + (image if prompt.begin == "image" else 0)
     room = self.slots - len(tracks[0])
     if room < wanted:
       raise DataError(
@@ -95,6 +100,7 @@ class RowBatch:
       images_left=0 if prompt.begin == "text" else images,
       tokens_left=s.max_text_tokens if tokens is None else tokens,
       one_image=prompt.stop_after_image,
+      given=given,
     )
 
   # -- writing text ------------------------------------------------------------------
@@ -115,7 +121,7 @@ class RowBatch:
     limit = min(longest, STREAM_TOKENS) if on_text else longest
     self.caches[0], self.logits, tokens = self.functions.decode_text(
       self.params, self.caches[0], self.logits, position, self.keys_B, allowance,
-      images, np.int32(limit), text_sampling(self.config.sample),
+      images, np.int32(limit), text_sampling(self.config.sample), *self._given(),
     )  # fmt: skip
     tokens = np.asarray(tokens)
     for i, row in enumerate(self.rows):
@@ -126,18 +132,29 @@ class RowBatch:
     began = [w and r.phase == IMAGE for w, r in zip(writing, self.rows, strict=True)]
     self._begin_images(began, branches=range(1, self.branches))
 
+  def _given(self) -> tuple[np.ndarray, ...]:
+    """Where text is written in blocks, what stands in the first of each row."""
+    if not self.block:
+      return ()
+    given = np.full((self.size, self.block), -1, np.int32)
+    for i, row in enumerate(self.rows):
+      given[i, : len(row.given)] = row.given
+    return (given,)
+
   def _allowance(self, row: Row) -> tuple[int, bool]:
-    """Tokens a row may write now, and whether it may begin an image."""
-    room = self.slots - len(row.tracks[0])
-    image = self.config.image_positions + 2
-    if row.images_left > 0 and room > image:
-      return min(row.tokens_left, room - image), True
-    return min(row.tokens_left, room), False
+    """Positions a row may write now, and whether it may begin an image."""
+    room, image = self.slots - len(row.tracks[0]), self.config.image_positions + 2
+    may = row.images_left > 0 and room - image >= self.least
+    room = (room - image if may else room) // self.least * self.least
+    return min(row.tokens_left + len(row.given), room), may
 
   def _take_tokens(self, row: Row, tokens: list[int]) -> None:
-    row.tracks[0].add_tokens(tokens, 0.0)
-    row.tokens += tokens
+    self.builder.write(row.tracks[0], tokens, 0.0)
+    tokens = tokens[len(row.given) :][: row.tokens_left]
+    row.given = []
     row.tokens_left -= len(tokens)
+    tokens = [t for t in tokens if t != self.special.pad]  # the rest of a block
+    row.tokens += tokens
     fresh = [t for t in tokens if self.builder.vocabulary.is_text(t)]
     row.text_ids += fresh
     if fresh:
@@ -149,20 +166,26 @@ class RowBatch:
       row.phase, row.finished = DONE, True
     elif last == self.special.boi:
       row.phase = IMAGE
-    elif row.tokens_left <= 0 or len(row.tracks[0]) >= self.slots:
+    elif row.tokens_left <= 0 or self._full(row):
       row.phase = DONE
+
+  def _full(self, row: Row) -> bool:
+    """Whether a row has no room for more text."""
+    return len(row.tracks[0]) + self.least > self.slots
 
   # -- drawing images ----------------------------------------------------------------
 
   def _begin_images(self, which: list[bool], branches) -> None:
-    """Commits BOI to the branches that have not seen it."""
+    """Commits BOI, or the block that it ends, to the branches that have not seen it."""
     if not any(which):
       return
     for branch in branches:
       for row, now in zip(self.rows, which, strict=True):
         if now:
-          row.tracks[branch].add_tokens([self.special.boi], 0.0)
-      self._commit_tails(branch, which, 1)
+          ids = [*(() if branch else row.given), self.special.boi]
+          self.builder.write(row.tracks[branch], ids, 0.0, ends=True)
+          row.given = row.given if branch else []
+      self._commit_tails(branch, which, self.least)
 
   def _draw(self, on_image) -> None:
     """Draws and commits one image in every row that has begun one."""
@@ -178,8 +201,8 @@ class RowBatch:
         row.parts.append(self.builder.pixels(x[i]))
         row.text_ids = []
         row.images_left -= 1
-        full = len(row.tracks[0]) >= self.slots or row.tokens_left <= 0
-        row.phase = DONE if row.one_image or full else TEXT
+        done = row.one_image or self._full(row) or row.tokens_left <= 0
+        row.phase = DONE if done else TEXT
     if any(row.phase == TEXT for row in self.rows):
       for branch in range(self.branches):
         self._commit_tails(branch, drawing, self.config.image_positions + 1)
@@ -244,16 +267,14 @@ class RowBatch:
 
 
 def chunks(layout: Layout, size: int) -> Iterator[Layout]:
-  """Cuts a layout into parts of at most `size` positions, never through an image.
-
-  A part has at most one image that an encoder reads.
-  """
+  """Cuts a layout into parts of at most `size` positions, never through an image or a
+  block of text. A part has at most one image that an encoder reads."""
   start = 0
   encoded = [at for at, _ in layout.images if layout.feature[at] >= 0]
   while start < len(layout):
     later = [at for at in encoded if at >= start][1:]
     stop = min(start + size, len(layout), *later[:1])
-    while stop < len(layout) and 0 <= layout.span[stop] == layout.span[stop - 1]:
+    while stop < len(layout) and -1 != layout.span[stop] == layout.span[stop - 1]:
       stop -= 1
     yield layout.part(start, stop)
     start = stop

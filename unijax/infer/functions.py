@@ -6,7 +6,7 @@ prompt, a text or a document compiles anything anew:
   prefill        runs a chunk of each row (text, clean images) and commits it; it also
                  commits a finished image, so what follows sees the clean picture
   decode_text    writes tokens until every row has begun an image, ended, or used up
-                 its allowance
+                 its allowance; in blocks (`block_text`) where the config says so
   draw_image     takes steps on one image of each row against the cached prefix, which
                  it never writes; begin_image makes what it works on. Both are those of
                  the way the config writes images (`unijax.write`)
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from unijax.config import Config
 from unijax.data.tokenizer import Vocabulary
 from unijax.infer import text_sampling
+from unijax.infer.block_text import block_text
 from unijax.nn import masks
 from unijax.nn.cache import commit
 from unijax.nn.model import Model, make_model
@@ -28,8 +29,10 @@ from unijax.write import make_write_path
 
 
 def chunk_length(config: Config) -> int:
-  """Positions of a prefill chunk: one image with BOI and EOI, a multiple of 8."""
-  return -(-(max(config.image_positions, config.features) + 2) // 8) * 8
+  """Positions of a prefill chunk: one image with BOI and EOI, or a block of text; a
+  multiple of 8."""
+  image = max(config.image_positions, config.features) + 2
+  return -(-max(image, config.text_block) // 8) * 8
 
 
 class SampleFunctions:
@@ -38,6 +41,7 @@ class SampleFunctions:
   Attributes:
     prefill: (params, cache, chunk) -> (cache, logits); the old cache is donated.
     decode_text: (params, cache, logits, ...) -> (cache, logits, tokens); likewise.
+    text: what it runs, the model apart.
     begin_image: (caches, keys) -> the state of a drawing.
     draw_image: (params, caches, state, spans, keys, ...) -> state; the old one is
       donated.
@@ -45,21 +49,13 @@ class SampleFunctions:
   """
 
   def __init__(self, config: Config, vocabulary: Vocabulary):
-    special = vocabulary.special
     model = make_model(config, vocabulary.size)
     one_image = make_model(config, vocabulary.size, images=1)
-    written = {*range(vocabulary.text_size), special.eos, special.boi}
-    forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
     self.prefill = jax.jit(
       functools.partial(prefill, model, config.model.image_mask), donate_argnums=1
     )
-    self.decode_text = jax.jit(
-      functools.partial(
-        decode_text, model, (special.eos, special.boi), forbidden, special.boi,
-        config.sample.max_text_tokens,
-      ),
-      donate_argnums=1,
-    )  # fmt: skip
+    self.text = (block_text if config.text_block else _next_tokens)(config, vocabulary)
+    self.decode_text = jax.jit(functools.partial(self.text, model), donate_argnums=1)
     self.path = make_write_path(config, vocabulary.size)
     self.begin_image = jax.jit(self.path.begin)
     self.draw_image = jax.jit(
@@ -100,9 +96,18 @@ def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):
   return commit(cache, kv, count_B), logits
 
 
+def _next_tokens(config: Config, vocabulary: Vocabulary):
+  """Returns `decode_text` for the vocabulary and the limits of a config."""
+  special = vocabulary.special
+  written = {*range(vocabulary.text_size), special.eos, special.boi}
+  forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
+  stops, longest = (special.eos, special.boi), config.sample.max_text_tokens
+  return functools.partial(decode_text, stops, forbidden, special.boi, longest)
+
+
 def decode_text(
-  model: Model, stops: tuple[int, ...], forbidden: tuple[int, ...], boi: int,
-  longest: int, params, cache: Cache, logits_BV, position_B, keys_B, allowance_B,
+  stops: tuple[int, ...], forbidden: tuple[int, ...], boi: int, longest: int,
+  model: Model, params, cache: Cache, logits_BV, position_B, keys_B, allowance_B,
   images_B, limit, sampling,
 ):  # fmt: skip
   """Writes tokens row by row in lock step.

@@ -97,4 +97,5 @@ HEADS = {
   "token_diffusion": DenoisingHead,
   "gmm": MixtureHead,
   "regression": RegressionHead,
+  "masked_diffusion": DenoisingHead,
 }

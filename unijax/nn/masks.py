@@ -1,7 +1,7 @@
 """One mask for everything: each query sees the interval [start, end] of its row.
 
   start = first position of its document
-  end   = itself, or inside a bidirectional image the image's last position
+  end   = itself, or inside a bidirectional image, or a block of text, its last position
 
 Packing, causality and images are all in these two integers a query, so a fast
 kernel never needs a [T, S] mask and the dense reference is one comparison.
@@ -25,9 +25,9 @@ def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Arra
   """Returns (start_BT, end_BT), int32, both inclusive.
 
   Args:
-    span_BT: image number, -1 outside images.
+    span_BT: image number; -1 is plain text, blocks of text are below.
     segment_BT: document number; 0 is padding, which sees only itself.
-    image_mask: 'bidirectional' or 'causal' inside an image.
+    image_mask: 'bidirectional' or 'causal' inside an image or a block of text.
   """
   index = jnp.broadcast_to(jnp.arange(span_BT.shape[1], dtype=jnp.int32), span_BT.shape)
 
@@ -42,7 +42,7 @@ def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Arra
     last = jnp.pad(first[:, 1:], ((0, 0), (0, 1)), constant_values=True)
     far = jnp.where(last, index, span_BT.shape[1])
     span_end = jax.lax.cummin(far, axis=1, reverse=True)
-    end = jnp.where(span_BT >= 0, span_end, index)
+    end = jnp.where(span_BT != -1, span_end, index)
   padding = segment_BT == 0
   return jnp.where(padding, index, start), jnp.where(padding, index, end)
 

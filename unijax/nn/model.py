@@ -57,7 +57,8 @@ class Model(nn.Module):
     c, s = self.config, self.sizes
     dtype = jnp.dtype(c.dtype)
     self.embedding = Embedding(s.vocab, c.width, dtype)
-    self.timed = WRITES[c.write].timed
+    write = WRITES[c.write]
+    self.timed = write.timed
     if s.channels:
       self.patch_codec = PATCH_CODECS[c.patch_codec](
         c, s.channels, s.grid, s.patch_size, s.images
@@ -66,8 +67,10 @@ class Model(nn.Module):
       self.time_embedding = TimeEmbedding(c.width, dtype)
     head = HEADS.get(c.write)
     self.image_head = head(c, s.channels) if head else None
-    # How far past itself a position may look: to the end of its image.
+    # How far past itself a position may look: to the end of its image or block.
     span = max(s.grid**2 + (c.time_injection == "token"), s.features)
+    if write.blocks:
+      span = max(span, c.text_block)
     lookahead = span - 1 if c.image_mask == "bidirectional" else 0
     self.transformer = Transformer(c, lookahead)
     if c.patch_position == "learned":
@@ -75,6 +78,9 @@ class Model(nn.Module):
       self.patch_position = param(
         self, "patch_position", init, (s.grid**2, c.width), (None, "embed")
       )
+    if write.hidden:
+      init = nn.initializers.normal(0.02)
+      self.hidden_patch = param(self, "hidden_patch", init, (c.width,), ("embed",))
     if c.time_injection == "adaln":
       self.modulation = Linear(
         6 * c.width, ("embed", "mlp"), dtype, bias=True, scale=0.0
@@ -143,6 +149,10 @@ class Model(nn.Module):
       if feature is None:
         feature = jnp.zeros((*x_BTD.shape[:2], self.vision.config.width))
       patch_BTD = self.fusion(patch_BTD, feature)
+    if WRITES[c.write].hidden and inputs.time_BT is not None:
+      hidden = (inputs.time_BT >= 1)[..., None]  # all that is left of it is noise
+      vector = self.hidden_patch.astype(patch_BTD.dtype)
+      patch_BTD = jnp.where(hidden, vector, patch_BTD)
     if c.patch_position == "learned":
       patch_BTD += jnp.take(
         self.patch_position, jnp.maximum(inputs.patch_BT, 0), axis=0

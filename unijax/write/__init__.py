@@ -10,6 +10,8 @@ from unijax.write.bridge import Bridged
 from unijax.write.diffusion import Diffusion
 from unijax.write.in_order import Codes
 from unijax.write.masked import Masked
+from unijax.write.masked_all import MaskedAll
+from unijax.write.masked_diffusion import MaskedDiffusion
 from unijax.write.mixture import Mixture
 from unijax.write.regression import Regression
 from unijax.write.token_diffusion import TokenDiffusion
@@ -22,6 +24,8 @@ WRITE_PATHS: dict[str, type[WritePath]] = {
   "gmm": Mixture,
   "bridge": Bridged,
   "regression": Regression,
+  "masked_all": MaskedAll,
+  "masked_diffusion": MaskedDiffusion,
 }
 
 

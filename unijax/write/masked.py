@@ -8,6 +8,7 @@ sin(pi t / 2), the cosine schedule; the model is not told, since it can count.
 import jax
 import jax.numpy as jnp
 
+from unijax.config import Config
 from unijax.diffusion import schedules
 from unijax.types import Batch
 from unijax.write import base, codes
@@ -30,6 +31,47 @@ def rank_in_image(span_BT, order_BT) -> jax.Array:
   return jnp.take_along_axis(rank, jnp.argsort(sort, axis=-1), axis=1)
 
 
+def hide(config: Config, key, batch: Batch, share) -> jax.Array:
+  """Draws what is hidden of images: bool [B, T].
+
+  How many is exact, at least one; which, is drawn by the key of the image. An image
+  whose noise limit is 0 stays whole.
+
+  Args:
+    share: (uniform number of each image, its noise limit) -> share that is hidden.
+  """
+  image, patch = base.image_keys(key, batch)
+  limit = batch.noise_limit_BT
+  number = share(base.each_position(base.uniform, image), limit)
+  number = jnp.round(number * config.patches)
+  number = jnp.where(limit > 0, jnp.maximum(number, 1), 0)
+  order = base.each_position(base.uniform, patch)
+  hidden = rank_in_image(batch.span_BT, order) < number
+  return hidden & (batch.patch_BT >= 0)
+
+
+def hidden_left(step, steps: int, count: int):
+  """How many of `count` positions are hidden after step `step` of `steps`: the cosine
+  schedule; at least one until the last step."""
+  left = (steps - 1 - step) / steps
+  number = jnp.floor(hidden_share(left) * count).astype(jnp.int32)
+  return jnp.where(left > 0, jnp.maximum(number, 1), 0)
+
+
+def hide_again(confidence, unknown, number) -> jax.Array:
+  """What is hidden after a step: bool [B, P], the least confident of what was unknown.
+
+  Args:
+    confidence: [B, P] of the guesses.
+    unknown: bool [B, P], before the step.
+    number: to hide; at least one position is kept, where any was unknown.
+  """
+  confidence = jnp.where(unknown, confidence, jnp.inf)
+  number = jnp.minimum(number, unknown.sum(axis=-1) - 1)[:, None]
+  rank = jnp.argsort(jnp.argsort(confidence, axis=-1), axis=-1)
+  return (rank < number) & unknown
+
+
 class Masked(WritePath):
   """The state of a drawing is (codes with -1 where unknown, the last full guess)."""
 
@@ -38,23 +80,14 @@ class Masked(WritePath):
   # -- training ----------------------------------------------------------------------
 
   def corrupt(self, key, batch: Batch):
-    """Hides codes. Returns (Inputs, bool [B, T] of what is hidden).
-
-    How many is exact: the share of the timestep, at least one. Which, is drawn by the
-    key of the image. An image whose noise limit is 0 stays whole.
-    """
-    image, patch = base.image_keys(key, batch)
-    t = schedules.sample_time(
-      self.config.diffusion, base.each_position(base.uniform, image)
-    )
-    limit, count = batch.noise_limit_BT, self.config.patches
-    number = jnp.round(hidden_share(t * limit) * count)
-    number = jnp.where(limit > 0, jnp.maximum(number, 1), 0)
-    order = base.each_position(base.uniform, patch)
-    hidden = rank_in_image(batch.span_BT, order) < number
-    hidden &= batch.patch_BT >= 0
+    """Hides codes. Returns (Inputs, bool [B, T] of what is hidden)."""
+    hidden = hide(self.config, key, batch, self.share)
     tokens = jnp.where(hidden, self.mask_token, batch.tokens_BT)
     return base.row_inputs(self.config, batch, tokens, batch.patches_BTC), hidden
+
+  def share(self, uniform, limit):
+    """The share of an image that is hidden, from a uniform number and its limit."""
+    return hidden_share(schedules.sample_time(self.config.diffusion, uniform) * limit)
 
   def asks(self, batch: Batch, truth):
     weight = batch.image_weight_BT * truth
@@ -120,9 +153,5 @@ class Masked(WritePath):
     gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (P,)))(keys)
     left = (self.steps - 1 - i) / self.steps
     confidence = log_p + knobs.confidence_noise * left * gumbel
-    confidence = jnp.where(unknown, confidence, jnp.inf)
-    number = jnp.floor(hidden_share(left) * P).astype(jnp.int32)
-    number = jnp.where(left > 0, jnp.maximum(number, 1), 0)
-    number = jnp.minimum(number, unknown.sum(axis=-1) - 1)[:, None]
-    rank = jnp.argsort(jnp.argsort(confidence, axis=-1), axis=-1)
-    return jnp.where((rank < number) & unknown, -1, guess), guess
+    again = hide_again(confidence, unknown, hidden_left(i, self.steps, P))
+    return jnp.where(again, -1, guess), guess
