@@ -30,10 +30,14 @@ def problems(c) -> list[str]:
   return [*_shapes(c), *_objective(c), *_batches(c)]
 
 
-def _shapes(c):
-  for name, tower in (("vision", c.vision), ("text", c.text)):
-    if tower.width % tower.heads:
-      yield f"{name}.heads: {tower.heads} must divide {name}.width {tower.width}"
+def tower(name: str, values):
+  """Problems of the shape of the encoder of a section."""
+  if values.width % values.heads:
+    yield f"{name}.heads: {values.heads} must divide {name}.width {values.width}"
+
+
+def pictures(c):
+  """Problems of what `vision` reads."""
   v = c.vision
   if c.data.image_size % v.patch_size:
     yield (
@@ -47,6 +51,12 @@ def _shapes(c):
       f"vision.heads: heads of {v.width // v.heads} channels must be a multiple of 4 "
       "wide for vision.rope_grid"
     )
+
+
+def _shapes(c):
+  yield from tower("vision", c.vision)
+  yield from tower("text", c.text)
+  yield from pictures(c)
 
 
 def _objective(c):

@@ -26,7 +26,7 @@ def _ranges(c):
     "sample": (s, "steps schedule_shift max_text_tokens token_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
     "codec": (c.codec, "width blocks groups channels codebook quantizers "
-                       "entropy_temperature adversary_width adversary_layers"),
+                       "entropy_temperature adversary_width adversary_layers pooling"),
   }  # fmt: skip
   for section, (values, names) in one.items():
     for name in names.split():

@@ -175,7 +175,7 @@ class TrainConfig:
   regression: Literal["squared", "cosine"]
   balance_loss_weight: float
   router_z_loss: float
-  task: Literal["unified", "codec", "alignment", "drawing"]
+  task: Literal["unified", "codec", "alignment", "drawing", "decoder"]
   stages: tuple[str, ...]
 
 
@@ -269,6 +269,8 @@ class CodecConfig:
   adversary_start: int
   adversary_width: int
   adversary_layers: int
+  encoder: str
+  pooling: int
 
 
 @dataclasses.dataclass(frozen=True)
