@@ -152,7 +152,8 @@ def get_config() -> ConfigDict:
   c.train.balance_loss_weight = 0.01  # of uneven load, with sharing=experts; 0 is off
   c.train.router_z_loss = 0.001  # weight of log^2 Z of the router, likewise
   c.train.stages = ()  # names of `stages` in their order; steps is then 0 or their sum
-  c.train.task = "unified"  # the decoder on packed rows; or codec, alignment, drawing
+  # the model of packed rows; or codec, alignment, drawing, decoder (of features)
+  c.train.task = "unified"
   c.train.regression = "squared"  # error of regressed patches; or cosine: direction
   c.train.hidden_min = 0.7  # least share of an image hidden, for masked_diffusion
   c.train.hidden_std = 0.25  # of the normal law around 1 that the share is drawn by
@@ -226,6 +227,9 @@ def get_config() -> ConfigDict:
   c.codec.adversary_start = 0  # step from which it counts
   c.codec.adversary_width = 64  # channels of its first layer, doubling
   c.codec.adversary_layers = 3  # halvings of the picture in it
+  # train.task decoder reads these two
+  c.codec.encoder = ""  # run whose encoder it is; "": `vision` with its first weights
+  c.codec.pooling = 1  # patches a side of the square whose mean is one latent
   # name -> {steps, and what differs: optim, train, diffusion, data.sources}; see
   # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
   c.stages = ConfigDict()

@@ -19,7 +19,7 @@ MAY_IMPORT = {
   "types": "",
   "errors": "",
   "disk": "",
-  "codecs": "errors config_sections",
+  "codecs": "errors config_sections nn diffusion",
   "report": "disk",
   "config_align": "",
   "config_reads": "config_align",

@@ -121,6 +121,28 @@ def test_sizes_of_discrete_systems(name, tokens, published):
   assert count == pytest.approx(published, rel=0.01)
 
 
+@pytest.mark.parametrize(
+  ("name", "tokens", "published"),
+  [
+    ("emu2.py:33B", 32_000, 32_528_943_616),  # LLaMA-33B
+    ("metamorph.py:8B", 128_256, 8_030_261_248),  # LLaMA-3-8B
+    ("dreamllm.py:7B", 32_000, 6_738_415_616),  # Vicuna-7B
+    ("next_gpt.py:7B", 32_000, 6_738_415_616),
+    ("metaquery.py:0.5B", 151_936, 494_032_768),  # Qwen2-0.5B
+    ("metaquery.py:7B", 152_064, 7_615_616_512),  # Qwen2.5-7B
+  ],
+)
+def test_sizes_of_language_models_with_a_decoder_of_pictures_apart(
+  name, tokens, published
+):
+  c = config_file.load([f"--config={ROOT}/configs/{name}"])
+  assert c.data.vocab == tokens
+  params = jax.eval_shape(StepFunctions(c, tokens).init).params
+  params = {k: v for k, v in params.items() if k != "bridge"}
+  count = sum(np.prod(x.shape, dtype=float) for x in jax.tree.leaves(params))
+  assert count == pytest.approx(published, rel=0.01)
+
+
 # -- no knob is dead ---------------------------------------------------------------------
 
 

@@ -30,17 +30,15 @@ def problems(c) -> list[str]:
   return [*_shapes(c), *_objective(c), *_batches(c)]
 
 
-def _shapes(c):
-  yield from vision(c)
-  if c.text.width % c.text.heads:
-    yield f"text.heads: {c.text.heads} must divide text.width {c.text.width}"
+def tower(name: str, values):
+  """Problems of the shape of the encoder of a section."""
+  if values.width % values.heads:
+    yield f"{name}.heads: {values.heads} must divide {name}.width {values.width}"
 
 
-def vision(c):
-  """Problems of the encoder of pictures, wherever it is read."""
+def pictures(c):
+  """Problems of what `vision` reads."""
   v = c.vision
-  if v.width % v.heads:
-    yield f"vision.heads: {v.heads} must divide vision.width {v.width}"
   if c.data.image_size % v.patch_size:
     yield (
       f"data.image_size: {c.data.image_size} must be a multiple of vision.patch_size "
@@ -53,6 +51,12 @@ def vision(c):
       f"vision.heads: heads of {v.width // v.heads} channels must be a multiple of 4 "
       "wide for vision.rope_grid"
     )
+
+
+def _shapes(c):
+  yield from tower("vision", c.vision)
+  yield from tower("text", c.text)
+  yield from pictures(c)
 
 
 def _objective(c):

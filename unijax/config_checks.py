@@ -11,7 +11,7 @@ def _ranges(c):
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta norm_eps head_depth head_width mixtures "
+                 "scan_unroll rope_theta norm_eps head_width mixtures "
                  "experts experts_per_token expert_width connector_depth "
                  "connector_queries text_block"),
     "dit": (c.dit, "depth width heads mlp_width"),
@@ -27,7 +27,7 @@ def _ranges(c):
     "sample": (s, "steps schedule_shift max_text_tokens token_steps text_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
     "codec": (c.codec, "width blocks groups channels codebook quantizers "
-                       "entropy_temperature adversary_width adversary_layers"),
+                       "entropy_temperature adversary_width adversary_layers pooling"),
   }  # fmt: skip
   for section, (values, names) in one.items():
     for name in names.split():
@@ -64,6 +64,7 @@ def _ranges(c):
     "sample.image_top_k": s.image_top_k,
     "sample.confidence_noise": s.confidence_noise,
     "model.shared_experts": c.model.shared_experts,
+    "model.head_depth": c.model.head_depth,
     "train.balance_loss_weight": t.balance_loss_weight,
     "train.router_z_loss": t.router_z_loss,
     **{f"codec.{n}": getattr(c.codec, n) for n in (

@@ -216,6 +216,12 @@ def grid(data, codec):
       f"data.image_size: {data.image_size} must be a multiple of {step} "
       "(codec stride x data.patch_size)"
     )
+  only = codecs.only_size(data.codec)
+  if only and data.image_size != only:
+    yield (
+      f"data.image_size: {data.image_size}, but data.codec={data.codec!r} reads "
+      f"pictures of {only} pixels and no others"
+    )
 
 
 def drawing(c):
@@ -241,9 +247,40 @@ def drawing(c):
     yield str(error)
 
 
+def decoder(c):
+  """Problems of a decoder of features in training."""
+  v, size, k = c.vision, c.data.image_size, c.codec
+  yield from dit(c.dit)
+  if c.data.codec != "pixels":
+    yield (
+      f"data.codec: {c.data.codec!r}, but train.task='decoder' draws pixels: leave it "
+      "at 'pixels'"
+    )
+  elif size % c.data.patch_size:
+    yield (
+      f"data.image_size: {size} must be a multiple of data.patch_size "
+      f"{c.data.patch_size}"
+    )
+  if not k.encoder:  # else its shape is that of the run's encoder
+    yield from config_align.tower("vision", v)
+    yield from config_align.pictures(c)
+    if size // v.patch_size % k.pooling:
+      yield (
+        f"codec.pooling: {k.pooling} must divide the {size // v.patch_size} patches of "
+        "vision.patch_size along a side"
+      )
+    if v.width % 4:
+      yield f"vision.width: {v.width} must be a multiple of 4 for places of features"
+  if c.data.mixture != "constant":
+    yield f"data.mixture: {c.data.mixture!r} changes packed rows; a codec reads none"
+  if c.sample.guidance_low > c.sample.guidance_high:
+    yield "sample.guidance_low: must not exceed sample.guidance_high"
+
+
 # Laws of the tasks that read no rows of text and images.
 WITHOUT_ROWS = {
   "codec": codec,
   "alignment": config_align.problems,
   "drawing": drawing,
+  "decoder": decoder,
 }

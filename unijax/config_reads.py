@@ -51,7 +51,7 @@ def problems(c):
   m, read = c.model, READS[c.model.read]
   if not read.encodes:
     return
-  wrong = [*config_align.vision(c)]
+  wrong = [*config_align.tower("vision", c.vision), *config_align.pictures(c)]
   yield from wrong
   if wrong:
     return

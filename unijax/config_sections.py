@@ -182,7 +182,7 @@ class TrainConfig:
   regression: Literal["squared", "cosine"]
   balance_loss_weight: float
   router_z_loss: float
-  task: Literal["unified", "codec", "alignment", "drawing"]
+  task: Literal["unified", "codec", "alignment", "drawing", "decoder"]
   stages: tuple[str, ...]
   hidden_min: float
   hidden_std: float
@@ -279,6 +279,8 @@ class CodecConfig:
   adversary_start: int
   adversary_width: int
   adversary_layers: int
+  encoder: str
+  pooling: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,15 @@ def sizes(name: str) -> Sizes:
   return Sizes(codec.stride, codec.channels, codec.codebook)
 
 
+def only_size(name: str) -> int:
+  """Returns the pixels a side of all pictures a codec can read; 0: any multiple.
+
+  Raises:
+    ConfigError: as `open_codec`.
+  """
+  return artefact.read(name).only_size if _is_path(name) else 0
+
+
 def identity(name: str) -> dict:
   """Returns what tells a codec from every other: its name, or sizes, scale and digest.
 

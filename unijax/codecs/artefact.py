@@ -1,7 +1,7 @@
 """The frozen form of a trained codec: what a run leaves for others to encode with.
 
-  RUN/codec/codec.json           section `codec` of the config, sizes, shift and scale
-                                 of latents, hash of the weights, digest of all this
+  RUN/codec/codec.json           kind and shape, sizes, shift and scale of latents, hash
+                                 of the weights, digest of all this
   RUN/codec/weights.safetensors  averaged weights
 
 Latents for others are (z - shift) * scale, so that they have about unit variance.
@@ -28,7 +28,8 @@ class About:
   """What codec.json says.
 
   Attributes:
-    codec: section of the config, as plain values.
+    codec: what its module is built from, as plain values: `bottleneck`, and what
+      `model.Convolutional` or `drawn.Drawn` has.
     stride: pixels a side of a latent.
     channels: numbers a latent.
     codebook: number of codes, 0 where there are none.
@@ -53,6 +54,11 @@ class About:
     """Hash of all of it."""
     text = json.dumps(dataclasses.asdict(self), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+  @property
+  def only_size(self) -> int:
+    """Pixels a side of all pictures it can read; 0: any multiple of the stride."""
+    return self.codec.get("only_size", 0)
 
   def identity(self) -> dict:
     """What another codec cannot share; for configs that train on its latents."""

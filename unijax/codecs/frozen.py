@@ -7,18 +7,36 @@ import math
 import jax
 import numpy as np
 
-from unijax.codecs import artefact, model
+from unijax.codecs import artefact
 from unijax.codecs.blocks import checked
-from unijax.codecs.bottlenecks import BOTTLENECKS
+from unijax.codecs.drawn import Drawn
+from unijax.codecs.model import Convolutional
 from unijax.config_sections import CodecConfig
+from unijax.errors import ConfigError
 
+Form = Convolutional | Drawn
+READ = {"features": Drawn.read}  # by `bottleneck`; the others are autoencoders
 MOST_CODES = 2**20  # a place whose codes make more combinations has no one code
 
 
 def section(values: dict) -> CodecConfig:
   """Returns the section of a config from the plain values of codec.json."""
-  lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-  return CodecConfig(**{**values, **lists})
+  return Convolutional.read(values).config
+
+
+def form(values: dict) -> Form:
+  """Returns what the plain values of codec.json describe.
+
+  Raises:
+    ConfigError: knobs of another version.
+  """
+  try:
+    return READ.get(values["bottleneck"], Convolutional.read)(values)
+  except (KeyError, TypeError) as error:
+    raise ConfigError(
+      f"data.codec: was written by another version ({error}): write it anew with "
+      "`unijax eval --workdir=RUN`"
+    ) from error
 
 
 def codebook(config: CodecConfig) -> int:
@@ -26,33 +44,35 @@ def codebook(config: CodecConfig) -> int:
 
   Several codes of a place are one number, whose digits they are.
   """
-  books = BOTTLENECKS[config.bottleneck].codebooks(config)
+  return _codes(Convolutional(config).books)
+
+
+def _codes(books) -> int:
   codes = math.prod(books) if books else 0
   return codes if codes <= MOST_CODES else 0
 
 
 class Weighted:
-  """An autoencoder with weights: functions from arrays to arrays, compiled.
+  """A codec with weights: functions from arrays to arrays, compiled.
 
   Pictures are encoded one by one, so that what a picture becomes does not depend on
   those beside it, and cached latents equal live ones bit for bit. All runs in float32
   on the CPU where there is one: loaders call it beside the accelerator's work.
 
   Args:
-    config: section `codec`.
-    params: weights of `model.Autoencoder`.
+    form: its shape, and what it computes.
+    params: its weights.
     shift, scale: of latents.
   """
 
-  def __init__(self, config: CodecConfig, params, shift: float = 0.0, scale=1.0):
-    self.config, self.shift, self.scale = config, shift, scale
-    self.stride, self.channels = model.stride(config), config.channels
-    self.codebook = codebook(config)
-    self._books = BOTTLENECKS[config.bottleneck].codebooks(config)
+  def __init__(self, form: Form, params, shift: float = 0.0, scale=1.0):
+    self.form, self.shift, self.scale = form, shift, scale
+    self.stride, self.channels, self._books = form.stride, form.channels, form.books
+    self.codebook = _codes(self._books)
     with _beside():
       self._params = jax.device_put(params)
     self._encode, self._decode, self._codes, self._entries = (
-      _compiled(config, method) for method in ("encode", "decode", "codes", "entries")
+      _compiled(form, method) for method in ("encode", "decode", "codes", "entries")
     )
 
   def encode(self, pixels: np.ndarray) -> np.ndarray:
@@ -116,7 +136,7 @@ class FrozenCodec(Weighted):
   def __init__(self, name: str):
     about = artefact.read(name)
     weights = artefact.read_weights(name, about)
-    super().__init__(section(about.codec), weights, about.shift, about.scale)
+    super().__init__(form(about.codec), weights, about.shift, about.scale)
     self.identity = about.identity()
 
 
@@ -125,10 +145,9 @@ def _to_bytes(pixels) -> np.ndarray:
 
 
 @functools.cache
-def _compiled(config: CodecConfig, method: str):
-  """A method of the autoencoder of a config, compiled once: (params, x) -> array."""
-  net = model.Autoencoder(config)
-  return jax.jit(lambda params, x: net.apply({"params": params}, x, method=method))
+def _compiled(form: Form, method: str):
+  """A method of a codec, compiled once for its form: (params, x) -> array."""
+  return jax.jit(functools.partial(form.run, method))
 
 
 @functools.cache

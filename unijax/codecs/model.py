@@ -1,6 +1,8 @@
 """Encoder, bottleneck and decoder as one module."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -57,6 +59,43 @@ class Autoencoder(nn.Module):
   def decode(self, latents_BHWC):
     """Latents -> pixels, about in [-1, 1]."""
     return self.decoder(latents_BHWC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolutional:
+  """What `frozen.Weighted` must know of an autoencoder: sizes, and what it computes."""
+
+  config: CodecConfig
+
+  @classmethod
+  def read(cls, values: Mapping[str, Any]) -> "Convolutional":
+    """Builds it from the plain values of codec.json."""
+    lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+    return cls(CodecConfig(**{**values, **lists}))
+
+  def plain(self) -> dict[str, Any]:
+    """The inverse of `read`."""
+    values = dataclasses.asdict(self.config).items()
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
+
+  @property
+  def stride(self) -> int:
+    """Pixels a side of a latent."""
+    return stride(self.config)
+
+  @property
+  def channels(self) -> int:
+    """Numbers a latent."""
+    return self.config.channels
+
+  @property
+  def books(self) -> tuple[int, ...]:
+    """Entries of each codebook."""
+    return tuple(BOTTLENECKS[self.config.bottleneck].codebooks(self.config))
+
+  def run(self, method: str, params, x):
+    """A method of `Autoencoder` with weights."""
+    return Autoencoder(self.config).apply({"params": params}, x, method=method)
 
 
 def stride(config: CodecConfig) -> int:

@@ -28,6 +28,10 @@ AXES = {
   "codec": (
     ("bottleneck", "codec.bottleneck"), ("channels", "codec.channels"),
   ),
+  "decoder": (
+    ("condition", "dit.conditioning"), ("pooling", "codec.pooling"),
+    ("path", "diffusion.path"), ("predicts", "diffusion.predict"),
+  ),
   "alignment": (
     ("objective", "align.objective"), ("patch", "vision.patch_size"),
     ("pooled by", "vision.pool"), ("frozen", "align.frozen"),

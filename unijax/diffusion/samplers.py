@@ -43,6 +43,27 @@ def step(sampler: str, path: str, predict: Predict, x, t, s, noise):
   return jnp.where(s > 0, x + (s - t) * 0.5 * (slope + slope_s), moved), x0
 
 
+def solve(sampler: str, path: str, predict: Predict, state, times, keys_B, first, last):
+  """Takes solver steps [first, last) on one image a row.
+
+  Args:
+    state: (x_BPC at times[first], the last prediction of the clean image).
+    times: of the steps and of the end, falling.
+    keys_B: randomness of each row's image, for stochastic samplers.
+
+  Returns:
+    The state at times[last].
+  """
+
+  def one(i, state):
+    x, _ = state
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
+    noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+    return step(sampler, path, predict, x, times[i], times[i + 1], noise)
+
+  return jax.lax.fori_loop(first, last, one, state)
+
+
 def _epsilon(path, x0, x, t_B):
   return process.from_kind(path, "x0", x0, x, t_B[:, None])[1]
 

@@ -16,7 +16,7 @@ from unijax.data.picture_loader import PictureLoader
 from unijax.evals import reconstruction
 from unijax.evals.reconstruction import Reconstructions
 from unijax.report import Score, score_table
-from unijax.train import codec_export
+from unijax.train import codec_export, tasks
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import read_metrics
 from unijax.train.run import Hook, Run
@@ -26,6 +26,9 @@ RESULTS = (
   "train/loss", "train/psnr", "held_out/psnr", "held_out/ssim", "held_out/codes_used",
   "held_out/perplexity", "held_out/kid_lite",
 )  # fmt: skip
+DECODER_RESULTS = ("train/image_mse", *(x for x in RESULTS if x.endswith(
+  ("held_out/psnr", "held_out/ssim", "held_out/kid_lite")
+)))  # fmt: skip
 
 
 def hooks(config: Config) -> list[Hook]:
@@ -70,7 +73,7 @@ class _Measure:
     if self._pixels is None:
       self._pixels = pictures(self.config, self.config.eval.batch_size, held_out=True)
     params = jax.device_get(state.ema_params["codec"])
-    codec = Weighted(self.config.codec, params)
+    codec = codec_export.weighted(self.config, params)
     return reconstruction.measure(codec, self._pixels, kid=False)
 
 
@@ -178,7 +181,9 @@ def page(
       "Reconstructions", [pages.image_grid(grid)],
       lead="Held-out pictures above what the codec makes of them.",
     ),
-    pages.Section("Training", [pages.columns(curve("loss"), curve("psnr"))]),
+    pages.Section("Training", [
+      pages.columns(*(curve(name) for _, name in tasks.task_class(config).shown)),
+    ]),
     pages.Section("About", [
       pages.key_values({
         "pixels a latent": codec.stride, "numbers a latent": codec.channels,
@@ -188,5 +193,6 @@ def page(
       pages.config(to_dict(config)),
     ]),
   ]  # fmt: skip
-  content = pages.ReportContent(f"codec {config.codec.bottleneck}", sections)
+  kind = codec.form.plain()["bottleneck"]
+  content = pages.ReportContent(f"codec {kind}", sections)
   return pages.build_report(path, content)

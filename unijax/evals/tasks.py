@@ -35,5 +35,6 @@ EVALUATIONS = {
     ("train/image_mse", "held_out/image_mse", "quick/draw_exact"),
   ),
   "codec": Evaluation(codec.hooks, codec.evaluate, codec.RESULTS),
+  "decoder": Evaluation(codec.hooks, codec.evaluate, codec.DECODER_RESULTS),
   "alignment": Evaluation(alignment.hooks, alignment.evaluate, alignment.RESULTS),
 }

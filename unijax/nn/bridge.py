@@ -2,8 +2,9 @@
 
 Slots are tokens that stand where an image is to be drawn: learned queries (DreamLLM,
 Dong et al. 2024; MetaQuery, Pan et al. 2025) or signal tokens that the model writes
-(NExT-GPT, Wu et al. 2024). A connector turns what the model thinks there into the
-condition of `nn.dit`, which may be frozen or trained along.
+(NExT-GPT, Wu et al. 2024). What enters at them is a table of the bridge's own, so that
+the rest of the model can be frozen around it. A connector turns what the model thinks
+there into the condition of `nn.dit`, which may be frozen or trained along.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from unijax.config import BridgeConfig, Config, DitConfig, ModelConfig
 from unijax.nn.both_ways import BothWays
 from unijax.nn.dit import DiT
 from unijax.nn.dit_blocks import Condition
-from unijax.nn.layers import Linear
+from unijax.nn.layers import Linear, param
 
 
 class LinearConnector(nn.Module):
@@ -81,8 +82,16 @@ class Bridge(nn.Module):
   grid: int
 
   def setup(self):
+    shape = (self.config.slots, self.model.width)
+    normal = nn.initializers.normal(0.02)  # as the table of tokens
+    self.queries = param(self, "queries", normal, shape, (None, "embed"))
     self.connector = CONNECTORS[self.config.connector](self.config, self.model)
     self.decoder = DiT(self.dit, self.model, self.channels, self.grid)
+
+  def enter(self, x_BTD, slot_BT) -> jax.Array:
+    """What the model reads: vectors of tokens, and at slots (number >= 0) its own."""
+    queries = jnp.take(self.queries, jnp.maximum(slot_BT, 0), axis=0)
+    return jnp.where((slot_BT >= 0)[..., None], queries.astype(x_BTD.dtype), x_BTD)
 
   def condition(self, h_MND) -> Condition:
     """What the slots say; the same at every timestep."""

@@ -113,6 +113,9 @@ class Model(nn.Module):
       (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`).
     """
     x_BTD = self.embedding(inputs.tokens_BT)
+    if self.bridge is not None:  # the last ids are its slots
+      slot_BT = inputs.tokens_BT - (self.sizes.vocab - self.bridge.config.slots)
+      x_BTD = self.bridge.enter(x_BTD, slot_BT)
     context, modulation, feature = None, None, None
     if inputs.feature_BT is not None:
       feature = reading.features(self.vision, self.connector, inputs)

@@ -1,6 +1,5 @@
 """Writing the frozen artefact of a codec run; `unijax.codecs.artefact` reads it."""
 
-import dataclasses
 import hashlib
 import pathlib
 
@@ -8,10 +7,23 @@ import jax
 import numpy as np
 
 from unijax.checkpoint import safetensors
-from unijax.codecs import artefact, frozen, model
+from unijax.codecs import artefact, frozen
+from unijax.codecs.model import Convolutional
 from unijax.config import Config
+from unijax.train import decoding
 
 MEASURED = 256  # pictures that the scale of latents is measured on, at most
+
+
+FORMS = {  # by train.task
+  "codec": lambda config: Convolutional(config.codec),
+  "decoder": lambda config: decoding.form(config).beside(),
+}
+
+
+def weighted(config: Config, params) -> frozen.Weighted:
+  """Returns the codec in training as it is measured; latents are as they come."""
+  return frozen.Weighted(FORMS[config.train.task](config), params)
 
 
 def latent_moments(codec: frozen.Weighted, pixels: np.ndarray) -> tuple[float, float]:
@@ -28,7 +40,7 @@ def write(
   Args:
     workdir: of the run.
     config: of the run.
-    params: weights of the autoencoder, whole on this host.
+    params: weights of the codec, whole on this host.
     pixels: training pictures, uint8 [n, h, w, 3], for shift and scale.
     step: that the weights are of.
 
@@ -41,7 +53,8 @@ def write(
     ".".join(str(k.key) for k in path): np.asarray(leaf, np.float32)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
   }
-  mean, deviation = latent_moments(frozen.Weighted(config.codec, params), pixels)
+  codec = weighted(config, params)
+  mean, deviation = latent_moments(codec, pixels)
   shift, scale = mean, 1.0 / max(deviation, 1e-6)
   path = folder / artefact.WEIGHTS
   forms = {name: (x.shape, "float32") for name, x in named.items()}
@@ -49,13 +62,10 @@ def write(
   artefact.write_about(
     folder,
     artefact.About(
-      codec={
-        k: list(v) if isinstance(v, tuple) else v
-        for k, v in dataclasses.asdict(config.codec).items()
-      },
-      stride=model.stride(config.codec),
-      channels=config.codec.channels,
-      codebook=frozen.codebook(config.codec),
+      codec=codec.form.plain(),
+      stride=codec.stride,
+      channels=codec.channels,
+      codebook=codec.codebook,
       image_size=config.data.image_size,
       shift=shift,
       scale=scale,
@@ -63,4 +73,4 @@ def write(
       weights=hashlib.sha256(path.read_bytes()).hexdigest(),
     ),
   )
-  return frozen.Weighted(config.codec, params, shift, scale)
+  return frozen.Weighted(codec.form, params, shift, scale)

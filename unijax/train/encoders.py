@@ -70,8 +70,12 @@ def write_encoder(workdir: pathlib.Path, config: Config, params, step: int) -> N
   temporary.replace(folder / ABOUT)
 
 
-def open_encoder(name: str) -> FrozenEncoder:
+def open_encoder(name: str, knob: str = "align.frozen") -> FrozenEncoder:
   """Reads the encoder of pictures of an alignment run: RUN, or RUN/encoder itself.
+
+  Args:
+    name: the path.
+    knob: that says it, for errors.
 
   Raises:
     ConfigError: there is none, or it is not the one that was written.
@@ -80,7 +84,7 @@ def open_encoder(name: str) -> FrozenEncoder:
   folder = next((p for p in places if (p / ABOUT).is_file()), None)
   if folder is None:
     raise ConfigError(
-      f"align.frozen: {name!r} holds no trained encoder (no {FOLDER}/{ABOUT}): train "
+      f"{knob}: {name!r} holds no trained encoder (no {FOLDER}/{ABOUT}): train "
       f"one with `unijax train --config=configs/clip.py --workdir={name}`, which "
       "writes it at every train.eval_every and at its end"
     )
@@ -90,16 +94,14 @@ def open_encoder(name: str) -> FrozenEncoder:
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     whole = digest == content["weights"] and content["format"] == FORMAT
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ConfigError(f"align.frozen: {folder} is damaged ({error}): {_FIX}") from error
+    raise ConfigError(f"{knob}: {folder} is damaged ({error}): {_FIX}") from error
   if not whole:
-    raise ConfigError(
-      f"align.frozen: {folder} has changed since it was written: {_FIX}"
-    )
+    raise ConfigError(f"{knob}: {folder} has changed since it was written: {_FIX}")
   flat = safetensors.read(folder / WEIGHTS)
   params = flax.traverse_util.unflatten_dict(flat, sep=".")
   if "vision" not in params:
     raise ConfigError(
-      f"align.frozen: {name!r} has no encoder of pictures of its own; its eyes are "
+      f"{knob}: {name!r} has no encoder of pictures of its own; its eyes are "
       f"those of {config.align.frozen!r}"
     )
   return FrozenEncoder(config.vision, config.data.image_size, params["vision"])

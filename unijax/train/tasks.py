@@ -167,6 +167,7 @@ TASKS = {
   "codec": "unijax.train.codec_task:CodecTask",
   "alignment": "unijax.train.alignment_task:AlignmentTask",
   "drawing": "unijax.train.drawing_task:DrawingTask",
+  "decoder": "unijax.train.decoding:DecoderTask",
 }
 
 

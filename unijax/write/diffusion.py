@@ -152,14 +152,8 @@ def solve(config: Config, clean, branches: int, state, keys_B, first, last, knob
       x0 = guided(*jnp.split(x0, 2), t_B, knobs)
     return jnp.clip(x0, -s.clip_x0, s.clip_x0) if s.clip_x0 else x0
 
-  def step(i, state):
-    x, _ = state
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
-    noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
-    path = config.diffusion.path
-    return samplers.step(s.sampler, path, predict, x, times[i], times[i + 1], noise)
-
-  return jax.lax.fori_loop(first, last, step, state)
+  path = config.diffusion.path
+  return samplers.solve(s.sampler, path, predict, state, times, keys_B, first, last)
 
 
 def guided(conditional, unconditional, t_B, knobs: base.Knobs):

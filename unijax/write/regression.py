@@ -3,7 +3,8 @@
 Emu2 (Sun et al. 2024) regresses the features of an encoder with a squared error,
 MetaMorph (Tong et al. 2024) their direction with a cosine. There is nothing random in
 it: a position gets the mean of what may stand there, and what is drawn is as sharp as
-the decoder of the codec makes it.
+the decoder of the codec makes it. The cosine says nothing of a length, so that what it
+trained is drawn with that of numbers of unit variance, which latents of a codec have.
 """
 
 import jax
@@ -26,7 +27,13 @@ def cosine(prediction, target) -> jax.Array:
   return 1.0 - product * jax.lax.rsqrt(lengths + 1e-12)
 
 
-REGRESSIONS = {"squared": squared, "cosine": cosine}
+def unit_variance(x) -> jax.Array:
+  """[..., C] of length sqrt(C)."""
+  return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-12)
+
+
+# The error, and what a prediction becomes where it is drawn.
+REGRESSIONS = {"squared": (squared, lambda x: x), "cosine": (cosine, unit_variance)}
 
 
 class Regression(InOrder):
@@ -39,7 +46,7 @@ class Regression(InOrder):
     return h_BTD, model.image_head(shifted(h_BTD))
 
   def image_loss(self, output, sums, inputs, truth, batch: Batch) -> ImageLoss:
-    error = REGRESSIONS[self.config.train.regression]
+    error, _ = REGRESSIONS[self.config.train.regression]
     weight = batch.image_weight_BT
     total = (error(output, batch.patches_BTC) * weight).sum()
     loss = Sum(total, weight.sum())
@@ -50,4 +57,5 @@ class Regression(InOrder):
     if branches == 2:
       conditional, unconditional = jnp.split(x, 2)
       x = unconditional + knobs.guidance * (conditional - unconditional)
-    return x
+    _, finish = REGRESSIONS[self.config.train.regression]
+    return finish(x)
