@@ -178,9 +178,13 @@ def _add_plan(verb) -> None:
 def _add_systems(verb) -> None:
   sub = verb(
     "systems", "Show every config file and the value it picks on each axis.",
-    "examples:\n  unijax systems\n  unijax systems --write=WORKSPACE.md",
+    "examples:\n  unijax systems\n  unijax systems --sizes\n"
+    "  unijax systems --write=WORKSPACE.md",
   )  # fmt: skip
   sub.add_argument("--configs", default="configs", help="folder; default %(default)s")
+  sub.add_argument(
+    "--sizes", action="store_true", help="parameters beside published ones instead"
+  )
   sub.add_argument(
     "--write", metavar="FILE", default="",
     help="also put the tables between the marks of a Markdown file",

@@ -1,6 +1,5 @@
 """One system of a comparison: counted, trained for its share, scored and drawn."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -33,6 +32,7 @@ SHOWN = 8  # pictures of a system
 SPOKEN = 3  # captions and answers of it
 WARM_UP = 10  # the learning rate grows over one part of so many at most
 POINTS = 50  # of a loss curve, at least
+STEPS = ("step", "data_wait", "other")  # spans of a run that steps take
 
 
 class Scored(NamedTuple):
@@ -91,7 +91,7 @@ def run(job: dict) -> dict:
     "name": job["name"], "config": job["config"], "task": config.train.task,
     "hash": rundir.config_hash(config), "parameters": int(parameters), **counted,
     "seconds": {
-      "training": round(account["step"] + account["data_wait"], 1),
+      "training": round(sum(account[name] for name in STEPS), 1),
       "scoring": round(time.monotonic() - scoring, 1),
       "all": round(time.monotonic() - began, 1),
     },

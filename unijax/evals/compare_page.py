@@ -20,6 +20,8 @@ TITLES = {
 }  # fmt: skip
 LOWER = ("bits per byte", "kid_lite")  # less is better; the rest is more
 NO_SHARES = ("psnr", "perplexity", "ssim", *LOWER)  # figures that are no percentages
+_PARTS = ("text_nll", "image_mse", "image_nll", "image_error")  # no sum of all systems
+LOSSES = {"unified": _PARTS, "drawing": _PARTS}
 LINES = 6  # of a chart of losses
 MINUS = "–"
 
@@ -181,9 +183,8 @@ def _pictures(table: Table, folder: pathlib.Path):
 def _said(table: Table, folder: pathlib.Path):
   """The pictures that were read, and a row of answers for each system."""
   speak = [x for x in table.systems if x["said"]]
-  for asked, group in itertools.groupby(
-    speak, key=lambda x: [y["asked"] for y in x["said"]]
-  ):
+  asked_of = lambda x: [y["asked"] for y in x["said"]]  # noqa: E731
+  for asked, group in itertools.groupby(sorted(speak, key=asked_of), key=asked_of):
     systems = list(group)
     said = systems[0]["said"]
     pixels = strip(folder / systems[0]["name"] / systems[0]["read"], len(said))
@@ -206,20 +207,18 @@ def _curves(table: Table, folder: pathlib.Path):
   lines: dict[str, list[Series]] = {}
   for x in table.systems:
     metrics = read_metrics(folder / x["name"])
-    for name in ("text_nll", "image_mse", "image_nll", "image_error", "loss"):
+    for name in LOSSES.get(x["task"], ("loss",)):
       points = [
         (m["step"] * x["flops_per_step"], m[f"train/{name}"])
         for m in metrics
         if m.get(f"train/{name}") is not None
       ]
-      if points and (
-        name != "loss" or table.title == TITLES["codec"] or x["task"] == "alignment"
-      ):
+      if points:
         series = Series(x["name"], *map(list, zip(*points, strict=True)))
         lines.setdefault(name, []).append(series)
   charts = [
     report.line_chart(name, some, x_label="FLOPs", log_y=True)
     for name, series in lines.items()
-    for some in itertools.batched(series, LINES)
+    for some in (series[i : i + LINES] for i in range(0, len(series), LINES))
   ]
   return [report.columns(*charts)]

@@ -56,7 +56,6 @@ def _group(sheet, y: int, systems: list[dict], rows) -> None:
       sheet.paste(scaled, (x, y))
       if exact.get(label):
         colour = RIGHT if exact[label][column] else WRONG
-        pen.rectangle(
-          [x - 2, y - 2, x + CELL + 1, y + CELL + 1], outline=colour, width=2
-        )
+        frame = [x - 2, y - 2, x + CELL + 1, y + CELL + 1]
+        pen.rectangle(frame, outline=colour, width=2)
     y += CELL + GAP

@@ -84,7 +84,7 @@ class Reconstructions:
 
 
 def intervals(result: Reconstructions) -> dict[str, tuple[float, float, float]]:
-  """(value, low, high), 95 %, of the figures that are means over pictures, and of KID."""
+  """(value, low, high), 95 %, of what is a mean over pictures, and of KID."""
   pair = (result.originals, result.decoded)
   found = {"psnr": bootstrap(psnr(*pair)), "ssim": bootstrap(ssim(*pair))}
   if result.kid:
