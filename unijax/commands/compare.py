@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from unijax.commands.systems import NOT_SYSTEMS
+from unijax.commands.systems import NOT_SYSTEMS, PRESET
 from unijax.config import ConfigError
 from unijax.evals import compare, compare_one
 
@@ -21,7 +21,7 @@ def run(args, overrides: list[str]) -> dict:
       raise ConfigError(f"{word}: configs are named without --config= here")
     if "=" not in word:
       raise ConfigError(f"{word}: write {word}=VALUE, in one word")
-  chosen = [c for c in args.configs if _is_system(c)]
+  chosen = [c if ":" in c else f"{c}:{PRESET}" for c in args.configs if _is_system(c)]
   if not chosen:
     raise ConfigError("name config files, such as configs/transfusion.py:tiny")
   found = compare.run(

@@ -24,7 +24,7 @@ from unijax.infer.load import load_run
 from unijax.train import events, loop, tasks
 from unijax.train.run import Hook
 
-VERSION = 1  # of the scores: another number scores finished runs again
+VERSION = 2  # of the scores: another number scores finished runs again
 # The scenes that all are scored on, whatever a config trains on: one or two things.
 SCENES = dict(min_objects=1, max_objects=2, grid=2, sizes=False)
 SPLITS = ["iid", "combo"]
@@ -158,6 +158,7 @@ def scenes(workdir: str, prompts: int) -> Scored:
     "write": loaded.config.model.write, "held_out": found.losses,
     "trained_on": _said_of(own) if own else None,
     "parts": found.summary()["scenes"],
+    "guess": {f"iid {task}": x["prior"] for task, x in found.baselines.items()},
   }  # fmt: skip
   drawn = found.outcomes.get(("iid", "draw"))
   pictures, words, exact = None, (), ()
@@ -207,7 +208,8 @@ def pictures(workdir: str, prompts: int) -> Scored:
 def pairs(workdir: str, prompts: int) -> Scored:
   """Scores of encoders: retrieval and classification by captions."""
   found = alignment.evaluate(workdir, None, None, {"items": prompts, "split": None})
-  return Scored(found["zero_shot"], {"held_out": found["held_out"]})
+  scores = {n: v for n, v in found["zero_shot"].items() if "@5" not in n}
+  return Scored(scores, {"held_out": found["held_out"]})
 
 
 class Measured(NamedTuple):

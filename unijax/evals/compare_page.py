@@ -59,7 +59,8 @@ def _table(title: str, systems: list[dict]) -> Table:
   best = {}
   for name in names:
     values = [x["scores"][name][0] for x in systems if name in x["scores"]]
-    best[name] = (min if name in LOWER else max)(values) if len(values) > 1 else None
+    tied = len(set(values)) == 1
+    best[name] = None if tied else (min if name in LOWER else max)(values)
   head = ["system", "parameters", "steps", "FLOPs", "seconds", *names]
   rows = [
     [
@@ -69,7 +70,14 @@ def _table(title: str, systems: list[dict]) -> Table:
     ]
     for x in systems
   ]  # fmt: skip
-  return Table(title, head, rows, systems)
+  return Table(title, head, [*rows, *_stand_in(names, systems)], systems)
+
+
+def _stand_in(names: list[str], systems: list[dict]) -> list[list[str]]:
+  """What guessing without a look scores on the same items, where that was measured."""
+  guess = next((x["about"]["guess"] for x in systems if x["about"].get("guess")), {})
+  cells = [_cell(n, [guess[n]] if n in guess else None, None) for n in names]
+  return [["guessing", "", "", "", "", *cells]] if guess else []
 
 
 def _cell(name: str, values: Sequence[float] | None, best: float | None) -> str:
