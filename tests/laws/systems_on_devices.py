@@ -19,7 +19,7 @@ from unijax.scale.mesh import training_mesh
 from unijax.train import tasks
 from unijax.train.functions import StepFunctions
 
-STEPS = 2
+STEPS = 3  # the first one only warms up
 ROWS = 8
 
 
