@@ -84,7 +84,12 @@ def _process(job: dict, folder: pathlib.Path) -> dict:
   command = [sys.executable, "-m", "unijax", "compare", "--one", json.dumps(job)]
   began = time.monotonic()
   with log.open("w") as file:
-    code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+      code = process.wait()
+    except KeyboardInterrupt:
+      process.wait()  # it was told as well, and saves
+      raise
   if code in STOPPED:
     raise KeyboardInterrupt
   if code == 0:
