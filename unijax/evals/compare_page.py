@@ -113,7 +113,7 @@ def _lead(found: dict) -> str:
     f"Every system was trained for {found['flops']:.2e} FLOPs (forward and backward, "
     f"counted from its traced step) and scored on {found['prompts']} items a task; in "
     "brackets the 95 % bootstrap interval over items, which knows nothing of other "
-    "seeds; * is the best value of a column. Scenes: iid is held out, combo has pairs of "
+    "seeds; * is the best of a column. Scenes: iid is held out, combo has pairs of "
     f"colour and shape that training never shows.{other}"
   )
 
