@@ -23,6 +23,8 @@ SIZES = {  # depth, width, heads, key/value heads, hidden width
   "7B": (32, 4096, 32, 32, 11008),
   "34B": (48, 8192, 64, 8, 22016),
 }
+VOCAB = dict.fromkeys(SIZES, 65_536)
+PUBLISHED = {"7B": 7_043_090_432, "34B": 34_323_732_480}  # with the encoder of images
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:

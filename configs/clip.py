@@ -22,6 +22,7 @@ SIZES = {  # pixels, patch; vision depth, width, heads; text width, heads
   "B-16": (224, 16, 12, 768, 12, 512, 8),
   "L-14-336": (336, 14, 24, 1024, 16, 768, 12),
 }
+PUBLISHED = {"B-32": 151_277_313, "B-16": 149_620_737, "L-14-336": 427_944_193}
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:

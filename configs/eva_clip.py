@@ -32,6 +32,12 @@ SIZES = {  # pixels, patch, shared width; vision; text depth, width, heads
 }  # fmt: skip
 
 
+PUBLISHED = {
+  "B-16": 149_691_137, "L-14-336": 428_083_137, "g-14": 1_136_435_841,
+  "bigE-14-plus": 5_044_889_089,
+}  # fmt: skip
+
+
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny, tiny-distill, or a published size."""
   c = clip.get_config("tiny" if preset.startswith("tiny") else "L-14-336")

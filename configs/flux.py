@@ -24,6 +24,8 @@ SIZES = {  # double blocks, single blocks, width, positions, QK-norm
   "12B": (19, 38, 3072, "rope", True),
   "2B": (24, 0, 1536, "sincos", False),
 }
+PUBLISHED = {"12B": 11_901_408_320, "2B": 2_028_328_000}  # without text encoders
+COUNTED = dict.fromkeys(PUBLISHED, ("dit/*",))
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:

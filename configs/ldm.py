@@ -12,12 +12,14 @@ sizes `0.6B` has. The text encoder is trained along and sized like T5-XXL's, whi
 keep frozen. Patches of 16 pixels stand for 2x2 VAE latents of stride 8 until
 `data.codec` names a codec. No learned variance; the caption enters by one linear map
 instead of two. `tiny` predicts clean pixels, as few, large patches want.
+Size of 0.6B: 614 million, which the paper rounds.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
 
+PUBLISHED, COUNTED = {"0.6B": 0.6e9}, {"0.6B": ("dit/*",)}  # without the text encoder
 DRAW = dict(tasks=dict(draw=1.0), chat=False)  # captioned pictures and nothing else
 
 

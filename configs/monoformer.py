@@ -21,6 +21,9 @@ from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+VOCAB, PUBLISHED = {"1.1B": 32_000}, {"1.1B": 1_100_048_384}  # TinyLlama alone
+COUNTED = {"1.1B": ("transformer/*", "embedding/*", "text_head/*")}
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 1.1B."""

@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 
 from configs import base, clip, eva_clip
 
+PUBLISHED, COUNTED = {"base": 188e6}, {"base": ("*", "!vision/*")}
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or base."""

@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from configs import base, clip
 
+PUBLISHED = {"so400m-14-384": 877_960_498}
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or so400m-14-384."""

@@ -29,6 +29,12 @@ SIZES = {  # depth, width, heads, SwiGLU hidden width
   "1.4B": (24, 2048, 16, 5632),
   "7B": (32, 4096, 32, 11008),
 }
+# Of the decoder with 32,000 tokens; the paper rounds, and gives the shapes.
+VOCAB = dict.fromkeys(SIZES, 32_000)
+COUNTED = dict.fromkeys(SIZES, ("transformer/*", "embedding/*", "text_head/*"))
+PUBLISHED = {
+  "0.16B": 0.162e9, "0.37B": 0.374e9, "0.76B": 0.778e9, "1.4B": 1.364e9, "7B": 6.738e9,
+}  # fmt: skip
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:

@@ -109,6 +109,13 @@ def _systems(args, overrides) -> dict:
   return systems.run(args)
 
 
+def _compare(args, overrides) -> dict:
+  from unijax.commands import compare
+
+  _cache_compilations()
+  return compare.run(args, overrides)
+
+
 def _plan(args, overrides) -> dict:
   from unijax.commands import plan
 
@@ -118,7 +125,7 @@ def _plan(args, overrides) -> dict:
 RUN = {
   "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
   "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
-  "systems": _systems,
+  "systems": _systems, "compare": _compare,
 }  # fmt: skip
 
 

@@ -45,4 +45,6 @@ def published(channels: int):
   return change
 
 
+PUBLISHED = {"4": 83_653_863, "16": 83_819_683}
+COUNTED = dict.fromkeys(PUBLISHED, ("codec/*",))
 SIZES = {"tiny": tiny, "4": published(4), "8": published(8), "16": published(16)}

@@ -21,7 +21,7 @@ def test_the_map_holds_the_table_of_today(found):
 
 
 def test_every_config_is_in_one_table_and_says_what_it_picks(found, capsys):
-  args = types.SimpleNamespace(configs=str(ROOT / "configs"), write="")
+  args = types.SimpleNamespace(configs=str(ROOT / "configs"), write="", sizes=False)
   assert systems.run(args)["systems"] == sorted(found)
   lines = capsys.readouterr().out.splitlines()
   for name in found:
@@ -42,3 +42,35 @@ def test_writing_keeps_what_stands_around_and_needs_the_marks(found, tmp_path):
     systems.write(path, found)
   with pytest.raises(ConfigError, match="no config files"):
     systems.read(tmp_path)
+
+
+def test_sizes_stand_beside_the_published_ones(tmp_path, capsys):
+  """A preset that differs is named, unless the file explains it."""
+  text = (
+    '"""Size of off: explained."""\n'
+    "from configs import base\n"
+    'PUBLISHED = {"right": 80_480, "off": 1e5, "wrong": 1e5}\n'
+    'COUNTED = dict.fromkeys(PUBLISHED, ("*", "!time_embedding/*", "!patch_codec/*"))\n'
+    "VOCAB = dict.fromkeys(PUBLISHED, 1000)\n"
+    'def get_config(preset="tiny"):\n'
+    '  if preset not in ("tiny", "other", *PUBLISHED):\n'
+    '    raise ValueError("unknown; known: tiny, right, off, wrong, other")\n'
+    "  c = base.get_config()\n"
+    "  c.model.update(depth=1, width=32, heads=2, kv_heads=2, head_dim=16)\n"
+    "  c.model.update(mlp_width=128, qk_norm=False)\n"
+    '  c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}\n'
+    "  return c\n"
+  )
+  (tmp_path / "x.py").write_text(text)
+  args = types.SimpleNamespace(configs=str(tmp_path), write="", sizes=True)
+  result = systems.run(args)
+  block = 4 * 32 * 32 + 3 * 32 * 128 + 2 * 32  # attention, gated MLP, two norms
+  counted = block + 32 + 2 * 1000 * 32  # the last norm, both tables
+  found = result["sizes"]["x.py:right"]
+  assert found["counted"] == counted < found["built"]
+  assert result["differ"] == ["x.py:wrong"]
+  lines = {
+    x.split()[0]: x for x in capsys.readouterr().out.splitlines() if "x.py:" in x
+  }
+  assert "explained in the file" in lines["x.py:off"]
+  assert "not known" in lines["x.py:other"] and "DIFFERS" in lines["x.py:wrong"]

@@ -14,6 +14,7 @@ EPILOG = """examples:
   unijax eval --workdir=runs/tiny
   unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
   unijax goodput runs/tiny
+  unijax compare configs/chameleon.py configs/transfusion.py --flops=3e12
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
   unijax ckpt verify runs/tiny
 """
@@ -35,6 +36,13 @@ optim.rates also stand in the config itself, so that stages may be runs:
     --init-from=runs/text
 `unijax mesh explain` counts what each stage trains.
 """
+
+COMPARE = """
+A file without a preset is its tiny one. FLOPs are those of training, forward and
+backward; steps, and the schedules that follow them, are what they buy. Each config has
+a run folder in --workdir. The same command goes on with what is not finished; a config
+that fails is a row with its error. Written: index.html, compare.png, compare.md and
+compare.json."""
 
 EXIT_CODES = """
 exit codes: 0 done; 1 failed; 2 bad input, or diverged; 75 stopped by SIGTERM, saved;
@@ -68,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_demo(verb)
   _add_mesh(verb)
   _add_systems(verb)
+  _add_compare(verb)
   return parser
 
 
@@ -169,12 +178,41 @@ def _add_plan(verb) -> None:
 def _add_systems(verb) -> None:
   sub = verb(
     "systems", "Show every config file and the value it picks on each axis.",
-    "examples:\n  unijax systems\n  unijax systems --write=WORKSPACE.md",
+    "examples:\n  unijax systems\n  unijax systems --sizes\n"
+    "  unijax systems --write=WORKSPACE.md",
   )  # fmt: skip
   sub.add_argument("--configs", default="configs", help="folder; default %(default)s")
   sub.add_argument(
+    "--sizes", action="store_true", help="parameters beside published ones instead"
+  )
+  sub.add_argument(
     "--write", metavar="FILE", default="",
     help="also put the tables between the marks of a Markdown file",
+  )  # fmt: skip
+
+
+def _add_compare(verb) -> None:
+  sub = verb(
+    "compare", "Train systems for the same FLOPs, score and draw them side by side.",
+    "examples:\n"
+    "  unijax compare configs/chameleon.py:tiny configs/transfusion.py:tiny \\\n"
+    "    --flops=3e13 --workdir=runs/compare\n"
+    "  unijax compare configs/*.py --flops=3e13 --workdir=runs/compare --out=pages\n"
+    "  unijax compare configs/codecs/*.py --flops=2e13 --workdir=runs/codecs \\\n"
+    "    --config.codec.width=24\n" + COMPARE,
+  )  # fmt: skip
+  sub.add_argument(
+    "configs", nargs="*", metavar="CONFIG", help="FILE[:preset], several"
+  )
+  sub.add_argument("--one", metavar="JOB", help=argparse.SUPPRESS)
+  sub.add_argument(
+    "--flops", type=float, default=3e13, help="of each training; default %(default)g"
+  )
+  sub.add_argument("--workdir", default="runs/compare", help="default: %(default)s")
+  sub.add_argument("--out", default="", help="where table and pages go; --workdir")
+  sub.add_argument(
+    "--eval-prompts", type=int, default=100, metavar="N",
+    help="scored of each task and split; default %(default)s",
   )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from unijax import config_file
+from unijax.commands import sizes
 from unijax.config import Config, ConfigError
 from unijax.report import plain_table
 
@@ -46,7 +47,10 @@ def run(args) -> dict:
   Raises:
     ConfigError: no configs in the folder, or a file without the marks.
   """
-  found = read(pathlib.Path(args.configs))
+  folder = pathlib.Path(args.configs)
+  if args.sizes:
+    return _sizes(folder)
+  found = read(folder)
   for task, (head, rows) in tables(found).items():
     print(f"train.task = {task}")
     print(plain_table(head, rows, left=range(len(head))), end="\n\n")
@@ -55,14 +59,39 @@ def run(args) -> dict:
   return {"verb": "systems", "systems": sorted(found)}
 
 
-def read(folder: pathlib.Path) -> dict[str, Config]:
-  """Returns the tiny preset of every config file, by its path in the folder."""
+def _sizes(folder: pathlib.Path) -> dict:
+  """Prints parameters beside published ones, with their ratio."""
+  made = []
+  for name, path in files(folder).items():
+    made += sizes.sizes(path, name)
+  print(plain_table(sizes.HEAD, [x.row() for x in made], left=(0, 5)))
+  return {
+    "verb": "systems",
+    "sizes": {
+      x.config: {"built": x.built, "counted": x.counted, "published": x.published}
+      for x in made
+    },
+    "differ": [x.config for x in made if not (x.close or x.explained)],
+  }
+
+
+def files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Returns every config file, by its path in the folder.
+
+  Raises:
+    ConfigError: there is none.
+  """
   paths = sorted(p for p in folder.rglob("*.py") if p.name not in NOT_SYSTEMS)
   if not paths:
     raise ConfigError(f"{folder}: no config files; name their folder with --configs")
+  return {str(path.relative_to(folder)): path for path in paths}
+
+
+def read(folder: pathlib.Path) -> dict[str, Config]:
+  """Returns the tiny preset of every config file, by its path in the folder."""
   return {
-    str(path.relative_to(folder)): config_file.load([f"--config={path}:{PRESET}"])
-    for path in paths
+    name: config_file.load([f"--config={path}:{PRESET}"])
+    for name, path in files(folder).items()
   }
 
 

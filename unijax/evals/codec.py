@@ -117,23 +117,43 @@ def evaluate(
   if options["split"]:
     raise ConfigError("--split: of scenes; a codec is measured on held-out pictures")
   folder = pathlib.Path(workdir)
+  done, result, codec = measure(workdir, step, options["items"])
+  Picture.fromarray(result.picture(SHOWN)).save(folder / "reconstructions.png")
+  print(score_table(headline(result)))
+  config = rundir.read_config(workdir)
+  path = page(report or folder / "report.html", folder, config, codec, result)
+  return {
+    "step": done, "report": str(path), "shift": codec.shift,
+    "scale": codec.scale, "codec": str(folder / "codec"),
+    **{name: round(value, 5) for name, value in result.figures().items()},
+  }  # fmt: skip
+
+
+def measure(
+  workdir: str, step: int | None, items: int | None
+) -> tuple[int, Reconstructions, Weighted]:
+  """Measures a codec run on held-out pictures, and writes its artefact.
+
+  Args:
+    workdir: of the run.
+    step: which checkpoint; None is the latest.
+    items: pictures; None is eval.kid_images.
+
+  Returns:
+    (step of the checkpoint, what came back, the codec).
+
+  Raises:
+    CheckpointError: as `evaluate`.
+  """
   config = rundir.read_config(workdir)
   store = Store(workdir, read_only=True)
   try:
     state = store.restore(StepFunctions(config, 0).abstract_state(), step)
   finally:
     store.close()
-  codec = freeze(folder, config, state)
-  pixels = pictures(config, options["items"] or config.eval.kid_images, held_out=True)
-  result = reconstruction.measure(codec, pixels)
-  Picture.fromarray(result.picture(SHOWN)).save(folder / "reconstructions.png")
-  print(score_table(headline(result)))
-  path = page(report or folder / "report.html", folder, config, codec, result)
-  return {
-    "step": int(state.step), "report": str(path), "shift": codec.shift,
-    "scale": codec.scale, "codec": str(folder / "codec"),
-    **{name: round(value, 5) for name, value in result.figures().items()},
-  }  # fmt: skip
+  codec = freeze(pathlib.Path(workdir), config, state)
+  pixels = pictures(config, items or config.eval.kid_images, held_out=True)
+  return int(state.step), reconstruction.measure(codec, pixels), codec
 
 
 def headline(result: Reconstructions) -> list[Score]:

@@ -20,14 +20,14 @@ SHOWN = 8  # prompts of scenes in a sample grid
 EMOJI = 4  # prompts of emoji in a sample grid
 
 
-def hooks(config: Config) -> list[Hook]:
-  """The hooks of an ordinary training run.
+def hooks(config: Config, samples: bool = True) -> list[Hook]:
+  """The hooks of an ordinary training run; `samples` are drawn and scored too.
 
   A run of several processes draws no samples: its weights are in no one process. Sample
   from its checkpoints with `unijax sample` or `unijax eval`.
   """
   measure = [*mixing.hooks(config), Hook(config.train.eval_every, _losses)]
-  if jax.process_count() > 1:
+  if jax.process_count() > 1 or not samples:
     return measure
   return [*measure, Hook(config.train.sample_every, _Samples(config))]
 

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from unijax.codecs.frozen import Weighted
 from unijax.evals.kid import KidLite, kid_lite
+from unijax.evals.scene_scores import bootstrap
 
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # a Gaussian window of 11 pixels
 SSIM_K1, SSIM_K2 = 0.01, 0.03
@@ -80,6 +81,15 @@ class Reconstructions:
       np.concatenate(list(x[:count]), axis=1) for x in (self.originals, self.decoded)
     )
     return np.concatenate(list(rows), axis=0)
+
+
+def intervals(result: Reconstructions) -> dict[str, tuple[float, float, float]]:
+  """(value, low, high), 95 %, of what is a mean over pictures, and of KID."""
+  pair = (result.originals, result.decoded)
+  found = {"psnr": bootstrap(psnr(*pair)), "ssim": bootstrap(ssim(*pair))}
+  if result.kid:
+    found["kid_lite"] = (result.kid.value, result.kid.low, result.kid.high)
+  return found
 
 
 def measure(codec: Weighted, pixels: np.ndarray, kid: bool = True) -> Reconstructions:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from unijax.data.scenes import baselines
 from unijax.evals import held_out, scene_scores
@@ -67,6 +68,8 @@ def evaluate(
   *,
   splits: list[str] | None = None,
   items: int | None = None,
+  scenes: Mapping[str, Any] | None = None,
+  extras: bool = True,
   say: Callable[[str], None] = print,
 ) -> Evaluation:
   """Evaluates a run.
@@ -75,6 +78,8 @@ def evaluate(
     run: what to evaluate.
     splits: of scenes; None is all that the config allows, the first is shown in full.
     items: prompts a task and split; None is eval.prompts.
+    scenes: options of the scenes instead of the run's own, by name.
+    extras: round trips and emoji too.
     say: takes one line after each part.
   """
   config, seconds = run.config, {}
@@ -82,6 +87,7 @@ def evaluate(
   outcomes, cycles, stand_ins = {}, {}, {}
   options = scene_options(config)
   if options is not None:
+    options = dataclasses.replace(options, **(scenes or {}))
     evaluator = SceneEvaluator(options, generator, items or config.eval.prompts)
     known = evaluator.splits()
     unknown = sorted(set(splits or ()) - set(known))
@@ -95,11 +101,11 @@ def evaluate(
         mean, low, high = outcome.table()["exact"]
         say(f"{split:10s} {task:9s} exact {mean:.3f}  [{low:.3f}, {high:.3f}]")
     first = (splits or known)[0]
-    cycles = _cycles(evaluator, outcomes, first)
+    cycles = _cycles(evaluator, outcomes, first) if extras else {}
     stand_ins = _baselines(evaluator, outcomes, first)
   losses, compression = _losses(run, seconds)
   began = time.monotonic()
-  drawings = draw_emoji(config, generator, config.eval.kid_images)
+  drawings = draw_emoji(config, generator, config.eval.kid_images) if extras else None
   seconds["emoji"] = time.monotonic() - began
   return Evaluation(outcomes, cycles, stand_ins, losses, compression, drawings, seconds)
 

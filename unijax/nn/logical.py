@@ -18,6 +18,9 @@ Rules = Mapping[str, tuple[str, ...]]  # logical name -> mesh axes; () is replic
 _ACTIVE: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar(
   "unijax_mesh", default=None
 )
+_PLATFORM: contextvars.ContextVar[str] = contextvars.ContextVar(
+  "unijax_platform", default=""
+)
 
 
 @contextlib.contextmanager
@@ -29,6 +32,16 @@ def use(mesh: Mesh, rules: Rules) -> Iterator[None]:
       yield
   finally:
     _ACTIVE.reset(token)
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+  """While open, functions traced in this thread are those of a platform, to be read."""
+  token = _PLATFORM.set(platform)
+  try:
+    yield
+  finally:
+    _PLATFORM.reset(token)
 
 
 def mesh() -> Mesh | None:
@@ -54,6 +67,8 @@ def platform() -> str:
 
   A mesh may be of devices that are only compiled for, so it is asked first.
   """
+  if _PLATFORM.get():
+    return _PLATFORM.get()
   active = mesh()
   return active.devices.flat[0].platform if active else jax.default_backend()
 

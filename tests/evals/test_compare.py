@@ -1,0 +1,136 @@
+"""A comparison: budgets are spent alike, and the page says what was found."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from tests import small
+from tests.conftest import ROOT
+from unijax.config import ConfigError, from_config_dict, to_dict
+from unijax.evals import compare, compare_one, compare_page
+
+STAGES = {"first": {"steps": 10, "optim": {"freeze": ("transformer/*",)}},
+          "second": {"steps": 30}}  # fmt: skip
+
+
+def test_names_of_run_folders():
+  assert compare.name_of("configs/showo.py:1.3B") == "showo-1.3B"
+  assert compare.name_of("/a/configs/codecs/vq.py:tiny") == "codecs-vq-tiny"
+  with pytest.raises(ConfigError, match="'vq'"):
+    compare.run(["vq.py", "configs/vq.py"], 1.0, "unused")
+  with pytest.raises(ConfigError, match="more than 0"):
+    compare.run(["vq.py"], 0.0, "unused")
+
+
+def test_a_budget_buys_whole_steps_and_no_more():
+  c = small.scenes(optim__warmup_steps=100)
+  one = compare_one.budget(c, 1.0)[0]
+  assert one["steps"] == 1 and one["flops"] > 1.0
+  found, more = compare_one.budget(c, 40.5 * one["flops"])
+  assert found["steps"] == 40 and found["flops"] == pytest.approx(40 * one["flops"])
+  assert "--config.train.steps=40" in more and "--config.optim.warmup_steps=4" in more
+
+
+def staged():
+  values = to_dict(small.scenes())
+  values["train"].update(stages=list(STAGES), steps=0)
+  return from_config_dict({**values, "stages": STAGES})
+
+
+def test_stages_keep_their_shares():
+  c = staged()
+  own = sum(stage.steps for stage in c.stages)
+  one, _ = compare_one.budget(c, 1.0)
+  assert one["steps"] == 2  # one each, at least
+  dense = compare_one.budget(small.scenes(), 1.0)[0]["flops"]
+  assert dense < one["flops"] < 2 * dense  # where most is frozen a step is cheaper
+  first, second = one["flops"] - dense, dense
+  whole = 10 * first + 30 * second
+  found, more = compare_one.budget(c, 0.5001 * whole)
+  assert found["steps"] == own // 2 and found["flops"] == pytest.approx(whole / 2)
+  assert {"--config.stages.first.steps=5", "--config.stages.second.steps=15",
+          "--config.train.steps=0"} <= set(more)  # fmt: skip
+
+
+def test_what_a_process_said_becomes_one_sentence(tmp_path):
+  log = tmp_path / "log"
+  log.write_text("step 1\nunijax: 2 problems in the config:\n  a: b\n  c: d\n")
+  assert compare._error(log, 2) == "2 problems in the config: a: b c: d"
+  log.write_text("step 1\nKilled\n")
+  assert compare._error(log, 137) == "exit code 137: Killed"
+
+
+def result(name, draw, bits, folder, task="unified"):
+  """A system as `compare_one` describes it, with pictures and metrics in its folder."""
+  (folder / name).mkdir()
+  pixels = np.full((4, 8, 3), len(name), np.uint8)
+  for file in ("drawn", "read"):
+    Picture.fromarray(pixels).save(folder / name / f"{file}.png")
+  lines = [{"step": i, "train/text_nll": 1.0 / (i + 1)} for i in range(3)]
+  text = "".join(json.dumps(x) + "\n" for x in lines)
+  (folder / name / "metrics.jsonl").write_text(text)
+  said = {"asked": "which?", "truth": "red", "exact": draw > 0.5}
+  return {
+    "name": name, "config": f"configs/{name}.py", "task": task, "parameters": 1_500_000,
+    "steps": 7, "flops": 7e9, "flops_per_step": 1e9, "seconds": {"training": 3.0},
+    "scores": {"iid draw": [draw, draw - 0.1, draw + 0.1], "bits per byte": [bits]},
+    "about": {"guess": {"iid draw": 0.05}}, "words": ["one", "two"],
+    "exact": [True, False], "drawn": "drawn.png", "originals": "", "read": "read.png",
+    "said": [{**said, "answer": f"{name} 1"}, {**said, "answer": f"{name} 2"}],
+  }  # fmt: skip
+
+
+def test_the_page_and_the_table(tmp_path):
+  systems = [
+    result("aa", 0.4, 2.0, tmp_path), result("bbb", 0.6, 3.0, tmp_path, "drawing"),
+    {"name": "c", "config": "c.py", "error": "it would not"},
+  ]  # fmt: skip
+  found = {"flops": 7e9, "prompts": 9, "overrides": [], "systems": systems}
+  compare_page.write(tmp_path, tmp_path, found)
+  text = (tmp_path / "compare.md").read_text()
+  rows = {x.split(" | ")[0].strip("| "): x for x in text.splitlines() if "|" in x}
+  assert "| 40.0 % (30.0–50.0) | \\*2 |" in rows["aa"]  # fewer bits are better
+  assert "| \\*60.0 % (50.0–70.0) | 3 |" in rows["bbb"]
+  assert "| 5.0 % |" in rows["guessing"]
+  assert "- c: it would not" in text
+  page = (tmp_path / "index.html").read_text()
+  for words in ("bbb", "it would not", "✗ aa 1", "✓ bbb 2", "text_nll", "one", "two"):
+    assert words in page, words
+  assert len(re.findall(r"<img", page)) == 2 * 2 + 2  # drawn, and read once
+  sheet = np.asarray(Picture.open(tmp_path / "compare.png"))
+  for name in ("aa", "bbb"):
+    assert (sheet == len(name)).all(axis=-1).sum() > 9000, name
+
+
+@pytest.mark.slow
+def test_one_command_trains_scores_and_goes_on(tmp_path):
+  """Two systems of other tasks and one that fails; again, and nothing is trained."""
+  small_ones = (
+    "--config.model.depth=1", "--config.model.width=32", "--config.codec.width=8",
+    "--config.eval.loss_batches=1", "--config.eval.batch_size=4",
+    "--config.eval.kid_images=4",
+  )  # fmt: skip
+  command = [
+    sys.executable, "-m", "unijax", "compare", "configs/transfusion.py",
+    "configs/codecs/kl.py", "configs/nosuch.py", "--flops=3e9", "--eval-prompts=4",
+    f"--workdir={tmp_path}", *small_ones,
+  ]  # fmt: skip
+
+  def run():
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
+
+  first = run()
+  assert first["failed"] == ["nosuch-tiny"]
+  assert set(first["scores"]) == {"transfusion-tiny", "codecs-kl-tiny"}
+  before = (tmp_path / "transfusion-tiny" / "scores.json").stat().st_mtime_ns
+  assert run() == first
+  assert (tmp_path / "transfusion-tiny" / "scores.json").stat().st_mtime_ns == before
+  (tmp_path / "transfusion-tiny" / "scores.json").unlink()  # as if it was stopped there
+  assert run()["scores"] == first["scores"]
