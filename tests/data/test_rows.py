@@ -256,6 +256,7 @@ def test_stacking_keeps_every_field():
   for name, value in vars(batch).items():
     assert value is None or value.shape[:2] == (2, c.data.seq_len), name
   assert batch.hidden_BT is None  # no config's rows hide anything unless it says so
+  assert batch.pixels_BIHWC is None and batch.feature_BT is None  # nothing is encoded
   assert batch.tokens_BT.dtype == batch.span_BT.dtype == np.int32
   assert batch.image_key_BT.dtype == np.uint32
   assert batch.patches_BTC.dtype == batch.text_weight_BT.dtype == np.float32
