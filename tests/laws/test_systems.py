@@ -85,7 +85,7 @@ def test_a_step_is_the_same_on_eight_devices(names, tmp_path):
     one, eight = losses["one"], losses["eight"]
     assert eight[0] == pytest.approx(one[0], rel=2e-6), name
     assert one[-1] != one[0], f"{name}: nothing moved: a weak test"
-    assert eight[-1] == pytest.approx(one[-1], rel=1e-4), name
+    assert eight[-1] == pytest.approx(one[-1], rel=1e-5), name
 
 
 # -- eight documents by heart --------------------------------------------------------------
