@@ -49,3 +49,11 @@ def test_padding_counts_what_other_processes_read(config):
   whole, part = tasks.make_loader(config), tasks.make_loader(config)
   part.batch(2, (0, 2))
   assert part.padding(2) == whole.padding(2)
+
+
+def test_padding_of_one_batch_is_never_that_of_another(config):
+  loader, fresh = tasks.make_loader(config), tasks.make_loader(config)
+  before = [loader.padding(t) for t in range(4)]
+  for step in range(4, 16):
+    assert loader.padding(step) == tasks.make_loader(config).padding(step)
+  assert before == [fresh.padding(t) for t in range(4)]
