@@ -25,7 +25,7 @@ PODS = {  # Cloud's name -> topology, slices, chips; v5p-1024 counts TensorCores
 NAMES = [f"{size}-on-{pod}" for pod in PODS for size in SIZES] + ["7B-on-v5p-128"]
 PODS["v5p-128"] = ("v5p:4x4x4", 1, 64)
 KEPT = (
-  "topology", "devices", "mesh", "jax", "compiler", "fits", "tokens_per_step",
+  "topology", "devices", "mesh", "jax", "compiler", "fits", "units_per_step",
   "memory_bytes", "memory_limit_bytes", "collectives", "cycles", "flops",
 )  # fmt: skip
 

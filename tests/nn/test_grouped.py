@@ -114,6 +114,32 @@ def test_no_more_is_multiplied_than_a_small_block_a_group(monkeypatch):
     assert sum(sizes) <= sum(run) <= sum(sizes) + vain
 
 
+def test_a_gradient_is_one_product_of_the_next_size(monkeypatch):
+  """A block more would read and write a gradient as large as the weights."""
+  run = []
+  dot = jax.lax.dot_general
+
+  def counting(left, right, *more, **options):
+    jax.debug.callback(lambda rows=left.shape[0]: run.append(rows))
+    return dot(left, right, *more, **options)
+
+  monkeypatch.setattr(jax.lax, "dot_general", counting)
+  largest = grouped.LADDER[-1]
+  for sizes, expected in (
+    ([617, 1431], [640, largest, largest]),
+    ([33, 512], [64, 512]),
+    ([2048, 0], [largest, largest, grouped.LADDER[0]]),
+  ):
+    run.clear()
+    x, dy = jnp.ones((2048, D)), jnp.ones((2048, F))
+    dw = grouped._outer(x, dy, tuple(jnp.ones((2, D, F))), jnp.array(sizes))
+    jax.block_until_ready(dw)
+    jax.effects_barrier()
+    assert sorted(run) == sorted(expected)
+    for w, rows in zip(dw, sizes, strict=True):
+      np.testing.assert_allclose(w, rows)
+
+
 def test_a_permutation_and_its_gradient():
   rng = np.random.default_rng(0)
   x, dy = (rng.standard_normal((9, 2)).astype(np.float32) for _ in range(2))

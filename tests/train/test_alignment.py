@@ -177,8 +177,8 @@ def test_rows_hold_the_caption_between_its_marks():
     assert (batch.pixels_BHWC[i] == image.pixels()).all()
   same = batch.caption_B[:, None] == batch.caption_B
   assert (same == (batch.tokens_BT[:, None] == batch.tokens_BT).all(-1)).all()
-  row, end = loader.captions.row("red " * 50)
-  assert end == 11 and row[end] == special.eos
+  rows, end = loader.captions.rows(["red " * 50])
+  assert end == 11 and rows[0, 11] == special.eos
   used = [np.mean(row != special.pad) for row in batch.tokens_BT]
   assert loader.padding(0) == pytest.approx(1 - np.mean(used))
 

@@ -11,7 +11,8 @@ EPILOG = """examples:
   unijax plan --config=configs/transfusion.py:7B --topology=v5p:2x2x1 --sampling
 
 v5p:4x4x4 is 64 chips (Google Cloud's v5p-128 counts TensorCores); v5e and v6e are named
-by chips in both. Compiling takes from seconds to minutes. Exit code 4: does not fit.
+by chips in both. Compiling takes from seconds to minutes. Stages whose steps differ are
+planned one after the other, or one with --stage. Exit code 4: does not fit.
 """
 
 
@@ -21,6 +22,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     "--topology", required=True, help="v5e:4x4, v6e:16x16, v5p:8x8x16, or cpu:8"
   )
   sub.add_argument("--slices", type=int, default=1, help="slices joined by DCN")
+  sub.add_argument("--stage", metavar="NAME", help="plan only this stage of the run")
   sub.add_argument(
     "--search", type=int, default=3, metavar="N",
     help="where it does not fit, compile up to N changes that might; default 3",
@@ -52,11 +54,7 @@ def run(args, overrides: list[str]) -> dict:
     report = sampling.plan(config, name, args.rows)
     lines = table.sampling_lines(report)
   else:
-    from unijax.dryrun import plan
-
-    report, text = plan.plan(config, name, args.search)
-    if args.hlo:
-      pathlib.Path(args.hlo).write_text(text)
+    report = _training(config, name, args)
     lines = table.lines(report)
   print("\n".join(lines), flush=True)
   if args.json:
@@ -64,3 +62,25 @@ def run(args, overrides: list[str]) -> dict:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
   return {"verb": "plan", **report}
+
+
+def _training(config, name, args) -> dict:
+  """The report of the step, or of the steps of all stages that differ."""
+  from unijax.config import ConfigError
+  from unijax.dryrun import plan
+
+  programs = plan.programs(config, args.stage)
+  if args.hlo and len(programs) > 1:
+    raise ConfigError(
+      f"--hlo: the stages {', '.join(names[0] for names in programs.values())} have "
+      "steps of their own: choose one with --stage"
+    )
+  reports = []
+  for number, names in programs.items():
+    report, text = plan.plan(config, name, args.search, number)
+    reports.append({"stage": names, **report} if names else report)
+    if args.hlo:
+      pathlib.Path(args.hlo).write_text(text)
+  if len(reports) == 1:
+    return reports[0]
+  return {"fits": all(r["fits"] for r in reports), "stages": reports}

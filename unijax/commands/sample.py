@@ -22,7 +22,7 @@ HELP = """Say something and press Enter. Commands:
 
 def run(args) -> dict:
   """Samples from a run as the arguments say; writes PNG files beside --out."""
-  loaded = load_run(args.workdir, args.step)
+  loaded = load_run(args.workdir, args.step, only_sample=True)
   knobs = {
     name: getattr(args, name)
     for name in (

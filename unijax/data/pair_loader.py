@@ -1,7 +1,7 @@
-"""Batches of pictures with their captions; batch t is a function of the config and t.
+"""Batches of pictures with their captions, for encoders.
 
-The same sources and the same order as packed rows have, but nothing is packed: a row is
-one picture and one text.
+The same sources and the same order as packed rows have; an item is one picture and one
+text.
 """
 
 import dataclasses
@@ -11,10 +11,8 @@ import numpy as np
 
 from unijax.config import Config, ConfigError
 from unijax.data import hashing, sources
-from unijax.data.ahead import Ahead
 from unijax.data.document import DataError, Document, Image, Text
-from unijax.data.loader import Loader
-from unijax.data.stream import DocumentStream
+from unijax.data.numbered import NumberedLoader, TokenRows
 from unijax.data.tokenizer import make_tokenizer, vocabulary
 from unijax.types import Pairs
 
@@ -53,8 +51,8 @@ def pair_sources(config: Config, *, held_out: bool = False, **changes):
   return made
 
 
-class Captions:
-  """Texts as rows of tokens of one length.
+class Captions(TokenRows):
+  """Texts as rows of tokens of one length, BOS first and EOS last.
 
   Attributes:
     vocab: ids that the token table has.
@@ -64,9 +62,9 @@ class Captions:
   """
 
   def __init__(self, config: Config):
-    self.tokenizer = make_tokenizer(config.data.tokenizer)
-    known = vocabulary(self.tokenizer)
-    self.special, self.length = known.special, config.text.length
+    tokenizer = make_tokenizer(config.data.tokenizer)
+    known = vocabulary(tokenizer)
+    super().__init__(tokenizer, known.special, config.text.length)
     self.vocab = config.text.vocab or known.size
     if self.vocab < known.size:
       raise ConfigError(
@@ -75,38 +73,36 @@ class Captions:
         "0 takes what is needed"
       )
 
-  def row(self, text: str) -> tuple[np.ndarray, int]:
-    """Returns (tokens [length], position of EOS); what does not fit is cut off."""
+  def ids(self, text: str) -> list[int]:
+    """Returns the ids without padding; what does not fit is cut off."""
     ids = self.tokenizer.encode(text)[: self.length - 2]
-    row = np.full(self.length, self.special.pad, np.int32)
-    row[: len(ids) + 2] = [self.special.bos, *ids, self.special.eos]
-    return row, len(ids) + 1
+    return [self.special.bos, *ids, self.special.eos]
 
   def rows(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (tokens [B, length], positions of EOS [B])."""
-    made = [self.row(text) for text in texts]
-    return np.stack([r for r, _ in made]), np.asarray([e for _, e in made], np.int32)
+    tokens, length = self.stack([self.ids(text) for text in texts])
+    return tokens, length - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
-  number: int
+class Pair:
+  """An item: a caption, its ids, and the picture."""
+
   caption: str
+  ids: list[int]
   image: Image
 
 
-class PairLoader:
-  """Batches from any step on; the interface is that of `data.loader.Loader`.
+class PairLoader(NumberedLoader):
+  """Batches of Pairs.
 
   Args:
     config: of the run.
     held_out: read what training never sees.
-    folder: has no use here, as nothing is planned.
+    folder: unused; nothing has to be planned.
 
   Attributes:
     captions: turns texts into tokens.
-    vocab: ids that the token table has.
-    plan_hash: decides all batches and their order.
 
   Raises:
     DataError: of a source.
@@ -120,62 +116,49 @@ class PairLoader:
     folder: str | os.PathLike | None = None,
   ):
     del folder
-    self.config = config
     self.captions = Captions(config)
-    self.vocab = self.captions.vocab
-    made = [(s, w) for s, w in pair_sources(config, held_out=held_out) if w > 0]
-    self.stream = DocumentStream(made, config.seed)
-    t, size = config.text, config.data.image_size
-    named = [[s.signature, len(s), weight] for s, weight in made]
-    self.plan_hash = hashing.stable_hash(
-      [VERSION, config.seed, size, t.length, self.captions.tokenizer.signature, named],
-      digits=32,
-    )
+    self.vocab, self.text_length = self.captions.vocab, self.captions.length
+    signature = [
+      VERSION, config.seed, config.data.image_size, config.text.length,
+      self.captions.tokenizer.signature,
+    ]  # fmt: skip
+    super().__init__(config, pair_sources(config, held_out=held_out), signature)
 
-  def batch(self, step: int, part: tuple[int, int] | range | None = None) -> Pairs:
-    """Returns batch `step`, or a part of it as in `iterate`, built in this thread."""
-    first = step * self.config.train.batch_size
-    return self._stack([self._row(first + i) for i in self.part(part)])
-
-  def iterate(self, step: int, part: tuple[int, int] | range | None = None) -> Ahead:
-    """Yields batches from `step` on, read ahead by threads, as `Loader.iterate`."""
-    part = self.part(part)
-    threads = self.config.data.threads
-    return Ahead(lambda number: self.batch(number, part), step, threads)
-
-  part = Loader.part
-
-  def padding(self, step: int) -> float:
-    """Returns the share of the text positions of batch `step` that are empty."""
-    first, size = step * self.config.train.batch_size, self.config.train.batch_size
-    texts = [self._row(first + i).caption for i in range(size)]
-    end = self.captions.rows(texts)[1]
-    return float(1.0 - (end + 1).mean() / self.config.text.length)
-
-  def _row(self, number: int) -> _Row:
+  def item(self, number: int) -> Pair:
+    """See `NumberedLoader`."""
     document, source = self.stream[number]
     try:
-      return _Row(number, *pair(document))
+      caption, image = pair(document)
     except DataError as error:
       raise DataError(
         f"source {source!r}: {error}; train.task='alignment' reads pairs only"
       ) from error
+    return Pair(caption, self.captions.ids(caption), image)
 
-  def _stack(self, rows: list[_Row]) -> Pairs:
+  def stack(self, numbers: list[int], items: list[Pair]) -> Pairs:
+    """See `NumberedLoader`.
+
+    Raises:
+      DataError: a picture of another size than `data.image_size`.
+    """
     size = self.config.data.image_size
-    pixels = [row.image.pixels() for row in rows]
-    for row, p in zip(rows, pixels, strict=True):
+    pixels = [item.image.pixels() for item in items]
+    for item, p in zip(items, pixels, strict=True):
       if p.shape[:2] != (size, size):
         raise DataError(
-          f"{row.image.name}: {p.shape[1]} x {p.shape[0]} pixels, but data.image_size "
+          f"{item.image.name}: {p.shape[1]} x {p.shape[0]} pixels, but data.image_size "
           f"is {size}: give the source this image_size"
         )
-    tokens, end = self.captions.rows([row.caption for row in rows])
-    caption = [int(hashing.stable_hash(row.caption, 8), 16) for row in rows]
+    tokens, length = self.captions.stack([item.ids for item in items])
+    caption = [int(hashing.stable_hash(item.caption, 8), 16) for item in items]
     return Pairs(
       pixels_BHWC=np.stack(pixels),
       tokens_BT=tokens,
-      end_B=end,
+      end_B=length - 1,
       caption_B=np.asarray(caption, np.uint32),
-      key_B=np.asarray([row.number for row in rows], np.uint32),
+      key_B=np.asarray(numbers, np.uint32),
     )
+
+  def filled(self, item: Pair) -> int:
+    """See `NumberedLoader`."""
+    return len(item.ids)

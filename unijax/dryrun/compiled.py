@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from unijax.config import Config, ConfigError
+from unijax.config import Config
 from unijax.dryrun import collectives, cycles, hlo
 from unijax.dryrun.chips import GIB
 from unijax.scale.mesh import make_mesh
 from unijax.train.functions import StepFunctions
-from unijax.types import Batch
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
 
@@ -45,55 +44,77 @@ class Outcome:
   limit: int | None = None
 
 
-def compile_train(config: Config, vocab: int, devices, slices: int, label: str):
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A training step that was compiled, or could not be.
+
+  Attributes:
+    mesh: that it was compiled for.
+    item: of its batches, in words.
+    weights: numbers in the kernels that one device multiplies with, gathered from
+      where they are stored.
+  """
+
+  outcome: Outcome
+  mesh: Mesh
+  item: str
+  weights: int
+
+
+def compile_train(
+  config: Config, vocab: int, rows, devices, slices: int, label: str, stage: int = 0
+) -> Step:
   """Compiles the real training step with abstract arguments in their places.
 
-  Returns:
-    (Outcome, Mesh).
+  Args:
+    config: of the run, of any task.
+    vocab: ids that the token table holds.
+    rows: a batch of the run's loader, of any size.
+    devices: to compile for.
+    slices: that the devices are in.
+    label: shown while it takes its time.
+    stage: number of the stage whose step it is.
 
   Raises:
     ConfigError: the config does not fit the mesh; before anything is compiled.
   """
-  if config.train.task != "unified":
-    raise ConfigError(
-      f"train.task: {config.train.task!r} reads no rows, and only rows can be planned: "
-      "leave it at 'unified'"
-    )
   mesh = make_mesh(config.mesh, devices, slices)
   functions = StepFunctions(config, vocab, mesh)
   state = functions.abstract_state()
-  batch = abstract_batch(config, functions.layout.batch())
+  batch = abstract_batch(rows, config.train.batch_size, functions.layout.batch())
   known = state_bytes(state, batch)
-  outcome = run(lambda: functions.train.lower(state, batch), known, label)
-  return outcome, mesh
+  train = functions.train_at(config.starts[stage])
+  outcome = run(lambda: train.lower(state, batch), known, label)
+  return Step(outcome, mesh, functions.task.describe(), gathered(state.params, mesh))
 
 
-def abstract_batch(config: Config, places: Batch, length: int | None = None) -> Batch:
-  """Shapes, dtypes and places of the batches that the loader would make."""
-  shape = (config.train.batch_size, length or config.data.seq_len)
-  int32, float32 = jnp.int32, jnp.float32
-  kinds = {
-    "tokens_BT": int32, "patches_BTC": float32, "span_BT": int32, "patch_BT": int32,
-    "segment_BT": int32, "position_BTA": int32, "text_weight_BT": float32,
-    "image_weight_BT": float32, "noise_limit_BT": float32, "image_key_BT": jnp.uint32,
-  }  # fmt: skip
-  if places.hidden_BT is not None:
-    kinds["hidden_BT"] = jnp.bool_
-  deep = {"patches_BTC": (config.patch_channels,), "position_BTA": (3,)}
-  if config.read.encodes:
-    kinds["feature_BT"] = int32
-  fields = {
-    name: jax.ShapeDtypeStruct(
-      (*shape, *deep.get(name, ())), kind, sharding=getattr(places, name)
-    )
-    for name, kind in kinds.items()
-  }
-  if config.read.encodes:  # a chunk of sampling has one picture
-    size, pictures = config.data.image_size, 1 if length else config.pictures
-    fields["pixels_BIHWC"] = jax.ShapeDtypeStruct(
-      (shape[0], pictures, size, size, 3), jnp.uint8, sharding=places.pixels_BIHWC
-    )
-  return Batch(**fields)
+def gathered(params, mesh: Mesh) -> int:
+  """Numbers of a tree of placed shapes that one device sees while it computes.
+
+  The axes `tensor` and `expert` divide the work; over the others weights are only
+  stored in parts.
+  """
+
+  def one(x) -> int:
+    names = [n for entry in x.sharding.spec for n in _names(entry)]
+    parts = math.prod(mesh.shape[n] for n in names if n in ("tensor", "expert"))
+    return math.prod(x.shape) // parts
+
+  return sum(one(x) for x in jax.tree.leaves(params))
+
+
+def _names(entry) -> tuple[str, ...]:
+  return entry if isinstance(entry, tuple) else (entry,) if entry else ()
+
+
+def abstract_batch(rows, size: int, places):
+  """Shapes, dtypes and places of a batch of `size` rows like those given."""
+
+  def one(x, place):
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    return jax.ShapeDtypeStruct((size, *x.shape[1:]), dtype, sharding=place)
+
+  return jax.tree.map(one, rows, places)
 
 
 def device_bytes(tree) -> int:

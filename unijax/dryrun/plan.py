@@ -1,16 +1,18 @@
 """One dry run from start to end: compile, read, count, bound, and search if need be."""
 
 import dataclasses
-import math
 
 import jax
 
-from unijax.config import Config
+from unijax.config import Config, ConfigError
 from unijax.dryrun import compiled, flops, roofline, search, topology
-from unijax.dryrun.compiled import Outcome
+from unijax.dryrun.compiled import Outcome, Step
+from unijax.errors import nearest
 from unijax.scale.mesh import row_shards
+from unijax.train import stages, tasks
+from unijax.types import Batch
 
-ROWS_READ = 16  # real packed rows that the averages are taken over
+ROWS_READ = 16  # real rows of the loader that the averages are taken over
 CYCLES = (
   "the compiler's estimate for the instructions of one chip's schedule, loops "
   "multiplied out; it leaves out waiting for collectives and copies, and whatever is "
@@ -18,13 +20,44 @@ CYCLES = (
 )
 
 
-def plan(config: Config, name: topology.Name, most: int) -> tuple[dict, str]:
-  """Dry-runs the training step.
+def programs(config: Config, stage: str | None = None) -> dict[int, list[str]]:
+  """Returns the steps to plan: number of a stage -> names of all that share its step.
+
+  Args:
+    config: of the run.
+    stage: name of the only one that is wanted.
+
+  Raises:
+    ConfigError: no stage has this name.
+  """
+  if not config.stages:
+    if stage is not None:
+      raise ConfigError(f"--stage={stage}: train.stages is empty; leave --stage out")
+    return {0: []}
+  names = [s.name for s in config.stages]
+  if stage is not None:
+    if stage not in names:
+      known = nearest(stage, names) or f"; train.stages has {', '.join(names)}"
+      raise ConfigError(f"--stage={stage}: unknown{known}")
+    return {names.index(stage): [stage]}
+  same: dict[int, list[str]] = {}
+  for name, first in zip(
+    names, stages.programs(config, lambda number, _: number), strict=True
+  ):
+    same.setdefault(first, []).append(name)
+  return same
+
+
+def plan(
+  config: Config, name: topology.Name, most: int, stage: int = 0
+) -> tuple[dict, str]:
+  """Dry-runs the training step of any task.
 
   Args:
     config: of the run.
     name: the topology; `topology.prepare` has been called.
     most: candidates that the search for a fitting change may compile.
+    stage: number of the stage whose step is planned.
 
   Returns:
     (the report, text of the compiled module; empty if it does not fit).
@@ -33,45 +66,100 @@ def plan(config: Config, name: topology.Name, most: int) -> tuple[dict, str]:
     ConfigError: the config does not fit the mesh, or the topology is unknown.
   """
   devices = topology.devices(name)
-  row, vocab = read_rows(config)
-  meshes = []
+  rows, vocab = read_rows(config.at(stage))
+  made: list[Step] = []
 
   def attempt(c: Config, label: str) -> Outcome:
-    outcome, mesh = compiled.compile_train(c, vocab, devices, name.slices, label)
-    meshes.append(mesh)
-    return outcome
+    slices = name.slices
+    made.append(compiled.compile_train(c, vocab, rows, devices, slices, label, stage))
+    return made[-1].outcome
 
   outcome = attempt(config, f"the training step for {name}")
-  mesh = meshes[0]
+  first, unit = made[0], Unit.of(config, rows)
   report = {
     "topology": str(name), "devices": name.devices,
-    "mesh": {axis: n for axis, n in mesh.shape.items() if n > 1},
+    "mesh": {axis: n for axis, n in first.mesh.shape.items() if n > 1},
     "jax": jax.__version__, "compiler": compiler(name),
     "fits": outcome.fits, "compile_seconds": round(outcome.seconds, 1),
     "compile_cpu_seconds": round(outcome.cpu_seconds, 1),
-    "tokens_per_step": config.train.batch_size * config.data.seq_len,
-    "rows": {**dataclasses.asdict(row), "padding": row.padding},
+    "batch": f"{config.train.batch_size:,} {first.item}",
+    "unit": unit.name, "units_per_step": unit.count,
     "memory_bytes": outcome.memory,
     "memory_limit_bytes": outcome.limit or (int(name.chip.hbm) if name.chip else None),
-    "flops": flops.train_step(config, vocab, row),
   }  # fmt: skip
+  counted = count(config.at(stage), vocab, rows)
+  if counted:
+    report |= {"rows": counted.rows, "flops": counted.real}
   if outcome.fits:
-    report |= _reading(config, name, outcome, mesh, row, vocab)
+    report |= _reading(config, name, first, unit, counted)
   else:
     report["needs_bytes"] = outcome.needs
-    report |= _smallest_change(config, mesh, outcome, attempt, most)
+    report |= _smallest_change(config, first, attempt, most)
   return report, outcome.text
 
 
-def read_rows(config: Config) -> tuple[flops.Layout, int]:
-  """Packs a few rows of the config's own data: (their averages, vocabulary size)."""
-  from unijax.data.loader import Loader
-
+def read_rows(config: Config):
+  """Reads a few rows of the config's own data: (a batch, vocabulary size)."""
   few = min(config.train.batch_size, ROWS_READ)
   train = dataclasses.replace(config.train, batch_size=few)
-  loader = Loader(dataclasses.replace(config, train=train))
-  row = flops.measure(loader.batch(0), config.model.image_mask)
-  return row, loader.builder.vocabulary.size
+  loader = tasks.make_loader(dataclasses.replace(config, train=train))
+  return loader.batch(0), loader.vocab
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """What is counted where something is told by the piece.
+
+  Attributes:
+    name: a position of packed rows, padding too, or a picture.
+    count: of a step.
+    used: those of a step that are no padding.
+  """
+
+  name: str
+  count: int
+  used: float
+
+  @classmethod
+  def of(cls, config: Config, rows) -> "Unit":
+    """The unit of a task, counted over rows of its loader."""
+    size = config.train.batch_size
+    if not isinstance(rows, Batch):
+      return cls("picture", size, size)
+    used = float((rows.segment_BT > 0).mean())
+    count = size * rows.segment_BT.shape[1]
+    return cls("position", count, count * used)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+  """FLOPs of a step, and what they were counted over.
+
+  Attributes:
+    rows: averages of the rows that were read.
+    real: of what those rows hold, as `flops.train_step` says.
+    computed: of everything that the compiled step computes.
+  """
+
+  rows: dict
+  real: dict
+  computed: dict
+
+
+def count(config: Config, vocab: int, rows) -> Counted | None:
+  """Counts the FLOPs of a step; None for tasks whose FLOPs nothing counts."""
+  if not isinstance(rows, Batch):
+    return None
+  row = flops.measure(rows, config.model.image_mask)
+  whole = dataclasses.replace(
+    row, tokens=row.positions, patches=row.positions,
+    images=config.data.images_per_row,
+  )  # fmt: skip
+  return Counted(
+    {**dataclasses.asdict(row), "padding": row.padding},
+    flops.train_step(config, vocab, row),
+    flops.train_step(config, vocab, whole),
+  )
 
 
 def compiler(name: topology.Name) -> str:
@@ -82,46 +170,38 @@ def compiler(name: topology.Name) -> str:
   return f"{package} {importlib.metadata.version(package)}"
 
 
-def _reading(config, name, outcome: Outcome, mesh, row, vocab) -> dict:
+def _reading(config, name, made: Step, unit: Unit, counted: Counted | None) -> dict:
   """What can be said of a step that compiled."""
+  outcome, mesh = made.outcome, made.mesh
   found = compiled.network(outcome.text, mesh, name.slices)
-  tokens = config.train.batch_size * config.data.seq_len
   estimate = found["cycles"]
   found["cycles"] = {
-    **estimate, "per_token": estimate["total"] * name.devices / tokens, "what": CYCLES,
+    **estimate, "per_unit": estimate["total"] * name.devices / unit.count,
+    "what": CYCLES,
   }  # fmt: skip
   if name.chip is None:
     return found
-  counted = flops.train_step(config, vocab, row)
-  whole = dataclasses.replace(
-    row, tokens=row.positions, patches=row.positions,
-    images=config.data.images_per_row,
-  )  # fmt: skip
-  run = flops.train_step(config, vocab, whole)
   sent = {"ICI": 0.0, "DCN": 0.0}
   for c in found["collectives"]:
     sent[c["network"]] += c["sent_bytes"]
-  weights = outcome.memory["params"] / 4 * _storage(mesh)
   work = roofline.Work(
-    model_flops=counted["model"],
-    computed_flops=run["model"] + run["recomputed"],
-    hbm_bytes=roofline.hbm_bytes(config, outcome.memory, mesh.shape["tensor"], weights),
+    model_flops=counted and counted.real["model"],
+    computed_flops=counted
+    and counted.computed["model"] + counted.computed["recomputed"],
+    hbm_bytes=roofline.hbm_bytes(
+      config, outcome.memory, made.weights, search.remat(config)
+    ),
     ici_bytes=sent["ICI"],
     dcn_bytes=sent["DCN"],
-    tokens=row.tokens * config.train.batch_size,
+    units=unit.used,
   )
   return {**found, "roofline": roofline.floors(name.chip, name.devices, work)}
 
 
-def _storage(mesh) -> int:
-  """Parts that parameters are stored in."""
-  return math.prod(mesh.shape[a] for a in ("fsdp", "context", "tensor"))
-
-
-def _smallest_change(config, mesh, outcome: Outcome, attempt, most: int) -> dict:
-  parts = row_shards(mesh) * config.train.micro_batches
+def _smallest_change(config, made: Step, attempt, most: int) -> dict:
+  parts = row_shards(made.mesh) * config.train.micro_batches
   rows = config.train.batch_size // parts
-  knobs, new, tried = search.search(config, rows, outcome, attempt, most)
+  knobs, new, tried = search.search(config, rows, made.outcome, attempt, most)
   return {
     "change": knobs,
     "memory_bytes_changed": new.memory if new else None,

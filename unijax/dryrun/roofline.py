@@ -16,41 +16,46 @@ class Work:
   """What one chip has to do in a step.
 
   Attributes:
-    model_flops: of all chips, useful ones: no padding, visible keys, no remat.
-    computed_flops: of all chips, with padding and remat.
+    model_flops: of all chips, useful ones: no padding, visible keys, no remat; None
+      where nothing counts them.
+    computed_flops: of all chips, with padding and remat; likewise.
     hbm_bytes: of one chip.
     ici_bytes, dcn_bytes: sent by one chip.
-    tokens: of all chips, without padding.
+    units: of all chips, without padding: positions of rows, or pictures.
   """
 
-  model_flops: float
-  computed_flops: float
+  model_flops: float | None
+  computed_flops: float | None
   hbm_bytes: float
   ici_bytes: float
   dcn_bytes: float
-  tokens: float
+  units: float
 
 
 def floors(chip: Chip, chips: int, work: Work) -> dict:
   """Returns seconds by resource, the floor of the step, and what follows from it."""
   seconds = {
-    "compute": work.computed_flops / chips / chip.flops,
+    "compute": (work.computed_flops or 0.0) / chips / chip.flops,
     "hbm": work.hbm_bytes / chip.hbm_bandwidth,
     "ici": work.ici_bytes / chip.ici,
     "dcn": work.dcn_bytes / chip.dcn,
   }
+  if work.computed_flops is None:
+    del seconds["compute"]  # not counted
   bound = max(seconds, key=seconds.get)
   step = seconds[bound]
-  return {
+  found = {
     "seconds": seconds,
     "bound_by": bound,
     "step_seconds_at_least": step,
-    "tokens_per_second_at_most": work.tokens / step,
-    "mfu_at_most": work.model_flops / (step * chips * chip.flops),
+    "units_per_second_at_most": work.units / step,
   }
+  if work.model_flops is not None:
+    found["mfu_at_most"] = work.model_flops / (step * chips * chip.flops)
+  return found
 
 
-def hbm_bytes(config: Config, memory: dict, tensor: int, weights: float) -> float:
+def hbm_bytes(config: Config, memory: dict, weights: int, remat: str) -> float:
   """Least traffic of a chip's memory in a step.
 
   Every micro-batch reads each weight it multiplies with, in the dtype of activations,
@@ -60,11 +65,11 @@ def hbm_bytes(config: Config, memory: dict, tensor: int, weights: float) -> floa
 
   Args:
     memory: bytes by part, as `compiled.state_bytes` gives them.
-    tensor: degree of the tensor axis, which divides the weights of a layer.
-    weights: parameters of the model.
+    weights: numbers in the kernels that the chip multiplies with.
+    remat: what is recomputed.
   """
-  passes = 2 if config.model.remat in ("none", "dots") else 3
+  passes = 2 if remat in ("none", "dots") else 3
   width = 2 if config.model.dtype == "bfloat16" else 4
-  read = config.train.micro_batches * passes * width * weights / tensor
+  read = config.train.micro_batches * passes * width * weights
   state = memory["params"] + memory["optimizer"] + memory["ema"]
   return read + 2 * state + 2 * memory["params"]  # gradients: written, then read

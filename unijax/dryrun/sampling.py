@@ -4,19 +4,16 @@ import dataclasses
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from unijax.config import Config
-from unijax.data.tokenizer import make_tokenizer, vocabulary_of
+from unijax.config import Config, ConfigError
+from unijax.data.rows import RowBuilder
+from unijax.data.tokenizer import make_tokenizer
 from unijax.dryrun import compiled, cycles, hlo, topology
+from unijax.infer import functions as infer
+from unijax.infer import narrow
 from unijax.infer.functions import SampleFunctions, chunk_length
-from unijax.infer.text_sampling import text_sampling
-from unijax.nn.cache import make_cache
 from unijax.nn.model import make_model
 from unijax.train import step
-from unijax.types import Batch
-from unijax.write.base import Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +40,15 @@ def plan(config: Config, name: topology.Name, rows: int) -> dict:
     config: of the run.
     name: the topology, of which one chip is used.
     rows: prompts that are decoded together.
+
+  Raises:
+    ConfigError: another task than 'unified'.
   """
+  if config.train.task != "unified":
+    raise ConfigError(
+      f"--sampling: train.task={config.train.task!r} has no cache and writes no "
+      "tokens; plan its training step instead"
+    )
   device = topology.devices(name)[0]
   calls = abstract_calls(config, rows, jax.sharding.SingleDeviceSharding(device))
   report = {
@@ -76,50 +81,25 @@ def plan(config: Config, name: topology.Name, rows: int) -> dict:
 
 
 def abstract_calls(config: Config, rows: int, place) -> Calls:
-  """Shapes of all arguments, on one device."""
-  words = vocabulary_of(config, make_tokenizer(config.data.tokenizer))
-  functions = SampleFunctions(config, words)
-
-  def placed(tree):
-    return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=place), tree
-    )
-
-  def shape(*sizes, dtype=jnp.int32):
-    return jax.ShapeDtypeStruct(sizes, dtype, sharding=place)
-
-  model = make_model(config, words.size)
+  """Shapes of all arguments, on one device; weights are narrow, as a generator's."""
+  builder = RowBuilder(config, make_tokenizer(config.data.tokenizer))
+  functions = SampleFunctions(config, builder.vocabulary)
+  model = make_model(config, builder.vocabulary.size)
   key = jax.eval_shape(jax.random.key, 0)
   boxed = jax.eval_shape(lambda k: step.init_params(config, model, k), key)
-  params = placed(nn.unbox(boxed))
-  slots = config.data.seq_len
-  cache = placed(jax.eval_shape(lambda: make_cache(config, rows, slots)))
-  train = dataclasses.replace(config.train, batch_size=rows)
-  fields = dict.fromkeys((f.name for f in dataclasses.fields(Batch)), place)
-  at = Batch(**{**fields, "hidden_BT": None})  # what is sampled hides nothing
-  chunk = compiled.abstract_batch(
-    dataclasses.replace(config, train=train), at, chunk_length(config)
+
+  def of(params):
+    slots = config.data.seq_len
+    return infer.arguments(functions, config, builder, params, rows, slots)
+
+  params = nn.unbox(boxed)
+  calls = [(getattr(functions, name), given) for name, given in of(params).items()]
+  dtype = config.model.dtype
+  params = narrow.narrow(params, narrow.rounded(calls, dtype), dtype)
+  arguments = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), of(params)
   )
-  keys = jax.ShapeDtypeStruct((rows,), key.dtype, sharding=place)
-  branches = 1 if config.sample.guidance == 1.0 else 2
-  span = Span(
-    shape(rows, config.image_positions + 1), shape(rows, config.image_positions + 1, 3)
-  )
-  caches, path = (cache,) * branches, functions.path
-  state = placed(jax.eval_shape(path.begin, caches, keys))
-  arguments = {
-    "prefill": (params, cache, chunk),
-    "decode_text": (
-      params, cache, shape(rows, words.size, dtype=jnp.float32), shape(rows), keys,
-      shape(rows), shape(rows, dtype=jnp.bool_), shape(),
-      placed(text_sampling(config.sample)),
-      *((shape(rows, config.text_block),) if config.text_block else ()),
-    ),
-    "draw_image": (
-      params, caches, state, (span,) * branches, keys, shape(), shape(),
-      placed(jax.eval_shape(lambda: path.knobs(config))),
-    ),
-  }  # fmt: skip
+  branches = len(arguments["draw_image"][1])
   unit = {
     "prefill": f"a chunk of {chunk_length(config)} positions a row",
     "decode_text": "one token a row",

@@ -7,7 +7,11 @@ from unijax.config import Config, ConfigError
 from unijax.dryrun.compiled import Outcome
 
 REMAT = ("none", "dots", "attention", "full")  # less memory, more recomputation
-PRESETS = ("fsdp", "fsdp_tp", "fsdp_cp")
+PRESETS = ("fsdp", "fsdp_tp", "fsdp_cp", "fsdp_ep")
+REMAT_KNOBS = {  # by task: the knobs that say what is recomputed
+  "unified": ("model.remat",), "drawing": ("model.remat",),
+  "alignment": ("vision.remat", "text.remat"),
+}  # fmt: skip
 
 Change = dict[str, int | str]  # knob -> value
 
@@ -51,30 +55,49 @@ def candidates(config: Config, rows: int, outcome: Outcome) -> Iterator[Change]:
   now = config.train.micro_batches
   splits = [n for n in _doubling(now) if rows * now % n == 0 and n <= rows * now]
   enough = [n for n in splits if n / now >= factor] or splits[-1:]
-  stronger = [r for r in REMAT[_strength(config) + 1 :]]
+  knobs = REMAT_KNOBS.get(config.train.task, ())
+  policies = [
+    dict.fromkeys(knobs, r) for r in REMAT[_strength(remat(config)) + 1 :] if knobs
+  ]
   if not hopeless:
     for n in enough[:2]:
       yield {"train.micro_batches": n}
-    for policy in stronger:
-      yield {"model.remat": policy}
-    if stronger and splits:
-      yield {"model.remat": "full", "train.micro_batches": enough[0]}
-      yield {"model.remat": "full", "train.micro_batches": splits[-1]}
-  for preset in PRESETS:
-    if preset != config.mesh.preset:
-      yield {"mesh.preset": preset}
-      if splits:
-        yield {"mesh.preset": preset, "model.remat": "full",
-               "train.micro_batches": splits[-1]}  # fmt: skip
+    yield from policies
+    if policies and splits:
+      yield {**policies[-1], "train.micro_batches": enough[0]}
+      yield {**policies[-1], "train.micro_batches": splits[-1]}
+  full = dict.fromkeys(knobs, "full")
+  for preset in _presets(config):
+    yield {"mesh.preset": preset}
+    if splits:
+      yield {"mesh.preset": preset, **full, "train.micro_batches": splits[-1]}
+
+
+def _presets(config: Config) -> list[str]:
+  """Other meshes that divide something of the model."""
+  leave = {config.mesh.preset}
+  if config.train.task != "unified":
+    leave.add("fsdp_cp")  # no positions to divide
+  if config.model.sharing != "experts":
+    leave.add("fsdp_ep")
+  return [preset for preset in PRESETS if preset not in leave]
+
+
+def remat(config: Config) -> str:
+  """What the step of a config recomputes: the least of what its knobs say."""
+  said = []
+  for knob in REMAT_KNOBS.get(config.train.task, ()):
+    section, _, name = knob.partition(".")
+    said.append(getattr(getattr(config, section), name))
+  return min(said, key=_strength, default="none")
 
 
 def _doubling(start: int) -> list[int]:
   return [start * 2**i for i in range(1, 12)]
 
 
-def _strength(config: Config) -> int:
-  remat = config.model.remat
-  return REMAT.index(remat) if remat in REMAT else len(REMAT) - 1
+def _strength(policy: str) -> int:
+  return REMAT.index(policy) if policy in REMAT else len(REMAT) - 1
 
 
 def search(

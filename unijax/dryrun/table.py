@@ -4,13 +4,18 @@ from unijax.dryrun.chips import GIB
 from unijax.dryrun.collectives import KINDS
 from unijax.report import plain_table
 
+UNCOUNTED = "model FLOPs of this task are not counted"
+
 
 def lines(report: dict) -> list[str]:
   """Returns the lines of a report of `plan.plan`."""
+  if "stages" in report:
+    return [line for one in report["stages"] for line in (*lines(one), "")][:-1]
+  out = [f"== stage {' and '.join(report['stage'])}"] if "stage" in report else []
   mesh = " x ".join(f"{a} {n}" for a, n in report["mesh"].items()) or "1 device"
-  out = [
+  out += [
     f"{report['topology']}: {report['devices']:,} devices, mesh {mesh}; "
-    f"{report['tokens_per_step']:,} positions a step; compiled in "
+    f"{report['batch']} a step; compiled in "
     f"{report['compile_seconds']:.0f} s ({report['compile_cpu_seconds']:.0f} s of "
     f"processor time) by {report['compiler']}",
     "",
@@ -18,10 +23,12 @@ def lines(report: dict) -> list[str]:
   ]
   if not report["fits"]:
     return out + _does_not_fit(report)
-  out += ["", *_collectives(report["collectives"]), "", *_flops(report)]
-  out += ["", *cycles(report["cycles"], report["loops_of_unknown_length"])]
+  out += ["", *_collectives(report["collectives"])]
+  out += ["", *(_flops(report) if "flops" in report else [UNCOUNTED])]
+  unit = report["unit"]
+  out += ["", *cycles(report["cycles"], report["loops_of_unknown_length"], unit)]
   if "roofline" in report:
-    out += ["", *_roofline(report["roofline"])]
+    out += ["", *_roofline(report["roofline"], unit)]
   return out
 
 
@@ -85,13 +92,13 @@ def _flops(report: dict) -> list[str]:
   ]
 
 
-def cycles(estimate: dict, unknown: list[str]) -> list[str]:
+def cycles(estimate: dict, unknown: list[str], unit: str = "") -> list[str]:
   """The compiler's estimate, and what it does not cover."""
   if not estimate["total"]:
     return ["this compiler estimates no cycles"]
   out = [f"compiler estimate: {estimate['total']:,} cycles of one chip"]
-  if "per_token" in estimate:
-    out[0] += f", {estimate['per_token']:,.0f} chip cycles a position"
+  if "per_unit" in estimate:
+    out[0] += f", {estimate['per_unit']:,.0f} chip cycles a {unit}"
   left = estimate["without_estimate"]
   told = sorted((k for k in left if k.split()[0] in TOLD), key=lambda k: -left[k])
   shown = ", ".join(f"{left[k]:,} {k}" for k in told[:6])
@@ -106,13 +113,14 @@ def cycles(estimate: dict, unknown: list[str]) -> list[str]:
 TOLD = (*KINDS, *(f"{k}-start" for k in KINDS), "custom-call", "fusion", "copy")
 
 
-def _roofline(r: dict) -> list[str]:
+def _roofline(r: dict, unit: str) -> list[str]:
   parts = ", ".join(f"{k} {v * 1e3:,.1f}" for k, v in r["seconds"].items())
+  mfu = f" and MFU {r['mfu_at_most']:.1%}" if "mfu_at_most" in r else ""
   return [
     f"floors of a step, ms: {parts}; no step is faster than "
     f"{r['step_seconds_at_least'] * 1e3:,.1f} ms ({r['bound_by']})",
-    f"  at most {r['tokens_per_second_at_most']:,.0f} tokens/s and MFU "
-    f"{r['mfu_at_most']:.1%}: bounds, not predictions",
+    f"  at most {r['units_per_second_at_most']:,.0f} {unit}s/s{mfu}: bounds, not "
+    "predictions",
   ]
 
 

@@ -80,7 +80,7 @@ class _Measure:
 def pictures(config: Config, count: int, *, held_out: bool) -> np.ndarray:
   """The first pictures of the stream, uint8 [n, h, w, 3]."""
   loader = PictureLoader(config, held_out=held_out)
-  return np.stack([loader.picture(i) for i in range(count)])
+  return np.stack([loader.item(i) for i in range(count)])
 
 
 def _freeze(run: Run, state, step: int) -> None:

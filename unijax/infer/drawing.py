@@ -13,17 +13,19 @@ from unijax.data.drawings import Captions
 from unijax.data.rows import RowBuilder
 from unijax.diffusion import process
 from unijax.infer.generate import Generated, OnImage, OnText, Prompt
+from unijax.infer.narrow import Weights
 from unijax.nn.dit_blocks import Condition
 from unijax.nn.text_to_image import TextToImage, make_text_to_image
 from unijax.write.diffusion import Diffusion, solve
 
 
-class DrawingGenerator:
+class DrawingGenerator(Weights):
   """Draws what prompts say; the interface is that of `generate.Generator`.
 
   Args:
     config: of the run; its sample section decides sampler and guidance.
-    params: weights, usually the averaged ones.
+    params: weights, usually the averaged ones; copies of them are held in the dtype
+      that they are multiplied in.
     builder: carries the tokenizer and the codec.
     rows: prompts drawn together. Fixed: another number compiles anew.
   """
@@ -31,7 +33,8 @@ class DrawingGenerator:
   tasks: ClassVar[tuple[str, ...]] = ("draw",)  # what it can be asked
 
   def __init__(self, config: Config, params, builder: RowBuilder, rows: int = 1):
-    self.config, self.params, self.builder, self.rows = config, params, builder, rows
+    self.config, self.builder, self.rows = config, builder, rows
+    self.dtype = config.model.dtype
     self.captions = Captions(builder, config.data.caption_length)
     vocab = builder.vocabulary.size
     self.path = Diffusion(config, vocab)  # its noise, its times and its knobs
@@ -41,6 +44,22 @@ class DrawingGenerator:
     self._draw = jax.jit(
       functools.partial(_draw, model, config, self.branches), donate_argnums=2
     )
+    self.params = params
+
+  def calls(self, params):
+    """See `Weights`."""
+
+    def shape(*sizes, dtype=np.int32):
+      return jax.ShapeDtypeStruct(sizes, dtype)
+
+    count = self.rows * self.branches
+    captions = (params, shape(count, self.captions.length), shape(count))
+    yield self._condition, captions
+    keys = shape(self.rows, dtype=jax.eval_shape(jax.random.key, 0).dtype)
+    state = jax.eval_shape(self.path.begin, (), keys)
+    knobs = jax.eval_shape(lambda: self.path.knobs(self.config))
+    condition = jax.eval_shape(self._condition, *captions)
+    yield self._draw, (params, condition, state, keys, shape(), shape(), knobs)
 
   def generate(
     self,

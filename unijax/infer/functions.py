@@ -16,16 +16,19 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unijax.config import Config
+from unijax.data.rows import RowBuilder, stack
 from unijax.data.tokenizer import Vocabulary
 from unijax.infer import text_sampling
 from unijax.infer.block_text import block_text
 from unijax.nn import masks
-from unijax.nn.cache import commit
+from unijax.nn.cache import commit, make_cache
 from unijax.nn.model import Model, make_model
 from unijax.types import Batch, Cache, Inputs
 from unijax.write import make_write_path
+from unijax.write.base import Span
 
 
 def chunk_length(config: Config) -> int:
@@ -61,6 +64,49 @@ class SampleFunctions:
     self.draw_image = jax.jit(
       functools.partial(self.path.advance, one_image), donate_argnums=2
     )
+
+
+def arguments(
+  functions: SampleFunctions, config: Config, builder: RowBuilder, params, rows: int,
+  slots: int,
+) -> dict[str, tuple]:  # fmt: skip
+  """Shapes of what sampling gives to each function, by its name.
+
+  Args:
+    functions: of the config.
+    config: of the run.
+    builder: lays out the prompts.
+    params: tree of shapes.
+    rows: prompts that are decoded together.
+    slots: positions of the cache.
+  """
+
+  def shape(*sizes, dtype=jnp.int32):
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+  path, V = functions.path, builder.vocabulary.size
+  cache = jax.eval_shape(lambda: make_cache(config, rows, slots))
+  chunk = stack([builder.chunk(None, chunk_length(config))] * rows)
+  keys = shape(rows, dtype=jax.eval_shape(jax.random.key, 0).dtype)
+  branches = 1 if config.sample.guidance == 1.0 else 2
+  positions = config.image_positions + 1
+  span = Span(shape(rows, positions), shape(rows, positions, 3))
+  caches = (cache,) * branches
+  state = jax.eval_shape(path.begin, caches, keys)
+  sampling = text_sampling.text_sampling(config.sample)
+  knobs = jax.eval_shape(lambda: path.knobs(config))
+  given = (shape(rows, config.text_block),) if config.text_block else ()
+  found = {
+    "prefill": (params, cache, chunk),
+    "decode_text": (
+      params, cache, shape(rows, V, dtype=jnp.float32), shape(rows), keys, shape(rows),
+      shape(rows, dtype=jnp.bool_), shape(), sampling, *given,
+    ),
+    "draw_image": (
+      params, caches, state, (span,) * branches, keys, shape(), shape(), knobs,
+    ),
+  }  # fmt: skip
+  return jax.tree.map(lambda x: shape(*np.shape(x), dtype=x.dtype), found)
 
 
 def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):

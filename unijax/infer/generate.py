@@ -15,8 +15,10 @@ import numpy as np
 from unijax.config import Config
 from unijax.data.document import DataError, Image, Text, Turn
 from unijax.data.rows import RowBuilder
+from unijax.infer import functions
 from unijax.infer.batch import RowBatch
 from unijax.infer.functions import SampleFunctions
+from unijax.infer.narrow import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +75,13 @@ OnText = Callable[[int, str], None]  # (prompt, all text since its last image)
 OnImage = Callable[[int, float, np.ndarray], None]  # (prompt, share done, uint8 HWC)
 
 
-class Generator:
+class Generator(Weights):
   """Samples from a trained model.
 
   Args:
     config: of the run; its sample section decides sampler, guidance and text.
-    params: weights, usually the averaged ones.
+    params: weights, usually the averaged ones; copies of them are held in the dtype
+      that they are multiplied in.
     builder: lays out prompts; it carries the tokenizer.
     rows: prompts decoded together. Fixed: another number compiles anew.
     slots: positions of the cache; None is data.seq_len.
@@ -89,9 +92,16 @@ class Generator:
   def __init__(
     self, config: Config, params, builder: RowBuilder, rows: int = 1, slots=None
   ):
-    self.config, self.params, self.builder = config, params, builder
+    self.config, self.builder, self.dtype = config, builder, config.model.dtype
     self.rows, self.slots = rows, slots or config.data.seq_len
     self.functions = SampleFunctions(config, builder.vocabulary)
+    self.params = params
+
+  def calls(self, params):
+    """See `Weights`."""
+    about = self.config, self.builder, params, self.rows, self.slots
+    for name, given in functions.arguments(self.functions, *about).items():
+      yield getattr(self.functions, name), given
 
   def generate(
     self,

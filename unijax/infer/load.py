@@ -59,12 +59,16 @@ class LoadedRun:
     return make_generator(config, self.params, self.builder, rows)
 
 
-def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
+def load_run(
+  workdir: str | pathlib.Path, step: int | None = None, only_sample: bool = False
+) -> LoadedRun:
   """Reads a run directory.
 
   Args:
     workdir: written by training.
     step: which checkpoint; None is the latest.
+    only_sample: keep the weights as sampling holds them (`infer.narrow`) and free the
+      float32 ones, which losses are measured with.
 
   Raises:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
@@ -87,4 +91,7 @@ def load_run(workdir: str | pathlib.Path, step: int | None = None) -> LoadedRun:
     state = store.restore(functions.abstract_state(), step)
   finally:
     store.close()
-  return LoadedRun(config, state.ema_params, builder, int(state.step))
+  loaded = LoadedRun(config, state.ema_params, builder, int(state.step))
+  if only_sample:
+    loaded.params = loaded.generator().params
+  return loaded

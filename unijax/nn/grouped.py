@@ -5,7 +5,8 @@ from call to call, the number of rows may not. On TPU this is `jax.lax.ragged_do
 Elsewhere that multiplies all rows by all weights and picks (measured: exactly as slow
 as doing so by hand), so there each group is cut into blocks of static sizes, and only
 blocks that hold something of the group are multiplied: at most the smallest block less
-one row a group is computed in vain.
+one row a group is computed in vain. The gradient of a group's weights is one product
+with as many rows as the next size of a ladder has, or a sum of the largest.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 from unijax.nn import logical
 
 BLOCKS = (512, 128, 32)  # rows of a product; a group is cut into the largest first
+# Rows of the products that gradients of weights are.
+LADDER = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 NATIVE = ("tpu",)  # platforms whose compiler has a ragged product
 
 
@@ -111,25 +114,41 @@ def _rows(x_MA, weights, sizes_E, contract: int):
 
 
 def _outer(x_MD, dy_MF, weights, sizes_E):
-  """The gradients of the weights: x^T dy over the rows of each group."""
+  """The gradients of the weights: x^T dy over the rows of each group.
+
+  One product a group, of the size in LADDER that holds it: a sum of blocks would read
+  and write a gradient as large as the weights for every block. Rows beyond the largest
+  size are added in blocks of it.
+  """
   rows, (wide, narrow) = x_MD.shape[0], (x_MD, dy_MF)
-  flip = x_MD.shape[1] > dy_MF.shape[1]  # the left operand is transposed
+  # The left operand is transposed: the smaller one, unless the result, which is turned
+  # instead, costs as much.
+  flip = x_MD.shape[1] > 2 * dy_MF.shape[1]
   if flip:
     wide, narrow = narrow, wide
+  ladder = [size for size in LADDER if size <= rows] or [rows]
+
+  def block(start, stop, size):
+    at = jnp.minimum(start, rows - size)
+    left, right = (jax.lax.dynamic_slice_in_dim(a, at, size) for a in (wide, narrow))
+    row = at + jnp.arange(size)
+    left = jnp.where(((row >= start) & (row < stop))[:, None], left, 0)
+    contract = (((0,), (0,)), ((), ()))
+    return jax.lax.dot_general(
+      left, right, contract, preferred_element_type=jnp.float32
+    )
 
   def of_group(start, stop):
-    def block(first, size, dw):
-      at = jnp.minimum(first, rows - size)
-      left, right = (jax.lax.dynamic_slice_in_dim(a, at, size) for a in (wide, narrow))
-      row = at + jnp.arange(size)
-      left = jnp.where(((row >= first) & (row < stop))[:, None], left, 0)
-      contract = (((0,), (0,)), ((), ()))
-      return dw + jax.lax.dot_general(
-        left, right, contract, preferred_element_type=jnp.float32
-      )
+    largest, count = ladder[-1], stop - start
+    fits = jnp.searchsorted(jnp.asarray(ladder), count).clip(max=len(ladder) - 1)
+    sizes = [lambda size=size: block(start, stop, size) for size in ladder]
+    dw = jax.lax.switch(fits, sizes)
+    more = jnp.maximum(-(-count // largest) - 1, 0)
 
-    zero = jnp.zeros((wide.shape[1], narrow.shape[1]), jnp.float32)
-    dw = _over_blocks(start, stop, rows, zero, block)
+    def add(i, dw):
+      return dw + block(start + (i + 1) * largest, stop, largest)
+
+    dw = jax.lax.fori_loop(0, more, add, dw)
     return dw.T if flip else dw
 
   if isinstance(weights, tuple):
