@@ -10,18 +10,17 @@ Differences from the paper, at its size: codes are rows of the token table and o
 text head (the paper: a table of 8 numbers with an adaptor, a head of two layers), so
 that both train in the first stage; `data.codec` is "blocks" (images of 96 pixels, read
 in patches of 4, hence the same 576 codes and features) until a codec of 16,384 codes is
-named; one batch size; square scenes. `tiny` is that of configs/chameleon.py, which
-reads 16 features instead of 64 codes.
+named; one batch size. `tiny` is configs/chameleon.py's with 16 features as its eyes.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
-STAGES = {  # steps, learning rate, shares of reading, text, drawing, what rests
-  "adaptors": (10_000, 1e-3, (1.0, 0.0, 1.0), ("transformer/*", "vision/*")),
-  "pretraining": (180_000, 1e-4, (2.0, 3.0, 5.0), ("vision/*",)),
-  "tuning": (24_000, 2e-5, (7.0, 3.0, 10.0), ()),
+STAGES = {  # steps, learning rate, shares of read, draw, text, what rests
+  "adaptors": (10_000, 1e-3, (1.0, 1.0, 0.0), ("transformer/*", "vision/*")),
+  "pretraining": (180_000, 1e-4, (2.0, 5.0, 3.0), ("vision/*",)),
+  "tuning": (24_000, 2e-5, (7.0, 10.0, 3.0), ()),
 }
 SIZES = {"1.3B": (24, 2048, 16, 5632, STAGES)}  # depth, width, heads, hidden width
 
@@ -35,7 +34,7 @@ def get_config(preset: str = "tiny", sizes=None) -> ConfigDict:
   c.model.update(read="features", connector="mlp", write="codes", image_mask="causal")
   c.data.update(codec="blocks", patch_size=1, noise_limit=0.0, images_per_row=6)
   c.data.seq_len = 384 if preset == "tiny" else 4096
-  c.train.update(image_loss_weight=1.0)
+  c.train.image_loss_weight = 1.0
   return c
 
 
@@ -45,19 +44,17 @@ def paper(c: ConfigDict, depth, width, heads, hidden, stages) -> ConfigDict:
   c.model.update(mlp_width=hidden, norm_eps=1e-6, qk_norm=False)
   c.vision.update(depth=24, width=1024, heads=16, mlp_width=4096, patch_size=4)
   c.model.dtype, c.model.remat = c.vision.dtype, c.vision.remat = "bfloat16", "full"
-  size = dict(image_size=96)
-  read, draw = dict(describe=1.0, ask=1.0), dict(draw=1.0)
   c.data.update(image_size=96, vocab=102_400 + 16_384)
-  for name, kind, options in (
-    ("read", "scenes", {**size, "tasks": read}), ("text", "corpus", {}),
-    ("draw", "scenes", {**size, "tasks": draw}),
-  ):  # fmt: skip
-    c.data.sources[name] = {"kind": kind, "weight": 1.0, "options": options}
+  for name, tasks in (("read", dict(describe=1.0, ask=1.0)), ("draw", dict(draw=1.0))):
+    options = dict(image_size=96, tasks=tasks)
+    c.data.sources[name] = {"kind": "scenes", "weight": 1.0, "options": options}
+  c.data.sources.text = {"kind": "corpus", "weight": 1.0, "options": {}}
   c.optim.update(schedule="constant", weight_decay=0.0)
   c.train.update(batch_size=512, steps=0, stages=tuple(stages))
   for name, (steps, rate, shares, rest) in stages.items():
-    weights = {k: {"weight": w} for k, w in zip(c.data.sources, shares, strict=True)}
+    of = zip(("read", "draw", "text"), shares, strict=True)
+    data = {"sources": {source: {"weight": weight} for source, weight in of}}
     optim = {"learning_rate": rate, "freeze": rest}
-    c.stages[name] = {"steps": steps, "optim": optim, "data": {"sources": weights}}
+    c.stages[name] = {"steps": steps, "optim": optim, "data": data}
   c.sample.update(guidance=5.0)
   return c

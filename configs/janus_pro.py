@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from configs import janus
 
-STAGES = {  # steps, learning rate, shares of reading, text, drawing, what rests
-  "adaptors": (20_000, 1e-3, (1.0, 0.0, 3.0), ("transformer/*", "vision/*")),
-  "pretraining": (360_000, 1e-4, (2.0, 3.0, 5.0), ("vision/*",)),
-  "tuning": (80_000, 4e-5, (5.0, 1.0, 4.0), ()),
+STAGES = {  # steps, learning rate, shares of read, draw, text, what rests
+  "adaptors": (20_000, 1e-3, (1.0, 3.0, 0.0), ("transformer/*", "vision/*")),
+  "pretraining": (360_000, 1e-4, (2.0, 5.0, 3.0), ("vision/*",)),
+  "tuning": (80_000, 4e-5, (5.0, 4.0, 1.0), ()),
 }
 SIZES = {
   "1B": (24, 2048, 16, 5632, STAGES),
