@@ -6,7 +6,8 @@
 Axes: a context image is read as clean patches, then as features of SigLIP; MLP
 connector; rectified flow in the backbone; linear patches; a copy of all parameters of a
 block for images that are written, one for text and features; bidirectional images; one
-rotary position an image; QK-norm; time added after the linear layer.
+rotary position an image; QK-norm; time added after the linear layer. A drawn image that
+is read again stands twice, noised and clean, which takes dense attention.
 
 Differences from the paper, at its size: BOI and EOI stand outside of an image's mask;
 images are squares of 448 pixels instead of 224 to 1024 at their own shapes; pixels
@@ -32,7 +33,8 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c.model.update(read="both", connector="mlp", sharing="full", positions="shared")
   c.model.update(patch_position="learned", time_injection="add", qk_norm=True)
   c.diffusion.update(path="rectified_flow")
-  c.data.update(noise_limit=0.0, caption_dropout=0.1)
+  c.model.attention = "dense"
+  c.data.update(noise_limit=0.0, caption_dropout=0.1, clean_copy=True)
   if preset == "tiny":
     c.data.seq_len = 192
   return c

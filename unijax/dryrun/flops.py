@@ -110,8 +110,10 @@ def _image_head(config: Config) -> int:
   time = layers.TIME_FEATURES * head + head**2
   layer = 5 * head**2  # in, out, and the three of its modulation
   denoiser = m.width * head + time + 2 * channels * head + 2 * head**2
+  denoised = config.train.token_draws * (denoiser + m.head_depth * layer)
   return {
-    "token_diffusion": config.train.token_draws * (denoiser + m.head_depth * layer),
+    "token_diffusion": denoised,
+    "masked_diffusion": denoised,
     "regression": m.width * head + (m.head_depth - 1) * head**2 + head * channels,
     "gmm": m.width * m.mixtures * (1 + 2 * channels),
   }.get(m.write, 0)
