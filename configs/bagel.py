@@ -23,6 +23,8 @@ from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+PUBLISHED = {"7B-MoT": 14_607_260_128}  # without the autoencoder
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 7B-MoT."""

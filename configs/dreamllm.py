@@ -23,6 +23,8 @@ from ml_collections import ConfigDict
 
 from configs import base, ldm, transfusion
 
+PUBLISHED, COUNTED = {"7B": 6_738_415_616}, {"7B": ("*", "!bridge/*")}  # the LLM
+
 LANGUAGE = ("transformer/*", "embedding/*", "text_head/*")  # what stage 1 rests
 
 

@@ -22,6 +22,8 @@ from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+PUBLISHED = {"33B": 32_528_943_616}  # the language model, most of it
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 33B."""

@@ -3,7 +3,7 @@
   --config=configs/eva_clip.py:tiny-distill --config.align.frozen=RUN   the student: RUN
       is a run of configs/clip.py:tiny, whose features at hidden patches it predicts
   --config=configs/eva_clip.py:tiny --init-allow=missing
-      --init-from='RUN:(?!vision\.).*=>'
+      --init-from='RUN:(?!vision\\.).*=>'
       contrast, beginning from the student of RUN
   --config=configs/eva_clip.py:L-14-336    published: B-16, L-14-336, g-14,
       bigE-14-plus

@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+PUBLISHED = {"default": 304e6, "large": 1.67e9}  # rounded in the paper
+
 SIZES = {  # depth, width, heads, SwiGLU hidden width: 2/3 of the paper's MLP
   "base": (12, 768, 12, 2048),
   "default": (24, 1024, 16, 2736),

@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 
 from configs import base, clip, transfusion
 
+PUBLISHED = {"7B": 7_063_427_072}
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny, tiny-frozen or 7B."""

@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+PUBLISHED = {"B": 208e6, "L": 479e6, "H": 943e6}  # rounded in the paper
+
 SIZES = {  # depth, width, heads, hidden; of the head: depth, width
   "B": (24, 768, 12, 2048, 6, 1024),
   "L": (32, 1024, 16, 2736, 8, 1280),

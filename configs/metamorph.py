@@ -23,6 +23,8 @@ from ml_collections import ConfigDict
 
 from configs import base, emu2, transfusion
 
+PUBLISHED = {"8B": 8_030_261_248}  # the language model, most of it
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 8B."""

@@ -23,6 +23,9 @@ from ml_collections import ConfigDict
 
 from configs import base, dreamllm
 
+PUBLISHED = {"0.5B": 494_032_768, "7B": 7_615_616_512}  # the language model
+COUNTED = dict.fromkeys(PUBLISHED, ("*", "!bridge/*"))
+
 SIZES = {  # width, heads, kv heads, depth, hidden, vocabulary, tied
   "0.5B": (896, 14, 2, 24, 4864, 151_936, True),
   "7B": (3584, 28, 4, 28, 18_944, 152_064, False),

@@ -22,6 +22,8 @@ from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+PUBLISHED = {"8B": 8_015_581_184 + 2 * 8192 * 4096}  # LLaDA, and rows of the codes
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 8B."""

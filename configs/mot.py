@@ -22,6 +22,12 @@ from ml_collections import ConfigDict
 
 from configs import transfusion
 
+PUBLISHED, VOCAB = transfusion.PUBLISHED, transfusion.VOCAB  # what is active counts
+COUNTED = {
+  size: (*globs, "!transformer/*/image/*", "!transformer/image/*")
+  for size, globs in transfusion.COUNTED.items()
+}
+
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or a size of the paper."""

@@ -25,6 +25,8 @@ from ml_collections import ConfigDict
 
 from configs import base, dreamllm
 
+PUBLISHED, COUNTED = {"7B": 6_738_415_616}, {"7B": ("*", "!bridge/*")}  # the LLM
+
 OUT = ("*", "!bridge/connector/*", "!bridge/queries", "!text_head/*")
 
 

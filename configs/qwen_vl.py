@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 
 from configs import llava
 
+PUBLISHED = {"9.6B": 9.6e9}  # table 1, rounded
+
 UNREAD = ("patch_codec/*", "image_head/*")
 WORDS = ("transformer/*", "embedding/*", "text_head/*")
 

@@ -9,7 +9,8 @@ rests.
 
 Differences from the paper, at its sizes: the encoder reads pixels of context images
 (the paper: layers of SigLIP on latents of all images, noised ones, too); images that
-are drawn are fused with zeros; a linear head stands for ten blocks with AdaLN; pixels
+are drawn are fused with zeros; a linear head stands for ten blocks with AdaLN
+(Size of 1.5B, Size of 7B: smaller by these); pixels
 (patches of 16) for latents of Wan2.1's autoencoder, hence the same 729 patches; no
 biases in the decoder; timesteps are not shifted; scenes of this repository as data.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, in one stage.
@@ -18,6 +19,8 @@ biases in the decoder; timesteps are not shifted; scenes of this repository as d
 from ml_collections import ConfigDict
 
 from configs import base, transfusion
+
+PUBLISHED = {"1.5B": 2_831_187_168, "7B": 8_934_950_112}
 
 SIZES = {  # depth, width, heads, key/value heads, hidden width, vocabulary
   "1.5B": (28, 1536, 12, 2, 8960, 151_936),
