@@ -12,10 +12,9 @@ is read again stands twice, noised and clean, which takes dense attention.
 Differences from the paper, at its size: BOI and EOI stand outside of an image's mask;
 images are squares of 448 pixels instead of 224 to 1024 at their own shapes; pixels
 (patches of 16) stand for 2 x 2 latents of FLUX's autoencoder; places in the image are
-learned, and features have only the encoder's; text, patches and features of context
-are not dropped one by one (a caption is, 10 %); one guidance scale without norms put
-back; no biases in the decoder; one stage; scenes of this repository are the data.
-
+learned, and features have only the encoder's; text, patches and features of context are
+not dropped one by one (a caption is, 10 %); one guidance scale without norms put back;
+no biases in the decoder; one stage; scenes of this repository are the data.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains.
 """
 

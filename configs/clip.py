@@ -9,8 +9,8 @@ token; causal text read at its end.
 Parameters: B-32 151,277,313, B-16 149,620,737, L-14-336 427,944,193 (tests hold them).
 
 Differences from the paper: pairs of equal captions are no negatives of each other; the
-text table keeps its published 49,408 rows with any tokenizer; pixels are scaled to
-[-1, 1], which the patch kernel absorbs; no random crops. `tiny` has the exact GELU.
+text table keeps its published 49,408 rows with any tokenizer; pixels are scaled to [-1,
+1], which the patch kernel absorbs; no random crops. `tiny` has the exact GELU.
 """
 
 from ml_collections import ConfigDict

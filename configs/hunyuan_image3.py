@@ -12,10 +12,10 @@ patch of 16 pixels each, hence the same 4,096 patches of 1,024 pixels) until a c
 named; context images are not read by a vision encoder besides; the grid of 2-D RoPE
 begins at the image's first corner, theirs is centred; the shape of an image is given,
 not written; the U-Net's blocks do not see the time; balance by a loss of ours; the
-reasoning and preference stages are left out.
-Size of 80B: the decoder of the released shapes has 81 billion, which the paper rounds.
-`tiny` is the `tiny` of configs/transfusion.py with these axes and as many units
-active; its patches stay linear: a U-Net on so few pixels compiles for minutes.
+reasoning and preference stages are left out. Size of 80B: the decoder of the released
+shapes has 81 billion, which the paper rounds.
+`tiny` is the `tiny` of configs/transfusion.py with these axes and as many units active;
+its patches stay linear: a U-Net on so few pixels compiles for minutes.
 """
 
 from ml_collections import ConfigDict

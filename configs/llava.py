@@ -8,10 +8,9 @@
 Axes: features read; MLP connector; causal features; shared parameters; 1-D RoPE; two
 stages: captions train the connector, then questions, too, all but the encoder.
 
-Differences from the paper, at its size: CLIP's last norm stands behind the last but
-one layer; pictures are square scenes of this repository; one batch size for both
-stages. Some way to write images there must be: "regression", whose parameters rest.
-
+Differences from the paper, at its size: CLIP's last norm stands behind the last but one
+layer; pictures are square scenes of this repository; one batch size for both stages.
+Some way to write images there must be: "regression", whose parameters rest.
 `tiny` is the small model of configs/transfusion.py with the encoder of configs/clip.py;
 it begins from nothing, so that its first stage trains what the second does.
 """

@@ -14,7 +14,6 @@ mask and a picture that is asked about is read like any other; one weight of tex
 paper: 0.1 for language, 1 for understanding). The masked loss is divided by all codes
 of drawn images instead of the hidden ones, which pi / 2 makes up for; guidance w of the
 paper is 1 + w here; noise on confidence falls linearly.
-
 `tiny` is the small model of configs/transfusion.py with 64 codes an image.
 """
 

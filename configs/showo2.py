@@ -8,11 +8,10 @@ bidirectional images; shared parameters; 1-D RoPE; two stages: the words rest, n
 rests.
 
 Differences from the paper, at its sizes: the encoder reads pixels of context images
-(the paper: layers of SigLIP on latents of all images, noised ones, too); images that
-are drawn are fused with zeros; a linear head stands for ten blocks with AdaLN
-(Size of 1.5B, Size of 7B: smaller by these); pixels
-(patches of 16) for latents of Wan2.1's autoencoder, hence the same 729 patches; no
-biases in the decoder; timesteps are not shifted; scenes of this repository as data.
+(the paper: layers of SigLIP on latents of all images, noised ones, too); drawn images
+are fused with zeros; pixels (patches of 16) for latents of Wan2.1's autoencoder, hence
+the same 729 patches; no biases in the decoder; unshifted timesteps; scenes as data.
+Size of 1.5B, Size of 7B: a linear head stands for ten blocks with AdaLN.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, in one stage.
 """
 
