@@ -27,7 +27,7 @@ def test_every_config_is_in_one_table_and_says_what_it_picks(found, capsys):
   for name in found:
     assert sum(line.split()[:1] == [name] for line in lines) == 1
   chameleon = next(line for line in lines if line.startswith("chameleon.py"))
-  assert chameleon.split()[1:4] == ["codes", "blocks", "shared"]
+  assert chameleon.split()[1:4] == ["codes", "patches", "blocks"]
   assert chameleon.split()[-3:] == ["-", "-", "-"]  # no timesteps anywhere
 
 

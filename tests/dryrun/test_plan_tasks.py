@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from tests import dits, small
+from tests.codecs import test_drawn
 from tests.dryrun import golden
 from tests.train import test_alignment, test_drawing, test_stages
 from unijax.config import ConfigError
@@ -19,6 +20,7 @@ CONFIGS = {
   "unified": lambda: small.scenes(),
   "drawing": lambda: test_drawing.config("cross"),
   "codec": lambda: small.codec("vq"),
+  "decoder": lambda: test_drawn.config(),
   "alignment": lambda: test_alignment.config(train__batch_size=8),
 }
 ROUTED = dict(model__experts=4, model__experts_per_token=2, model__expert_width=24)
@@ -51,7 +53,16 @@ def same_memory(report: dict, state, batch, real) -> None:
   assert m["total"] == whole
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+QUICK = ("unified", "alignment", "shared", "full")  # of these, by default
+
+
+def each(names):
+  """Names as parameters of a test; most are slow."""
+  slow = pytest.mark.slow
+  return [n if n in QUICK else pytest.param(n, marks=slow) for n in names]
+
+
+@pytest.mark.parametrize("task", each(tasks.TASKS))
 def test_memory_of_every_task_is_that_of_its_training_step(task):
   config = CONFIGS[task]()
   report, text = plan.plan(config, CPU, most=0)
@@ -65,7 +76,7 @@ def test_memory_of_every_task_is_that_of_its_training_step(task):
   assert ("model FLOPs of a step" in said) == ("flops" in report)
 
 
-@pytest.mark.parametrize("sharing", [name for name in SHARING if name != "shared"])
+@pytest.mark.parametrize("sharing", each(n for n in SHARING if n != "shared"))
 def test_memory_of_every_way_of_sharing_is_that_of_its_training_step(sharing):
   config = small.scenes(model__sharing=sharing, **ROUTED)
   report, _ = plan.plan(config, CPU, most=0)

@@ -146,4 +146,6 @@ def test_what_is_computed_again_or_frozen_does_not_count():
   everything = counted()
   assert counted(model__remat="full") == everything
   frozen = counted(optim__freeze=("*", "!text_head/*"))
-  assert everything / 3 < frozen < 0.5 * everything
+  # All but a third of a step is backward; a little more, since attention's backward pass
+  # computes the scores again.
+  assert 0.3 * everything < frozen < 0.5 * everything

@@ -37,9 +37,7 @@ class Wide(Generator):
 @pytest.mark.parametrize(
   "sharing",
   [
-    name
-    if name in ("shared", "experts")
-    else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "experts" else pytest.param(name, marks=pytest.mark.slow)
     for name in SHARING
   ],
 )

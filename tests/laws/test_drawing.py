@@ -23,7 +23,8 @@ from unijax.infer.text_sampling import text_sampling
 
 TOLERANCE = 1e-3  # of outputs of size 1
 GUIDED = dict(sample__guidance=2.0, sample__max_images=2, sample__max_text_tokens=8)
-SEEDS = {"masked_all": 3}  # of weights that begin images of themselves; 0 for the rest
+# Of weights that begin images of themselves; 0 for the rest.
+SEEDS = {"masked_all-shared": 3, "codes-features": 4}
 PROMPTS = (
   Prompt([Turn("user"), Text("draw it"), Turn("assistant")], "image", seed=5),
   Prompt([image(2, True), Text("then"), image(3), Text("!")], "image", seed=6),
@@ -35,7 +36,7 @@ PROMPTS = (
 def generated(name: str) -> RowBatch:
   """Rows that were generated, with guidance."""
   c = config(name, **GUIDED)
-  seed = SEEDS.get(c.model.write, 0)
+  seed = SEEDS.get(name, 0)
   params = small.lively(small.params(config(name), seed))
   batch = RowBatch(Generator(c, params, small.builder(c), rows=4), PROMPTS, 0)
   batch.run()

@@ -29,7 +29,7 @@ ADVERSARY = dict(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["kl", "rvq"])
+@pytest.mark.parametrize("kind", ["kl", pytest.param("rvq", marks=pytest.mark.slow)])
 def test_parts_of_a_batch_add_up(kind):
   c = small.codec(kind, **(ADVERSARY if kind == "kl" else {}))
   f, batch = small.functions(c), PictureLoader(c).batch(0)

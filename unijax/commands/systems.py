@@ -15,11 +15,10 @@ PRESET = "tiny"
 AXES = {
   "unified": (
     ("written by", "model.write"), ("read by", "model.read"), ("codec", "data.codec"),
-    ("shared", "model.sharing"),
-    ("mask in images", "model.image_mask"), ("patches", "model.patch_codec"),
+    ("shared", "model.sharing"), ("mask in images", "model.image_mask"),
+    ("clean copies", "data.clean_copy"), ("patches", "model.patch_codec"),
     ("positions", "model.positions"), ("time", "model.time_injection"),
     ("path", "diffusion.path"), ("predicts", "diffusion.predict"),
-    ("clean copies", "data.clean_copy"),
   ),
   "drawing": (
     ("condition", "dit.conditioning"), ("codec", "data.codec"),
