@@ -13,6 +13,7 @@ from tests import small
 from tests.conftest import ROOT
 from unijax.config import ConfigError, from_config_dict, to_dict
 from unijax.evals import compare, compare_one, compare_page
+from unijax.train import tasks
 
 STAGES = {"first": {"steps": 10, "optim": {"freeze": ("transformer/*",)}},
           "second": {"steps": 30}}  # fmt: skip
@@ -25,6 +26,10 @@ def test_names_of_run_folders():
     compare.run(["vq.py", "configs/vq.py"], 1.0, "unused")
   with pytest.raises(ConfigError, match="more than 0"):
     compare.run(["vq.py"], 0.0, "unused")
+
+
+def test_every_task_is_measured_and_has_a_table():
+  assert set(compare_one.TASKS) == set(compare_page.TITLES) == set(tasks.TASKS)
 
 
 def test_a_budget_buys_whole_steps_and_no_more():

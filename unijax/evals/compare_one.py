@@ -224,6 +224,7 @@ TASKS = {
   "unified": _DRAWS,
   "drawing": _DRAWS,
   "codec": Measured(codec.hooks, pictures),
+  "decoder": Measured(codec.hooks, pictures),
   "alignment": Measured(alignment.hooks, pairs),
 }
 

@@ -16,7 +16,7 @@ from unijax.train.metrics import read_metrics
 
 TITLES = {
   "unified": "Understand and draw", "drawing": "Understand and draw",
-  "codec": "Codecs", "alignment": "Encoders",
+  "codec": "Codecs", "decoder": "Codecs", "alignment": "Encoders",
 }  # fmt: skip
 LOWER = ("bits per byte", "kid_lite")  # less is better; the rest is more
 NO_SHARES = ("psnr", "perplexity", "ssim", *LOWER)  # figures that are no percentages
