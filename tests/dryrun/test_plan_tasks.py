@@ -53,7 +53,7 @@ def same_memory(report: dict, state, batch, real) -> None:
   assert m["total"] == whole
 
 
-QUICK = ("unified", "alignment", "shared", "full")  # of these, by default
+QUICK = ("unified", "alignment", "ffn")  # of these, by default
 
 
 def each(names):

@@ -279,7 +279,8 @@ def test_a_student_learns_what_the_teacher_saw(run, tmp_path):
     ), 0)  # fmt: skip
 
 
-@pytest.mark.parametrize("frozen", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
 def test_queries_learn_all_three_losses(frozen, run, tmp_path):
   c = config(
     align__objective="queries", align__frozen=str(run) if frozen else "",
