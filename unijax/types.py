@@ -19,6 +19,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
+IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
 FIRST_BLOCK = -2  # in `span_BT`: of the blocks of text that are written at once
 
 

@@ -93,8 +93,9 @@ def test_weights_of_low_precision_add_up_in_float32():
   np.testing.assert_array_equal(np.float32(dw[1]), 10)
 
 
-def test_no_more_is_multiplied_than_a_small_block_a_group(monkeypatch):
-  """Counts the rows of all products that really run."""
+@pytest.fixture
+def run(monkeypatch) -> list[int]:
+  """Rows of all products that really run from here on."""
   run = []
   dot = jax.lax.dot_general
 
@@ -103,6 +104,11 @@ def test_no_more_is_multiplied_than_a_small_block_a_group(monkeypatch):
     return dot(left, right, *more, **options)
 
   monkeypatch.setattr(jax.lax, "dot_general", counting)
+  return run
+
+
+def test_no_more_is_multiplied_than_a_small_block_a_group(run):
+  """Counts the rows of all products that really run."""
   for sizes in ([617, 1431], [1, 2047], [2048, 0], [30, 0]):
     run.clear()
     y = grouped.product(
@@ -114,16 +120,8 @@ def test_no_more_is_multiplied_than_a_small_block_a_group(monkeypatch):
     assert sum(sizes) <= sum(run) <= sum(sizes) + vain
 
 
-def test_a_gradient_is_one_product_of_the_next_size(monkeypatch):
+def test_a_gradient_is_one_product_of_the_next_size(run):
   """A block more would read and write a gradient as large as the weights."""
-  run = []
-  dot = jax.lax.dot_general
-
-  def counting(left, right, *more, **options):
-    jax.debug.callback(lambda rows=left.shape[0]: run.append(rows))
-    return dot(left, right, *more, **options)
-
-  monkeypatch.setattr(jax.lax, "dot_general", counting)
   largest = grouped.LADDER[-1]
   for sizes, expected in (
     ([617, 1431], [640, largest, largest]),

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,17 @@ class About:
       "bottleneck": kind, **{n: getattr(self, n) for n in names},
       "digest": self.digest()[:16],
     }  # fmt: skip
+
+
+def plain(values) -> dict[str, Any]:
+  """A section of a config as JSON has it: tuples become lists."""
+  entries = dataclasses.asdict(values).items()
+  return {k: list(v) if isinstance(v, tuple) else v for k, v in entries}
+
+
+def section(kind: type, values: Mapping[str, Any]):
+  """The inverse of `plain`; raises TypeError for knobs of another version."""
+  return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def folder(name: str) -> pathlib.Path:

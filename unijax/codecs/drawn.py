@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from unijax.codecs import artefact
 from unijax.codecs.pixels import patchify, unpatchify
 from unijax.config_sections import (
   DiffusionConfig,
@@ -66,18 +67,13 @@ class Drawn:
     """Builds it from the plain values of codec.json."""
     values = {k: v for k, v in values.items() if k != "bottleneck"}
     for name, section in SECTIONS.items():
-      entries = values[name].items()
-      lists = {k: tuple(v) if isinstance(v, list) else v for k, v in entries}
-      values[name] = section(**lists)
+      values[name] = artefact.section(section, values[name])
     return cls(**values)
 
   def plain(self) -> dict[str, Any]:
     """The inverse of `read`."""
-    values = {"bottleneck": KIND, **dataclasses.asdict(self)}
-    for name in SECTIONS:
-      entries = values[name].items()
-      values[name] = {k: list(v) if isinstance(v, tuple) else v for k, v in entries}
-    return values
+    sections = {name: artefact.plain(getattr(self, name)) for name in SECTIONS}
+    return {"bottleneck": KIND, **dataclasses.asdict(self), **sections}
 
   def beside(self) -> "Drawn":
     """The same in float32 with what runs on any device: as it is used by others."""

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unijax.codecs import artefact
 from unijax.codecs.autoencoder import Decoder, Encoder
 from unijax.codecs.bottlenecks import BOTTLENECKS, Bottled
 from unijax.config_sections import CodecConfig
@@ -70,13 +71,11 @@ class Convolutional:
   @classmethod
   def read(cls, values: Mapping[str, Any]) -> "Convolutional":
     """Builds it from the plain values of codec.json."""
-    lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    return cls(CodecConfig(**{**values, **lists}))
+    return cls(artefact.section(CodecConfig, values))
 
   def plain(self) -> dict[str, Any]:
     """The inverse of `read`."""
-    values = dataclasses.asdict(self.config).items()
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
+    return artefact.plain(self.config)
 
   @property
   def stride(self) -> int:

@@ -11,10 +11,10 @@ from unijax.config import Config
 from unijax.data import hashing
 from unijax.data.document import DataError, Document, Image, Text
 from unijax.data.numbered import NumberedLoader, TokenRows
-from unijax.data.rows import IMAGES_OF_A_DOCUMENT, RowBuilder
+from unijax.data.rows import RowBuilder
 from unijax.data.sources import make_sources
 from unijax.data.tokenizer import make_tokenizer
-from unijax.types import Drawings
+from unijax.types import IMAGES_OF_A_DOCUMENT, Drawings
 
 VERSION = 1  # raise it with any change that alters batches
 

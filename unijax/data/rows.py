@@ -12,9 +12,7 @@ from unijax.data.document import DataError, Image
 from unijax.data.interleave import Interleaver
 from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer
-from unijax.types import Batch
-
-IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
+from unijax.types import IMAGES_OF_A_DOCUMENT, Batch
 
 
 class RowBuilder(Interleaver):

@@ -14,12 +14,10 @@ the sum over all. What follows it reads it hidden, and carries no loss.
 import jax
 import jax.numpy as jnp
 
-from unijax.types import FIRST_BLOCK, Batch
+from unijax.types import FIRST_BLOCK, IMAGES_OF_A_DOCUMENT, Batch
 from unijax.write import base
 from unijax.write.losses import Ask
 from unijax.write.masked import Masked, hide, rank_in_image
-
-IMAGES_OF_A_DOCUMENT = 64  # as in data.rows: an image's key over it is its document's
 
 
 def changes(x_BT) -> jax.Array:
