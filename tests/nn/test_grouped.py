@@ -83,6 +83,41 @@ def test_wide_weights_have_the_same_gradient():
   np.testing.assert_allclose(dw, want[1], atol=1e-4)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def both_of_mlp(run, native: bool, x, weights, sizes, dy):
+  """An MLP where a row belongs to a group, and its gradients."""
+  there = (jnp.arange(len(x)) < sizes.sum())[:, None]
+  y, pull = jax.vjp(lambda x, w: jnp.where(there, run(x, *w, sizes), 0), x, weights)
+  return y, pull(dy)
+
+
+def by_row(x, gate, up, down, sizes):
+  """Every row by the weights of its group."""
+  e = jnp.searchsorted(jnp.cumsum(sizes), jnp.arange(len(x)), side="right")
+  gate, up, down = (jnp.take(w, e, axis=0, mode="clip") for w in (gate, up, down))
+  hidden = jax.nn.silu(jnp.einsum("md,mdf->mf", x, gate))
+  return jnp.einsum("mf,mfd->md", hidden * jnp.einsum("md,mdf->mf", x, up), down)
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("rows", [7, 700])
+def test_an_mlp_a_group_and_its_gradients(rows, native, monkeypatch):
+  if native:
+    monkeypatch.setattr(grouped, "NATIVE", ("cpu",))
+  rng = np.random.default_rng(0)
+  shapes = (rows, D), (E, D, F), (E, D, F), (E, F, D), (rows, D)
+  x, *weights, dy = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+  for sizes in splits(rows, rng):
+    sizes = np.asarray(sizes, np.int32)
+    y, (dx, dw) = both_of_mlp(grouped.mlp, native, x, weights, sizes, dy)
+    want_y, (want_dx, want_dw) = both_of_mlp(by_row, False, x, weights, sizes, dy)
+    np.testing.assert_allclose(y, want_y, atol=1e-4)
+    there = sizes.sum()
+    np.testing.assert_allclose(dx[:there], want_dx[:there], atol=1e-4, err_msg=sizes)
+    for name, got, want in zip(("gate", "up", "down"), dw, want_dw, strict=True):
+      np.testing.assert_allclose(got, want, atol=2e-3, err_msg=f"{name} {sizes}")
+
+
 def test_weights_of_low_precision_add_up_in_float32():
   """7 blocks of ones: a sum in bfloat16 would stick at 256."""
   x = jnp.ones((700, 2), jnp.bfloat16)

@@ -1,7 +1,7 @@
 """Routed experts: each position goes through the few that a router chose for it.
 
 Nothing is dropped: the assignments of positions to experts are sorted by expert and
-each expert multiplies its run of them (`grouped.product`), however long it is. Over
+each expert has its run of them (`grouped.mlp`), however long it is. Over
 the `expert` axis of the mesh, devices gather each other's positions, run their own
 experts on them and add the results up where the positions live: the same sums as on
 one device, at the price of room for the case that one device's experts get everything.
@@ -134,9 +134,7 @@ def _dispatch(x_MD, weights_Mk, chosen_Mk, gate_EDF, up_EDF, down_EFD):
   place = grouped.inverse(order)
   sizes_E = (expert[:, None] == jnp.arange(E)).sum(axis=0, dtype=jnp.int32)
   x = grouped.permute(jnp.repeat(x_MD, k, axis=0), order, place)
-  hidden = nn.silu(grouped.product(x, gate_EDF, sizes_E))
-  hidden *= grouped.product(x, up_EDF, sizes_E)
-  y = grouped.product(hidden, down_EFD, sizes_E)
+  y = grouped.mlp(x, gate_EDF, up_EDF, down_EFD, sizes_E)
   y = jnp.where((jnp.arange(M * k) < sizes_E.sum())[:, None], y, 0)
   y = grouped.permute(y, place, order).reshape(M, k, -1)
   return jnp.einsum("mkd,mk->md", y, weights_Mk.astype(y.dtype))
