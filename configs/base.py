@@ -248,13 +248,20 @@ def get_config() -> ConfigDict:
   c.vision.layer_scale = 0.0  # start of a learned factor on branches; 0 has none
   c.vision.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.vision.remat = "none"  # or full, dots, attention: what is recomputed
+  c.vision.mean = (0.5, 0.5, 0.5)  # of red, green, blue, where white is 1: taken off,
+  c.vision.std = (0.5, 0.5, 0.5)  # then divided by
   c.vision.patch_size = 8  # pixels a side
   c.vision.patch_bias = True  # of the linear map of patches
+  c.vision.crop = False  # pixels beyond the last whole patch: left out, else an error
   c.vision.positions = "learned"  # or sincos (fixed), none
+  c.vision.position_grid = 0  # patches a side of the learned table; 0: the picture's
+  c.vision.position_resize = "bicubic"  # or smooth: how another grid is read from it
   c.vision.rope_grid = 0  # patches a side that 2-D RoPE counts in; 0 has no RoPE
   c.vision.embed_norm = False  # a norm before the first block
   c.vision.registers = 0  # tokens without content, which take what patches should not
   c.vision.pool = "attention"  # or class (a token), mean: one vector of all patches
+  c.vision.skip_blocks = 0  # at the end, that features of patches do without
+  c.vision.features_norm = True  # features pass the last norm; one vector always does
 
   c.text = ConfigDict()  # an encoder of captions, or the stack of a Q-Former
   c.text.depth = 4  # blocks

@@ -9,7 +9,7 @@ def ranges(c):
     "align": (c.align, "width scale max_scale queries cross_every"),
   }
   free = {
-    "vision": (c.vision, "layer_scale rope_grid registers"),
+    "vision": (c.vision, "layer_scale rope_grid registers position_grid skip_blocks"),
     "text": (c.text, "layer_scale vocab"),
   }
   for section, (values, names) in one.items():
@@ -21,6 +21,8 @@ def ranges(c):
       value = getattr(values, name)
       yield f"{section}.{name}", value, value >= 0, ">= 0"
   yield "text.length", c.text.length, c.text.length > 2, "> 2 (BOS, a word, EOS)"
+  for value in c.vision.std:
+    yield "vision.std", value, value > 0, "> 0"
   share = c.align.mask_share
   yield "align.mask_share", share, 0 < share < 1, "in (0, 1)"
 
@@ -39,10 +41,20 @@ def tower(name: str, values):
 def pictures(c):
   """Problems of what `vision` reads."""
   v = c.vision
-  if c.data.image_size % v.patch_size:
+  size = c.data.image_size
+  if size < v.patch_size or (size % v.patch_size and not v.crop):
     yield (
-      f"data.image_size: {c.data.image_size} must be a multiple of vision.patch_size "
-      f"{v.patch_size}"
+      f"data.image_size: {size} must be a multiple of vision.patch_size {v.patch_size} "
+      "(or larger than it, with vision.crop)"
+    )
+  if v.skip_blocks >= v.depth:
+    yield (
+      f"vision.skip_blocks: {v.skip_blocks} must be less than vision.depth {v.depth}"
+    )
+  if v.position_grid and v.positions != "learned":
+    yield (
+      f"vision.position_grid: {v.position_grid} is read with vision.positions="
+      f"'learned' only, and it is {v.positions!r}: use 0"
     )
   if v.positions == "sincos" and v.width % 4:
     yield f"vision.width: {v.width} must be a multiple of 4 for vision.positions=sincos"

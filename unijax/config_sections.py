@@ -304,13 +304,20 @@ class TowerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig(TowerConfig):
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
   patch_size: int
   patch_bias: bool
+  crop: bool
   positions: Literal["learned", "sincos", "none"]
+  position_grid: int
+  position_resize: Literal["bicubic", "smooth"]
   rope_grid: int
   embed_norm: bool
   registers: int
   pool: Literal["class", "mean", "attention"]
+  skip_blocks: int
+  features_norm: bool
 
 
 @dataclasses.dataclass(frozen=True)

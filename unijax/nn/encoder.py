@@ -157,17 +157,42 @@ class EncoderBlock(nn.Module):
     return y_BTD * param(self, name, init, (c.width,), ("norm",)).astype(y_BTD.dtype)
 
 
+class KeepingBlock(EncoderBlock):
+  """A block whose carry remembers the sequence as it was after the first `left`."""
+
+  def __call__(self, carry, mask_BTS, rotation):
+    x_BTD, kept_BTD, left = carry
+    x_BTD, _ = super().__call__(x_BTD, mask_BTS, rotation)
+    return (x_BTD, jnp.where(left > 0, x_BTD, kept_BTD), left - 1), None
+
+
 class Encoder(nn.Module):
   """All blocks: [B, T, D] -> [B, T, D]. Where the last norm stands is the caller's."""
 
   config: TowerConfig
 
   @nn.compact
-  def __call__(self, x_BTD, mask_BTS, rotation=None):
+  def __call__(self, x_BTD, mask_BTS, rotation=None, skip: int = 0):
+    """Runs the blocks.
+
+    Args:
+      x_BTD: the sequence.
+      mask_BTS: as in `EncoderAttention`.
+      rotation: likewise.
+      skip: how many blocks at the end the second result does without.
+
+    Returns:
+      (after all blocks [B, T, D], after all but the last `skip` [B, T, D]).
+    """
     c = self.config
-    blocks = scanned(EncoderBlock, c.remat, c.depth, broadcast=2)
     x_BTD = constrain(x_BTD, "batch", None, "act_embed")
-    return blocks(c, name="blocks")(x_BTD, mask_BTS, rotation)[0]
+    kind = KeepingBlock if skip else EncoderBlock
+    blocks = scanned(kind, c.remat, c.depth, broadcast=2)(c, name="blocks")
+    if not skip:
+      x_BTD = blocks(x_BTD, mask_BTS, rotation)[0]
+      return x_BTD, x_BTD
+    carry = x_BTD, x_BTD, jnp.asarray(c.depth - skip)
+    return blocks(carry, mask_BTS, rotation)[0][:2]
 
 
 def scanned(block, remat: str, length: int, broadcast: int):
