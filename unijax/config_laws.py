@@ -182,7 +182,7 @@ def codec(c):
       "set codec.entropy_weight=0"
     )
   if k.shift and not k.scale:
-    yield f"codec.shift: {k.shift} is not read while codec.scale is 0 (measured): set it"
+    yield f"codec.shift: {k.shift} is not read while codec.scale is 0 (measured)"
   if not k.l1_weight + k.l2_weight:
     yield "codec.l1_weight, codec.l2_weight: one must be > 0, or nothing is learned"
   if k.adversary_weight and size < 2 ** (k.adversary_layers + 1):

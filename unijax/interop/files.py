@@ -122,9 +122,7 @@ def _read_index(path: pathlib.Path) -> dict[str, Entry]:
     files[file] = read_header(path.parent / file)
     for name, entry in files[file].items():
       if name not in names:
-        raise CheckpointError(
-          f"{path}: {file} holds {name}, which the index leaves out"
-        )
+        raise CheckpointError(f"{path}: {file} holds {name}, which the index does not")
       if name in entries:
         raise CheckpointError(f"{path}: {name} stands in two files, one of them {file}")
       entries[name] = entry

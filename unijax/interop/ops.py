@@ -1,4 +1,4 @@
-"""What happens to the numbers of a weight on the way in, and its inverse on the way out.
+"""What happens to the numbers of a weight on the way in, and its inverse.
 
 A closed set. Each operation has three functions: `into`, from an array of the file to
 ours; `back`, its inverse; and `shapes`, the shapes that a file may give a leaf of ours,
@@ -77,8 +77,8 @@ class Conv(Op):
 class Patches(Op):
   """The convolution that cuts a picture into patches -> a matrix over their numbers.
 
-  [out, channels, p, p] -> [p * p * channels, out]: of ours the channels of a pixel stand
-  together.
+  [out, channels, p, p] -> [p * p * channels, out]: in ours the channels of a pixel
+  stand together.
 
   Attributes:
     channels: of a pixel.
@@ -113,7 +113,7 @@ class Ones(Op):
   """
 
   count: int
-  op: Op = Op()  # noqa: RUF009 (frozen)
+  op: Op = Op()
 
   def into(self, theirs):
     return self.op.into(theirs.reshape(theirs.shape[self.count :]))
@@ -152,7 +152,7 @@ class RopePairs(Op):
   """
 
   width: int
-  op: Op = Op()  # noqa: RUF009 (frozen)
+  op: Op = Op()
 
   def into(self, theirs):
     return self.op.into(self._turn(theirs, self.width // 2, 2))
@@ -178,7 +178,7 @@ class Chunks(Op):
   """
 
   order: tuple[int, ...]
-  op: Op = Op()  # noqa: RUF009 (frozen)
+  op: Op = Op()
 
   def into(self, theirs):
     return self.op.into(self._take(theirs, self.order))
@@ -207,7 +207,7 @@ class Part(Op):
   """
 
   number: int
-  op: Op = Op()  # noqa: RUF009 (frozen)
+  op: Op = Op()
 
   def into(self, theirs):
     return self.op.into(theirs)

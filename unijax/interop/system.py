@@ -8,7 +8,7 @@ A file of configs/released/ has:
 and where they are needed:
   PREFIXES    {group: prefixes that may stand for <group>}
   DROPS       tuple of `keymap.Drop`
-  SIZES       {field: `axis`, `sizes`, `count`, `absent`, `present`}: fields that the files themselves tell
+  SIZES       {field: `axis`, `sizes`, `count`, `absent`, `present`}: what files tell
   PARAMETERS  {size: number of parameters}
 """
 
@@ -28,7 +28,7 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.fits import shown
 from unijax.config import Config, ConfigError, from_config_dict
 from unijax.interop import templates
-from unijax.interop.keymap import Key, Table
+from unijax.interop.keymap import Table
 from unijax.train import tasks
 
 FOLDER = "released"
@@ -64,9 +64,7 @@ class System:
       if value is None:
         continue
       if not told.wins and field in found and found[field] != value:
-        differ.append(
-          f"{field}: {found[field]!r} in config.json, {value!r} in the files"
-        )
+        differ.append(f"{field}: {found[field]!r} in config.json, {value!r} in files")
       found[field] = value
     if differ:
       raise CheckpointError(
@@ -167,9 +165,7 @@ class Told:
   wins: bool = False
 
 
-Names = (
-  str | tuple[str, ...]
-)  # templates with plain gaps; of several, any that is there
+Names = str | tuple[str, ...]  # templates with plain gaps; of several, any
 
 
 def axis(template: Names, number: int) -> Told:
