@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from configs.codecs import common
 from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import CONV, CONV_OR_LINEAR
-from unijax.interop.system import axis, count, present, sizes
+from unijax.interop.told import axis, count, present, sizes
 
+FILE = "diffusion_pytorch_model.safetensors"
 PREFIXES = {"vae": ("", "vae.", "first_stage_model.")}
 DROPS = tuple(
   Drop(name)

@@ -7,8 +7,9 @@ A file of configs/released/ has:
   PUBLISHED   {size: fields of config.json that decide the model}
 and where they are needed:
   PREFIXES    {group: prefixes that may stand for <group>}
+  FILE        name of the file that is written; model.safetensors
   DROPS       tuple of `keymap.Drop`
-  SIZES       {field: `axis`, `sizes`, `count`, `absent`, `present`}: what files tell
+  SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
 """
 
@@ -17,7 +18,7 @@ import importlib.util
 import json
 import pathlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -27,11 +28,12 @@ from ml_collections import ConfigDict
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.fits import shown
 from unijax.config import Config, ConfigError, from_config_dict
-from unijax.interop import templates
+from unijax.data.tokenizer import make_tokenizer, vocabulary, vocabulary_of
 from unijax.interop.keymap import Table
 from unijax.train import tasks
 
 FOLDER = "released"
+WITHOUT_TEXT = ("codec", "decoder")  # by train.task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,14 @@ class System:
     if not hasattr(self.module, "to_published"):
       raise ConfigError(f"{self.name}: can be imported, and not exported")
     return self.module.to_published(config)
+
+  def sizes(self) -> Mapping[str, Mapping[str, Any]]:
+    """Fields of config.json by the name of a released size."""
+    return self._get("PUBLISHED", {})
+
+  def file(self) -> str:
+    """What its file of weights is called."""
+    return self._get("FILE", "model.safetensors")
 
   def _get(self, name: str, other):
     return getattr(self.module, name, other)
@@ -152,93 +162,6 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
   return flat
 
 
-@dataclasses.dataclass(frozen=True)
-class Told:
-  """A field that the files tell.
-
-  Attributes:
-    read: (name -> shape, prefixes by group) -> value, None where they do not.
-    wins: it is believed against config.json, in place of an error.
-  """
-
-  read: Callable[[Mapping[str, Any], Mapping[str, Sequence[str]]], Any]
-  wins: bool = False
-
-
-Names = str | tuple[str, ...]  # templates with plain gaps; of several, any
-
-
-def axis(template: Names, number: int) -> Told:
-  """The size of an axis of a weight; the first template that is there tells it."""
-
-  def read(theirs, prefixes):
-    for name in _names(template, prefixes):
-      for found in theirs:
-        if templates.matcher(name).fullmatch(found):
-          shape = theirs[found].shape
-          return shape[number] if number < len(shape) else None
-    return None
-
-  return Told(read)
-
-
-def count(template: Names) -> Told:
-  """How many numbers fill the gap of a template: of layers, for example."""
-
-  def read(theirs, prefixes):
-    for name in _names(template, prefixes):
-      found = sum(1 for n in theirs if templates.matcher(name).fullmatch(n))
-      if found:
-        return found
-    return None
-
-  return Told(read)
-
-
-def sizes(template: Names, number: int) -> Told:
-  """Sizes of an axis of the weights that fill the gap of a template, in its order."""
-
-  def read(theirs, prefixes):
-    for name in _names(template, prefixes):
-      pattern = templates.matcher(name)
-      found = {m: theirs[m[0]].shape for m in map(pattern.fullmatch, theirs) if m}
-      if found:
-        order = sorted(found, key=lambda m: int(m[1]))
-        return tuple(found[m][number] for m in order if number < len(found[m]))
-    return None
-
-  return Told(read)
-
-
-def present(template: Names) -> Told:
-  """Whether a weight is there, which is believed: an optional layer, for example."""
-  return Told(lambda *sides: not absent(template).read(*sides), wins=True)
-
-
-def absent(template: Names) -> Told:
-  """Whether a weight is not there, which is believed: a tied head, for example."""
-
-  def read(theirs, prefixes):
-    return not any(
-      templates.matcher(name).fullmatch(n)
-      for name in _names(template, prefixes) for n in theirs
-    )  # fmt: skip
-
-  return Told(read, wins=True)
-
-
-def _names(template, prefixes) -> list[str]:
-  """Templates with each prefix that their group allows."""
-  names = [template] if isinstance(template, str) else list(template)
-  for group in templates.groups(names):
-    names = [
-      n.replace(f"<{group}>", prefix)
-      for n in names
-      for prefix in (prefixes[group] if f"<{group}>" in n else ("",))
-    ]
-  return names
-
-
 def load(name: str) -> System:
   """Returns a released system by the name of its file, or the path of one.
 
@@ -269,16 +192,22 @@ def names() -> list[str]:
   return sorted(p.stem for p in folder().glob("*.py") if not p.stem.startswith("_"))
 
 
-def leaves(config: Config, vocab: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
-  """Path -> shape and dtype of every parameter, built without numbers.
-
-  Args:
-    config: of ours.
-    vocab: rows of the token table, where the task has one.
-  """
-  task = tasks.make_task(config, vocab)
+def leaves(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+  """Path -> shape and dtype of every parameter, built without numbers."""
+  task = tasks.make_task(config, _vocab(config))
   tree = jax.eval_shape(task.init_params, jax.eval_shape(jax.random.key, 0))
   return named(nn.unbox(tree))
+
+
+def _vocab(config: Config) -> int:
+  """Rows of the token table, as loaders count them without opening sources."""
+  task = config.train.task
+  if task in WITHOUT_TEXT:
+    return 0
+  tokenizer = make_tokenizer(config.data.tokenizer)
+  if task == "alignment":
+    return config.text.vocab or vocabulary(tokenizer).size
+  return vocabulary_of(config, tokenizer).size
 
 
 def named(tree) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def latent_moments(codec: frozen.Weighted, pixels: np.ndarray) -> tuple[float, f
 
 
 def write(
-  workdir: pathlib.Path, config: Config, params, pixels: np.ndarray, step: int
+  workdir: pathlib.Path, config: Config, params, pixels: np.ndarray | None, step: int
 ) -> frozen.Weighted:
   """Writes RUN/codec; what stood there before is replaced.
 
@@ -42,7 +42,7 @@ def write(
     config: of the run.
     params: weights of the codec, whole on this host.
     pixels: training pictures, uint8 [n, h, w, 3], which shift and scale are measured
-      on where the config gives none.
+      on; None where the config gives them.
     step: that the weights are of.
 
   Returns:
