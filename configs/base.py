@@ -262,6 +262,7 @@ def get_config() -> ConfigDict:
   c.vision.rope_grid = 0  # patches a side that 2-D RoPE counts in; 0 has no RoPE
   c.vision.embed_norm = False  # a norm before the first block
   c.vision.registers = 0  # tokens without content, which take what patches should not
+  c.vision.mask_token = False  # a vector for hidden patches; "distill" always has one
   c.vision.pool = "attention"  # or class (a token), mean: one vector of all patches
   c.vision.skip_blocks = 0  # at the end, that features of patches do without
   c.vision.features_norm = True  # features pass the last norm; one vector always does
@@ -284,9 +285,14 @@ def get_config() -> ConfigDict:
   c.text.length = 32  # positions; longer captions lose their end
   c.text.causal = True  # words see earlier words only; else all, padding too
   c.text.pool = "eos"  # or last (position): one vector of all words
+  c.text.canonical = False  # lower case and no punctuation, before tokens are made
+  # ids around a text, of the tokenizer's own; -1 takes the special tokens after them
+  c.text.begin = -1  # first; -2: nothing stands there
+  c.text.end = -1  # last
+  c.text.fill = -1  # after it, to the length
 
   c.align = ConfigDict()  # what pictures and texts are trained to agree on
-  c.align.objective = "softmax"  # or sigmoid, distill (masked), queries (three losses)
+  c.align.objective = "softmax"  # or sigmoid, distill, queries; none: pictures alone
   c.align.width = 64  # of the vectors that are compared
   c.align.image_projection = "linear"  # to that width; or bias (with one), none
   c.align.text_projection = "linear"  # or bias, none

@@ -21,6 +21,10 @@ def ranges(c):
       value = getattr(values, name)
       yield f"{section}.{name}", value, value >= 0, ">= 0"
   yield "text.length", c.text.length, c.text.length > 2, "> 2 (BOS, a word, EOS)"
+  t = c.text
+  yield "text.begin", t.begin, t.begin >= -2, ">= -2 (-1: BOS, -2: nothing)"
+  yield "text.end", t.end, t.end >= -1, ">= -1 (-1: EOS)"
+  yield "text.fill", t.fill, t.fill >= -1, ">= -1 (-1: padding)"
   for value in c.vision.std:
     yield "vision.std", value, value > 0, "> 0"
   share = c.align.mask_share
@@ -72,14 +76,14 @@ def _shapes(c):
 
 
 def _objective(c):
-  a, pairs = c.align, c.align.objective != "distill"
+  a, pairs = c.align, c.align.objective not in ("distill", "none")
   queries = a.objective == "queries"
   if a.objective == "distill" and not a.frozen:
     yield (
       "align.frozen: align.objective='distill' needs a teacher: the directory of an "
       "alignment run that is done, such as one of configs/clip.py:tiny"
     )
-  if a.frozen and a.objective in ("softmax", "sigmoid"):
+  if a.frozen and a.objective in ("softmax", "sigmoid", "none"):
     yield (
       f"align.frozen: align.objective={a.objective!r} trains its own encoders; begin "
       "from another run's with --init-from"
@@ -97,7 +101,7 @@ def _objective(c):
   if queries and c.text.depth % a.cross_every:
     yield f"align.cross_every: {a.cross_every} must divide text.depth {c.text.depth}"
   patches = (c.data.image_size // c.vision.patch_size) ** 2
-  if not pairs and not 1 <= round(a.mask_share * patches) < patches:
+  if a.objective == "distill" and not 1 <= round(a.mask_share * patches) < patches:
     yield (
       f"align.mask_share: {a.mask_share} of {patches} patches hides none, or all: "
       "change it or vision.patch_size"
@@ -105,7 +109,7 @@ def _objective(c):
 
 
 def _batches(c):
-  t, pairs = c.train, c.align.objective != "distill"
+  t, pairs = c.train, c.align.objective not in ("distill", "none")
   if pairs and t.micro_batches > 1:
     yield (
       f"train.micro_batches: {t.micro_batches}: every picture is compared with every "

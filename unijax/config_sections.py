@@ -318,6 +318,7 @@ class VisionConfig(TowerConfig):
   rope_grid: int
   embed_norm: bool
   registers: int
+  mask_token: bool
   pool: Literal["class", "mean", "attention"]
   skip_blocks: int
   features_norm: bool
@@ -329,11 +330,15 @@ class TextConfig(TowerConfig):
   length: int
   causal: bool
   pool: Literal["eos", "last"]
+  canonical: bool
+  begin: int
+  end: int
+  fill: int
 
 
 @dataclasses.dataclass(frozen=True)
 class AlignConfig:
-  objective: Literal["softmax", "sigmoid", "distill", "queries"]
+  objective: Literal["softmax", "sigmoid", "distill", "queries", "none"]
   width: int
   image_projection: Literal["none", "linear", "bias"]
   text_projection: Literal["none", "linear", "bias"]

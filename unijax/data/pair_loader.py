@@ -6,6 +6,7 @@ text.
 
 import dataclasses
 import os
+import string
 
 import numpy as np
 
@@ -51,8 +52,18 @@ def pair_sources(config: Config, *, held_out: bool = False, **changes):
   return made
 
 
+def canonical(text: str) -> str:
+  """Lower case, without punctuation, single spaces (Zhai et al. 2022's captions)."""
+  return " ".join(text.lower().translate(NO_PUNCTUATION).split())
+
+
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
 class Captions(TokenRows):
-  """Texts as rows of tokens of one length, BOS first and EOS last.
+  """Texts as rows of tokens of one length: begin, words, end, and padding.
+
+  Which ids stand around the words `text.begin`, `.end` and `.fill` say.
 
   Attributes:
     vocab: ids that the token table has.
@@ -63,20 +74,32 @@ class Captions(TokenRows):
 
   def __init__(self, config: Config):
     tokenizer = make_tokenizer(config.data.tokenizer)
-    known = vocabulary(tokenizer)
-    super().__init__(tokenizer, known.special, config.text.length)
-    self.vocab = config.text.vocab or known.size
-    if self.vocab < known.size:
+    known, t = vocabulary(tokenizer), config.text
+    own = known.special
+    begin, end, fill = (
+      own_id if given == -1 else given
+      for given, own_id in ((t.begin, own.bos), (t.end, own.eos), (t.fill, own.pad))
+    )
+    special = dataclasses.replace(own, bos=begin, eos=end, pad=fill)
+    super().__init__(tokenizer, special, t.length)
+    self.canonical = t.canonical
+    self.vocab = t.vocab or known.size
+    outside = -1 in (t.begin, t.end, t.fill) or config.align.objective == "queries"
+    needed = known.size if outside else max(tokenizer.vocab_size, end + 1, fill + 1)
+    needed = max(needed, begin + 1)
+    if self.vocab < needed:
       raise ConfigError(
         f"text.vocab: {self.vocab} ids, but data.tokenizer="
-        f"{config.data.tokenizer!r} and the special tokens need {known.size}; "
+        f"{config.data.tokenizer!r} and the special tokens need {needed}; "
         "0 takes what is needed"
       )
 
   def ids(self, text: str) -> list[int]:
     """Returns the ids without padding; what does not fit is cut off."""
-    ids = self.tokenizer.encode(text)[: self.length - 2]
-    return [self.special.bos, *ids, self.special.eos]
+    text = canonical(text) if self.canonical else text
+    first = [self.special.bos] * (self.special.bos >= 0)
+    ids = self.tokenizer.encode(text)[: self.length - 1 - len(first)]
+    return [*first, *ids, self.special.eos]
 
   def rows(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (tokens [B, length], positions of EOS [B])."""

@@ -86,10 +86,12 @@ def evaluate(
     params, done = store.weights(functions.abstract_state().params, step)
   finally:
     store.close()
-  losses = held_out.losses(config, functions, params, config.eval.loss_batches)
+  objective, losses = functions.task.objective, {}
+  if config.align.objective != "none":
+    losses = held_out.losses(config, functions, params, config.eval.loss_batches)
   scores: dict[str, Score] = {}
-  if hasattr(functions.task.objective, "texts"):
-    retrieval = Retrieval(config, functions.task.objective)
+  if hasattr(objective, "images"):
+    retrieval = Retrieval(config, objective)
     scores = retrieval.scores(params, options["items"])
   rows = _rows(losses, scores)
   print(pages.score_table(rows))

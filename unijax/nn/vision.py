@@ -180,7 +180,8 @@ class VisionTransformer(nn.Module):
   Attributes:
     config: its shape.
     image_size: pixels a side.
-    maskable: has a vector that stands in for hidden patches.
+    maskable: has a vector that stands in for hidden patches, as with
+      `vision.mask_token`.
     pooled: makes one vector of a picture, too; without, there are no parameters for it.
       Blocks and a norm that features do without stay all the same.
   """
@@ -206,7 +207,7 @@ class VisionTransformer(nn.Module):
     embed = Linear(c.width, ("patch", "embed"), dtype, bias=c.patch_bias, name="patch")
     x = embed(cut(standardised(pixels_BHWC, c), c.patch_size))
     normal = nn.initializers.normal(0.02)
-    if self.maskable:
+    if self.maskable or c.mask_token:
       mask = param(self, "mask", normal, (c.width,), ("embed",)).astype(dtype)
       if hidden_BP is not None:
         x = jnp.where(hidden_BP[..., None], mask, x)
