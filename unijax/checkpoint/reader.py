@@ -260,8 +260,8 @@ class Reader:
       lines.append(f"packing plan of the data: {plans[0]} there, {plans[1]} here")
     if lines and manifest.about.get("imported") and "step" in wanted:
       raise CheckpointError(
-        f"{self.workdir} was imported: it holds weights and no state of training. Train "
-        f"them in a directory of their own: --init-from={self.workdir}"
+        f"{self.workdir} was imported: it holds weights and no state of training. "
+        f"Train them in a directory of their own: --init-from={self.workdir}"
       )
     if lines:
       raise CheckpointError(

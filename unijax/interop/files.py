@@ -97,7 +97,7 @@ def find(path: pathlib.Path) -> pathlib.Path:
 def _pickled(path: pathlib.Path) -> str:
   return (
     f"{path} is a pickle, which can run any code when it is read, so it is never "
-    f"loaded. Convert it once: `unijax import --convert={path} --out=FILE.safetensors` "
+    f"loaded. Convert it once: `unijax ckpt convert {path} --out=FILE.safetensors` "
     "reads one of plain tensors only, and refuses all else"
   )
 
