@@ -85,7 +85,10 @@ def alone(c):
 
 def shape(published, prefix: str, heads, width, depth, mlp):
   """Depth, width, heads and hidden units of a tower; the numbers are defaults."""
-  read = lambda name, default: published.get(f"{prefix}{name}", default)
+
+  def read(name, default):
+    return published.get(f"{prefix}{name}", default)
+
   return dict(
     heads=read("num_attention_heads", heads),
     width=read("hidden_size", width),

@@ -15,7 +15,6 @@ from configs.released import _towers
 from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import LINEAR, Patches, Row
 from unijax.interop.told import axis, count
-from unijax.interop.told import axis, count
 
 PREFIXES = {
   "vision": ("vision_model.", "", "vision_tower.vision_model.", "vision_tower."),
@@ -56,7 +55,10 @@ SIZES = {
 
 def vision(c, published, prefix: str) -> None:
   """Fills in the tower of pictures."""
-  read = lambda name, default: published.get(f"{prefix}{name}", default)
+
+  def read(name, default):
+    return published.get(f"{prefix}{name}", default)
+
   c.vision.update(
     **_towers.shape(published, prefix, 12, 768, 12, 3072),
     pool="class", patch_bias=False, embed_norm=True, features_norm=False, crop=True,
@@ -74,7 +76,10 @@ def get_config(published) -> ConfigDict:
   vision(c, published, prefix)
   if not both:
     return _towers.alone(c)
-  read = lambda name, default: published.get(f"text_config.{name}", default)
+
+  def read(name, default):
+    return published.get(f"text_config.{name}", default)
+
   vocab, end = read("vocab_size", 49408), read("eos_token_id", 49407)
   # Old files name no token that is right: the two last ids are meant.
   begin = vocab - 2 if end == 2 else read("bos_token_id", 49406)

@@ -103,9 +103,7 @@ def KEYS(config):
     ),
     *_towers.norm(f"{_BLOCK}/mlp_norm", f"{_LAYER}.norm2", f"{_OLD}.norm2"),
     *_mlp(config.vision.mlp == "swiglu"),
-    Key(
-      f"{_BLOCK}/mlp_scale", (f"{_LAYER}.layer_scale2.lambda1", f"{_OLD}.ls2.gamma")
-    ),
+    Key(f"{_BLOCK}/mlp_scale", (f"{_LAYER}.layer_scale2.lambda1", f"{_OLD}.ls2.gamma")),
     *_towers.norm("vision/final_norm", "<vision>layernorm", "<vision>norm"),
   )
 

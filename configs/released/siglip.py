@@ -1,4 +1,4 @@
-"""SigLIP (Zhai et al. 2023) and SigLIP 2 of one size of pictures (Tschannen et al. 2025).
+"""SigLIP (Zhai et al. 2023) and SigLIP 2 of one size of pictures (Tschannen 2025).
 
   unijax import siglip FOLDER --out=runs/siglip
 
@@ -50,7 +50,10 @@ SECOND = 256_000  # rows of the token table of SigLIP 2
 def get_config(published) -> ConfigDict:
   """Our config of one of them."""
   prefix, both = _towers.one_sided(published, "siglip")
-  read = lambda name, default: published.get(f"{prefix}{name}", default)
+
+  def read(name, default):
+    return published.get(f"{prefix}{name}", default)
+
   c = _towers.config(read("image_size", 224), _towers.HALF, published)
   c.vision.update(
     **_towers.shape(published, prefix, 12, 768, 12, 3072),

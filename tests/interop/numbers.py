@@ -37,7 +37,7 @@ def weight(name: str, shape: tuple[int, ...], scale: str) -> np.ndarray:
     x = 1.0 + SPREAD * x
   else:
     x *= GAIN[scale] / math.sqrt(math.prod(shape[1:]))
-  return x.astype(np.float32)
+  return np.asarray(x, np.float32)  # an array also where there are no axes
 
 
 def picture(name: str, *shape: int) -> np.ndarray:

@@ -127,6 +127,20 @@ class Ones(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class Row(Op):
+  """Ours has an axis of one element in front that theirs lacks: [n] -> [1, n]."""
+
+  def into(self, theirs):
+    return theirs[None]
+
+  def back(self, ours):
+    return ours[0]
+
+  def shapes(self, ours):
+    return [ours[1:]] if ours and ours[0] == 1 else []
+
+
+@dataclasses.dataclass(frozen=True)
 class Plus(Op):
   """Ours is theirs and a constant, such as scales that are kept less one."""
 
