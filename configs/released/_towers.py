@@ -77,6 +77,25 @@ def config(size: int, normal, published):
   return c
 
 
+def preprocessor(config, kind: str, crop: bool) -> dict:
+  """What preprocessor_config.json says of our pictures.
+
+  Args:
+    config: of ours.
+    kind: of the library's classes.
+    crop: the middle of a picture is taken; else all of it is squeezed into a square.
+  """
+  size, v = config.data.image_size, config.vision
+  square = {"height": size, "width": size}
+  sizes = {"crop_size": square, "size": {"shortest_edge": size}}
+  return {
+    "image_processor_type": kind, "image_mean": list(v.mean), "image_std": list(v.std),
+    "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
+    "rescale_factor": 1 / 255, "resample": 3, "do_center_crop": crop,
+    **(sizes if crop else {"size": square}),
+  }  # fmt: skip
+
+
 def alone(c):
   """The same where there are no words."""
   c.align.update(objective="none")

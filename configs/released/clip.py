@@ -46,6 +46,7 @@ KEYS = (
   Key("text_projection/kernel", "text_projection.weight", LINEAR),
   Key("log_scale", "logit_scale"),
 )
+TOKENIZERS = ("tokenizer.json",)
 SIZES = {
   "projection_dim": axis("visual_projection.weight", 0),
   "text_config.vocab_size": axis("<text>embeddings.token_embedding.weight", 0),
@@ -95,15 +96,16 @@ def get_config(published) -> ConfigDict:
 
 
 def to_published(config) -> dict:
-  """The config.json of transformers."""
+  """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
+  prepared = _towers.preprocessor(config, "CLIPImageProcessor", crop=True)
   pictures = {
     "model_type": "clip_vision_model", **_towers.plain(v), "patch_size": v.patch_size,
     "image_size": config.data.image_size, "num_channels": 3,
     "projection_dim": config.align.width,
   }  # fmt: skip
   if config.align.objective == "none":
-    return {"architectures": ["CLIPVisionModel"], **pictures}
+    return {"architectures": ["CLIPVisionModel"], **pictures, "preprocessor": prepared}
   words = {
     "model_type": "clip_text_model", **_towers.plain(t), "vocab_size": t.vocab,
     "max_position_embeddings": t.length, "bos_token_id": t.begin,
@@ -113,7 +115,7 @@ def to_published(config) -> dict:
   return {
     "architectures": ["CLIPModel"], "model_type": "clip",
     "projection_dim": config.align.width, "vision_config": pictures,
-    "text_config": words,
+    "text_config": words, "preprocessor": prepared,
   }  # fmt: skip
 
 

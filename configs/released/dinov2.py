@@ -123,7 +123,8 @@ def get_config(published) -> ConfigDict:
   trained = published.get("image_size", 224)
   kind = published.only("model_type", "dinov2", "dinov2_with_registers")
   registers = published.get("num_register_tokens", 4) if kind != "dinov2" else 0
-  crop = published.get("preprocessor.crop_size.height", trained)
+  old = published.get("preprocessor.crop_size", trained)  # a number in old files
+  crop = published.get("preprocessor.crop_size.height", old)
   gated = published.get("use_swiglu_ffn", False)
   hidden = int(width * published.get("mlp_ratio", 4))
   c = _towers.alone(_towers.config(crop, _towers.IMAGENET, published))
@@ -143,7 +144,7 @@ def get_config(published) -> ConfigDict:
 
 
 def to_published(config) -> dict:
-  """The config.json of transformers.
+  """The config.json and preprocessor_config.json of transformers.
 
   The ratio of widths that it has instead of hidden units gives these back rounded.
   """
@@ -161,6 +162,7 @@ def to_published(config) -> dict:
     "patch_size": v.patch_size, "num_channels": 3, "qkv_bias": v.qkv_bias == "all",
     "layerscale_value": v.layer_scale, "use_swiglu_ffn": gated,
     "use_mask_token": v.mask_token, **known,
+    "preprocessor": _towers.preprocessor(config, "BitImageProcessor", crop=True),
   }  # fmt: skip
 
 
@@ -183,4 +185,7 @@ PUBLISHED = {
   "g": _size(1536, 40, 24, use_swiglu_ffn=True),
   "L-registers": _size(1024, 24, 16, **_REGISTERS),
 }  # fmt: skip
-PARAMETERS = {"L": 304_368_640}
+PARAMETERS = {
+  "S": 22_056_576, "B": 86_580_480, "L": 304_368_640, "g": 1_136_480_768,
+  "L-registers": 304_372_736,
+}  # fmt: skip

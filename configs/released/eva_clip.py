@@ -18,7 +18,7 @@ from unijax.interop.ops import COPY, LINEAR, Ones, Part, Patches, RopePairs
 from unijax.interop.told import axis, count
 
 TRAINED = 16  # patches a side that its rotations count in
-FILE = "model.safetensors"
+TOKENIZERS = ("tokenizer.json",)
 PREFIXES = {"all": ("", "module.", "model.")}
 _BLOCK, _THEIRS = "vision/encoder/blocks", "<all>visual.blocks.{i}"
 

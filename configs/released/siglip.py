@@ -39,6 +39,7 @@ KEYS = (
   Key("log_scale", "logit_scale", Ones(1)),
   Key("bias", "logit_bias", Ones(1)),
 )
+TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
 SIZES = {
   "has_head": present("<vision>head.probe"),
   "text_config.vocab_size": axis("<text>embeddings.token_embedding.weight", 0),
@@ -81,15 +82,17 @@ def get_config(published) -> ConfigDict:
 
 
 def to_published(config) -> dict:
-  """The config.json of transformers."""
+  """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
+  prepared = _towers.preprocessor(config, "SiglipImageProcessor", crop=False)
   pictures = {
     "model_type": "siglip_vision_model", **_towers.plain(v), "num_channels": 3,
     "patch_size": v.patch_size, "image_size": config.data.image_size,
     "vision_use_head": v.pool == "attention",
   }  # fmt: skip
   if config.align.objective == "none":
-    return {"architectures": ["SiglipVisionModel"], **pictures}
+    kind = {"architectures": ["SiglipVisionModel"]}
+    return {**kind, **pictures, "preprocessor": prepared}
   words = {
     "model_type": "siglip_text_model", **_towers.plain(t), "vocab_size": t.vocab,
     "max_position_embeddings": t.length, "projection_size": config.align.width,
@@ -97,7 +100,7 @@ def to_published(config) -> dict:
   }  # fmt: skip
   return {
     "architectures": ["SiglipModel"], "model_type": "siglip",
-    "vision_config": pictures, "text_config": words,
+    "vision_config": pictures, "text_config": words, "preprocessor": prepared,
   }  # fmt: skip
 
 
@@ -119,4 +122,6 @@ PUBLISHED = {
   "so400m-14-384": _size(384, 14, 27, 1152, 16, 4304),
   "so400m-14-384-2": _size(384, 14, 27, 1152, 16, 4304, vocab_size=SECOND),
 }
-PARAMETERS = {"so400m-14-384": 877_960_498}
+PARAMETERS = {
+  "B-16": 203_155_970, "L-16-384": 652_478_466, "so400m-14-384": 877_960_498, "so400m-14-384-2": 1_136_008_498,
+}  # fmt: skip

@@ -43,6 +43,32 @@ def load(folder):
   return model.eval()
 
 
+MEMORY = {  # on disk -> as the library holds them
+  "attention.attention.query": "attention.q_proj",
+  "attention.attention.key": "attention.k_proj",
+  "attention.attention.value": "attention.v_proj",
+  "attention.output.dense": "attention.o_proj",
+}  # fmt: skip
+
+
+def other_names(published, forms):
+  """Names of towers that stand alone, or in a larger model, and those in memory."""
+  kind = published["model_type"]
+  shapes = {n: shape for n, (_, shape) in forms.items()}
+  below = lambda prefix: {n: (prefix + n, s) for n, s in shapes.items()}
+  if kind.endswith("vision_model"):
+    prefixes = {"hub": "vision_model.", "of LLaVA": "vision_tower.vision_model."}
+    return {layout: below(prefix) for layout, prefix in prefixes.items()}
+  if not kind.startswith("dinov2"):
+    return {}
+  memory = {}
+  for name, shape in shapes.items():
+    for old, new in MEMORY.items():
+      if old in name:
+        memory[name] = name.replace(old, new), shape
+  return {"memory": memory, "classifier": below(f"{kind}.")}
+
+
 def peer(model, inputs):
   import torch
 

@@ -30,6 +30,10 @@ def load(folder):
   return eva_reference.Model(config, weights)
 
 
+def other_names(published, forms):
+  return {"module": {n: (f"module.{n}", shape) for n, (_, shape) in forms.items()}}
+
+
 def peer(model, inputs):
   seen = [model.picture(x) for x in inputs["pixels"]]
   read = [model.text(x) for x in inputs["tokens"]]

@@ -17,6 +17,13 @@ LISTS = [
   ("flux-vae", "autoencoder_kl", "sd3"),
   ("flux-vae", "autoencoder_kl", "flux"),
   ("flux-vae-original", "autoencoder_kl", "flux"),
+  ("clip-L-14-336", "clip", "L-14-336"),
+  ("siglip-so400m-14-384", "siglip", "so400m-14-384"),
+  ("dinov2-L", "dinov2", "L"),
+  ("eva02-L-14-336", "eva_clip", "L-14-336"),
+  ("eva02-B-16", "eva_clip", "B-16"),
+  ("eva01-g-14", "eva_clip", "g-14"),
+  ("eva02-bigE-14-plus", "eva_clip", "bigE-14-plus"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

@@ -52,10 +52,14 @@ SHARING = {"shared": {}}
 SMALL_EYES = dict(
   vision__depth=1, vision__width=16, vision__heads=2, vision__mlp_width=24,
 )  # fmt: skip
+EARLIER = dict(  # features as released encoders give them
+  vision__depth=2, vision__skip_blocks=1, vision__features_norm=False,
+  vision__mean=(0.4, 0.5, 0.6), vision__std=(0.2, 0.3, 0.2), vision__position_grid=3,
+)  # fmt: skip
 READ = {  # each with one way to write; context images alone are read in this way
   "codes-features": dict(
     model__read="features", vision__patch_size=4, model__connector="resampler",
-    model__connector_queries=3, **SMALL_EYES, **WRITE["codes"],
+    model__connector_queries=3, **{**SMALL_EYES, **EARLIER}, **WRITE["codes"],
   ),
   "diffusion-both": dict(
     model__read="both", vision__patch_size=2, model__connector="shuffle",

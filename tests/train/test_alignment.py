@@ -140,6 +140,22 @@ def test_the_tables_name_all_published_sizes():
     ({"text__length": 2}, "> 2"),
     ({"data__mixture": "linear"}, "use 'constant'"),
     ({"vision__registers": -1}, "vision.registers: -1 must be >= 0"),
+    (
+      {"vision__patch_size": 64, "vision__crop": True},
+      "larger than it, with vision.crop",
+    ),
+    (
+      {"vision__skip_blocks": 1},
+      "vision.skip_blocks: 1 must be less than vision.depth",
+    ),
+    (
+      {"vision__position_grid": 2, "vision__positions": "none"},
+      "with vision.positions",
+    ),
+    ({"vision__std": (0.5, 0.0, 0.5)}, "vision.std: 0.0 must be > 0"),
+    ({"text__begin": -3}, "text.begin: -3 must be >= -2"),
+    ({"text__end": -2}, "text.end: -2 must be >= -1"),
+    ({"align__objective": "none", "align__frozen": "x"}, "trains its own encoders"),
   ],
 )
 def test_clashes_are_refused_by_name(knobs, message):
@@ -183,6 +199,20 @@ def test_rows_hold_the_caption_between_its_marks():
   assert loader.padding(0) == pytest.approx(1 - np.mean(used))
 
 
+def test_rows_may_have_marks_of_the_tokenizer():
+  c = config(text__begin=-2, text__end=1, text__fill=0, text__canonical=True)
+  captions = PairLoader(c).captions
+  rows, end = captions.rows(["A Red, dog!", "red " * 50])
+  words = captions.tokenizer.encode("a red dog")
+  assert rows[0].tolist() == [*words, 1, *[0] * (11 - len(words))]
+  assert end.tolist() == [len(words), 11] and rows[1, 11] == 1
+  own = captions.tokenizer.vocab_size  # nothing stands after the tokenizer's ids
+  marks = dict(text__begin=own - 2, text__end=own - 1, text__fill=own - 1)
+  assert PairLoader(config(text__vocab=own, **marks)).vocab == own
+  with pytest.raises(ConfigError, match="text.vocab"):
+    PairLoader(config(text__vocab=own, **{**marks, "text__fill": -1}))
+
+
 def test_what_is_no_pair_is_refused():
   source = {"corpus": {"kind": "corpus", "weight": 1.0, "options": {}}}
   with pytest.raises(DataError, match="source 'corpus'.* is no pair of a picture"):
@@ -204,6 +234,26 @@ def test_recall_counts_ties_as_lost():
   assert scores["image_to_text@5"] == 1.0
   right = retrieval.classified(np.asarray([[1.0, 0.0], [1.0, 1.0]]), np.asarray([0, 1]))
   assert right.value[0] == 0.5 and right.chance == 0.5
+
+
+def test_neighbours_of_the_same_kind():
+  vectors = np.asarray([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.8, 0.2]])
+  found = retrieval.neighbours(vectors @ vectors.T, np.asarray([0, 0, 1, 1]))
+  assert found.value[0] == 0.5  # the third and the fourth are nearer to others
+  assert found.chance == pytest.approx(1 / 3) and found.count == 4
+  same = retrieval.neighbours(np.ones((4, 4)), np.asarray([0, 0, 1, 1]))
+  assert same.value[0] == 0.0  # ties are lost
+
+
+def test_pictures_alone_are_scored_and_not_trained():
+  c = config(align__objective="none", vision__mask_token=True)
+  objective = tasks.make_task(c, 0).objective
+  params = objective.module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8))
+  assert set(params["params"]) == {"vision"} and "mask" in params["params"]["vision"]
+  scores = retrieval.Retrieval(c, objective).scores(params["params"], 12)
+  assert set(scores) == {"scenes/kind_by_neighbour"}
+  with pytest.raises(ConfigError, match="no loss to train on"):
+    objective.sums(None, None, None)
 
 
 # -- runs --------------------------------------------------------------------------------

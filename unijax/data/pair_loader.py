@@ -67,6 +67,7 @@ class Captions(TokenRows):
 
   Attributes:
     vocab: ids that the token table has.
+    marks: what else than the tokenizer decides rows.
 
   Raises:
     ConfigError: `text.vocab` is smaller than what the tokenizer needs.
@@ -82,7 +83,7 @@ class Captions(TokenRows):
     )
     special = dataclasses.replace(own, bos=begin, eos=end, pad=fill)
     super().__init__(tokenizer, special, t.length)
-    self.canonical = t.canonical
+    self.canonical, self.marks = t.canonical, [begin, end, fill, t.canonical]
     self.vocab = t.vocab or known.size
     outside = -1 in (t.begin, t.end, t.fill) or config.align.objective == "queries"
     needed = known.size if outside else max(tokenizer.vocab_size, end + 1, fill + 1)
@@ -143,7 +144,7 @@ class PairLoader(NumberedLoader):
     self.vocab, self.text_length = self.captions.vocab, self.captions.length
     signature = [
       VERSION, config.seed, config.data.image_size, config.text.length,
-      self.captions.tokenizer.signature,
+      self.captions.tokenizer.signature, self.captions.marks,
     ]  # fmt: skip
     super().__init__(config, pair_sources(config, held_out=held_out), signature)
 

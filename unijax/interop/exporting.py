@@ -17,7 +17,7 @@ from unijax.checkpoint.start import open_run
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import keymap, stream, system
+from unijax.interop import beside, keymap, stream, system
 from unijax.interop.importing import ABOUT
 from unijax.interop.system import System
 
@@ -61,7 +61,7 @@ def export_run(
       with new_folder(pathlib.Path(out)) as folder:
         path = folder / chosen.file()
         size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+        beside.write(content, folder)
       return manifest.step, size
 
     step, size = reader.first_whole(write, step)

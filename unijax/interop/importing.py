@@ -14,9 +14,10 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import files, keymap, stream, system
+from unijax.interop import beside, files, keymap, stream, system
 from unijax.interop.system import System
 from unijax.train import codec_export
+from unijax.train.encoders import write_encoder
 from unijax.train.run import versions
 
 Say = Callable[[str], None]
@@ -78,7 +79,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   chosen = system.load(name)
   theirs = files.open_weights(path)
   fields = chosen.fields(_published(chosen, path, size), theirs)
-  config = chosen.config(fields)
+  config = _with_tokenizer(chosen, chosen.config(fields), path)
   ours = system.leaves(config)
   match = keymap.match(chosen.table(config), ours, theirs)
   if not match.report.fits:
@@ -91,7 +92,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
 
 def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
   """Fields of config.json, or those of a size where there is none."""
-  written, sizes = system.published_json(path), chosen.sizes()
+  written, sizes = beside.fields(path), chosen.sizes()
   if size and size not in sizes:
     raise ConfigError(f"{chosen.name} has no size {size!r}; known: {', '.join(sizes)}")
   if not written and not size:
@@ -100,6 +101,15 @@ def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
       f"{', '.join(sizes)}"
     )
   return written or dict(sizes[size])
+
+
+def _with_tokenizer(chosen: System, config: Config, path: pathlib.Path) -> Config:
+  """The config with the tokenizer beside the weights; bytes where there is none."""
+  found = beside.tokenizer(path, chosen.tokenizers())
+  if found is None:
+    return config
+  data = dataclasses.replace(config.data, tokenizer=str(found))
+  return dataclasses.replace(config, data=data)
 
 
 def import_run(
@@ -129,6 +139,13 @@ def import_run(
     extra = {"versions": versions(), "codec": identity, ABOUT: about}
     rundir.write_config(folder, found.config, extra)
     (folder / "config.py").write_text(CONFIG_FILE.format(run=out))
+    if found.system.tokenizers() and found.config.data.tokenizer == "bytes":
+      say(
+        f"no tokenizer beside {path}: texts are read as bytes, which means nothing "
+        f"to these weights; put one of {', '.join(found.system.tokenizers())} there"
+      )
+    if found.config.train.task == "alignment":
+      write_encoder(folder, found.config, params, 0)
     if found.config.train.task == "codec":
       whole = jax.device_get(params["codec"])
       codec_export.write(folder, found.config, whole, None, 0)

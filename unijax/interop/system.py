@@ -11,14 +11,15 @@ and where they are needed:
   DROPS       tuple of `keymap.Drop`
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
+  TOKENIZERS  names of files beside the weights, of which the first that is there makes
+              tokens of texts
 """
 
 import dataclasses
 import importlib.util
-import json
 import pathlib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -96,6 +97,10 @@ class System:
   def sizes(self) -> Mapping[str, Mapping[str, Any]]:
     """Fields of config.json by the name of a released size."""
     return self._get("PUBLISHED", {})
+
+  def tokenizers(self) -> Sequence[str]:
+    """Names that the file of its tokenizer may have."""
+    return self._get("TOKENIZERS", ())
 
   def file(self) -> str:
     """What its file of weights is called."""
@@ -228,21 +233,3 @@ def nested(flat: Mapping[str, Any]) -> dict:
       place = place.setdefault(parent, {})
     place[last] = leaf
   return tree
-
-
-def published_json(path: pathlib.Path) -> dict[str, Any]:
-  """config.json of a release, beside its weights; {} where there is none.
-
-  Raises:
-    CheckpointError: it is damaged.
-  """
-  place = (path if path.is_dir() else path.parent) / "config.json"
-  if not place.is_file():
-    return {}
-  try:
-    content = json.loads(place.read_text())
-  except (ValueError, RecursionError) as error:
-    raise CheckpointError(f"{place} is damaged: {error}") from error
-  if not isinstance(content, dict):
-    raise CheckpointError(f"{place} is damaged: it is no JSON object")
-  return content
