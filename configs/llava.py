@@ -3,9 +3,9 @@
   --config=configs/llava.py:tiny         trains on a laptop, the encoder with the rest
   --config=configs/llava.py:tiny-frozen  the same on a run of configs/clip.py:tiny:
       --init-from='RUN:(?!vision\\.).*=>' --init-allow=missing
-  --config=configs/llava.py:tiny-on=RUN  the same on the encoder of any alignment run, an
-      imported one too, such as of `unijax import clip`; one that pools by attention
-      has more to leave out: --init-from='RUN:(?!vision\\.(?!pool\\.)).*=>'
+  --config=configs/llava.py:tiny-on=RUN  the same on the encoder of any alignment run,
+      such as one of `unijax import clip`; of one that pools by attention there is more
+      to leave out: --init-from='RUN:(?!vision\\.(?!pool\\.)).*=>'
   --config=configs/llava.py:7B           the paper's size
 
 Axes: features read; MLP connector; causal features; shared parameters; 1-D RoPE; two
