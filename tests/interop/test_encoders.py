@@ -30,7 +30,7 @@ def release(name, folder, **fields):
                     folder)  # fmt: skip
   (folder / "tokenizer.json").write_bytes(EMBEDDED.read_bytes())
   prepared = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]}
-  prepared["crop_size"] = {"height": 30, "width": 30}
+  prepared["crop_size"] = {"height": 36, "width": 36}
   (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
   return case
 
@@ -115,7 +115,7 @@ def test_pictures_alone_are_scored_by_their_neighbours(tmp_path):
   release("dinov2-registers-loud", tmp_path / "release", preprocessor={})
   importing.import_run("dinov2", tmp_path / "release", tmp_path / "run", say=SAY)
   config = rundir.read_config(tmp_path / "run")
-  assert config.data.image_size == 30 and config.vision.position_grid == 7
+  assert config.data.image_size == 36 and config.vision.position_grid == 7
   figures = alignment.evaluate(str(tmp_path / "run"), None, None, {"items": 12})
   assert set(figures["zero_shot"]) == {"scenes/kind_by_neighbour"}
   assert open_encoder(str(tmp_path / "run")).config == config.vision
