@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,10 +54,11 @@ def test_an_imported_codec_is_one_that_others_train_on(imported):
 def test_training_begins_from_an_imported_run(imported, tmp_path):
   config = config_file.load([f"--config={imported}/config.py"])
   assert config == rundir.read_config(imported)
-  functions = StepFunctions(config, 0)
+  abstract = StepFunctions(config, 0).abstract_state()
+  fresh = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract)
   store = Store(tmp_path, say=QUIET)
   begin = start.Start(init_from=str(imported))
-  state, _ = start.first_state(store, functions.init, functions.abstract_state(), begin)
+  state, _ = start.first_state(store, fresh, abstract, begin)
   store.close()
   weights = artefact.read_weights(str(imported), artefact.read(str(imported)))
   jax.tree.map(np.testing.assert_array_equal, state.params["codec"], weights)
