@@ -200,12 +200,16 @@ def blocks(m):
     yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
   if m.depth % m.scan_unroll:
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
-  axes = 4 if m.positions == "grid" else 2
-  if m.head_dim % axes:
+  axes, turned = 4 if m.positions == "grid" else 2, m.head_dim * m.rope_fraction
+  if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
     yield (
-      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
-      f"for model.positions={m.positions!r}"
+      f"model.head_dim: {m.head_dim} x model.rope_fraction {m.rope_fraction:g} must be "
+      f"a multiple of {axes} for model.positions={m.positions!r}"
     )
+  if m.rope_high <= m.rope_low:
+    yield f"model.rope_high: {m.rope_high} must be above model.rope_low {m.rope_low}"
+  if m.head_bias and m.tie_embeddings:
+    yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"
 
 
 def grid(data, codec):

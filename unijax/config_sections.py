@@ -18,8 +18,19 @@ class ModelConfig:
   mlp_width: int
   positions: Literal["sequential", "shared", "grid"]
   rope_theta: float
+  rope_fraction: float
+  rope_factor: float
+  rope_low: float
+  rope_high: float
+  rope_length: int
   qk_norm: bool
+  qk_norm_kind: Literal["rms", "layer", "layer_heads"]
+  norm: Literal["rms", "layer"]
   norm_eps: float
+  block: Literal["pre", "branch", "parallel"]
+  mlp: Literal["swiglu", "gelu", "gelu_tanh", "quick_gelu"]
+  bias: Literal["none", "qkv", "attention", "all"]
+  head_bias: bool
   tie_embeddings: bool
   patch_codec: Literal["linear", "unet"]
   unet_width: int
