@@ -220,6 +220,9 @@ def get_config() -> ConfigDict:
   c.codec.groups = 32  # of group norm
   c.codec.attention = True  # among all places of the smallest level
   c.codec.channels = 4  # numbers a latent
+  c.codec.project = True  # 1x1 convolutions on both sides of the latents
+  c.codec.shift = 0.0  # others train on (latent - shift) * scale
+  c.codec.scale = 0.0  # 0: both are measured when the codec is frozen
   c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture
   c.codec.codebook = 8192  # entries of a codebook, for vq and rvq
   c.codec.codebook_update = "average"  # or gradient: how entries follow the vectors

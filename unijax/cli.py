@@ -116,6 +116,20 @@ def _compare(args, overrides) -> dict:
   return compare.run(args, overrides)
 
 
+def _import(args, overrides) -> dict:
+  from unijax.commands import interop
+
+  _no_config(overrides)
+  return interop.run_import(args)
+
+
+def _export(args, overrides) -> dict:
+  from unijax.commands import interop
+
+  _no_config(overrides)
+  return interop.run_export(args)
+
+
 def _plan(args, overrides) -> dict:
   from unijax.commands import plan
 
@@ -125,7 +139,7 @@ def _plan(args, overrides) -> dict:
 RUN = {
   "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
   "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
-  "systems": _systems, "compare": _compare,
+  "systems": _systems, "compare": _compare, "import": _import, "export": _export,
 }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def _ranges(c):
     "train.balance_loss_weight": t.balance_loss_weight,
     "train.router_z_loss": t.router_z_loss,
     **{f"codec.{n}": getattr(c.codec, n) for n in (
-      "kl_weight", "revive_below", "commitment", "entropy_weight", "l1_weight",
+      "kl_weight", "scale", "revive_below", "commitment", "entropy_weight", "l1_weight",
       "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,

@@ -181,6 +181,8 @@ def codec(c):
       "train.micro_batches: the entropy loss of lfq is one of a whole batch: use 1, or "
       "set codec.entropy_weight=0"
     )
+  if k.shift and not k.scale:
+    yield f"codec.shift: {k.shift} is not read while codec.scale is 0 (measured)"
   if not k.l1_weight + k.l2_weight:
     yield "codec.l1_weight, codec.l2_weight: one must be > 0, or nothing is learned"
   if k.adversary_weight and size < 2 ** (k.adversary_layers + 1):

@@ -272,6 +272,9 @@ class CodecConfig:
   groups: int
   attention: bool
   channels: int
+  project: bool
+  shift: float
+  scale: float
   kl_weight: float
   codebook: int
   codebook_update: Literal["average", "gradient"]

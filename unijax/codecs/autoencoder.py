@@ -125,6 +125,8 @@ class Encoder(nn.Module):
     x = Middle(c, self.dtype, name="middle")(x)
     x = Norm(c.groups, name="norm")(x)
     x = Conv(self.features, dtype=self.dtype, name="leave")(x)
+    if not c.project:
+      return x
     return Conv(self.features, 1, dtype=self.dtype, name="project")(x)
 
 
@@ -136,7 +138,7 @@ class Decoder(nn.Module):
 
   def setup(self):
     c = self.config
-    self.project = Conv(c.channels, 1, dtype=self.dtype)
+    self.project = Conv(c.channels, 1, dtype=self.dtype) if c.project else None
     widths = [c.width * m for m in c.multipliers]
     self.enter = Conv(widths[-1], dtype=self.dtype)
     self.middle = Middle(c, self.dtype)
@@ -153,7 +155,9 @@ class Decoder(nn.Module):
 
   def hidden(self, z_BHWC):
     """All but the last convolution: vectors -> [B, H, W, width]."""
-    x = self.middle(self.enter(self.project(z_BHWC.astype(self.dtype))))
+    x = z_BHWC.astype(self.dtype)
+    x = self.project(x) if self.project else x
+    x = self.middle(self.enter(x))
     for level in reversed(range(len(self.up))):
       for block in self.up[level]:
         x = block(x)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from unijax.commands import interop
+
 EPILOG = """examples:
   unijax demo
   unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny
@@ -77,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
   _add_mesh(verb)
   _add_systems(verb)
   _add_compare(verb)
+  interop.add_import(verb)
+  interop.add_export(verb)
   return parser
 
 

@@ -88,10 +88,10 @@ def load_run(
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)
   try:
-    state = store.restore(functions.abstract_state(), step)
+    params, done = store.weights(functions.abstract_state().params, step)
   finally:
     store.close()
-  loaded = LoadedRun(config, state.ema_params, builder, int(state.step))
+  loaded = LoadedRun(config, params, builder, done)
   if only_sample:
     loaded.params = loaded.generator().params
   return loaded

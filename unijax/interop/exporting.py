@@ -1,0 +1,151 @@
+"""From a run to the layout of a released system: weights and config.json."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from unijax.checkpoint import rundir, safetensors
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.reader import Reader
+from unijax.checkpoint.start import open_run
+from unijax.codecs import artefact
+from unijax.config import Config, ConfigError
+from unijax.disk import new_folder
+from unijax.interop import keymap, stream, system
+from unijax.interop.importing import ABOUT
+from unijax.interop.system import System
+
+Say = Callable[[str], None]
+DTYPES = ("float32", "bfloat16", "float16")
+KEPT = 4  # leaves in memory: a fused weight is of three or four
+
+
+def export_run(
+  run: str, out: str | pathlib.Path, name: str = "", weights: str = "ema",
+  dtype: str = "float32", say: Say = print,
+) -> dict[str, Any]:  # fmt: skip
+  """Writes a run in the layout of a released system: weights and config.json.
+
+  Args:
+    run: RUN[@STEP].
+    out: a folder that does not exist yet.
+    name: of the system; "": the one that the run was imported from.
+    weights: "ema", which are the weights themselves where there are no averages, or
+      "params".
+    dtype: of all that is not a whole number.
+    say: prints one sentence.
+
+  Raises:
+    CheckpointError: no run, or no system is known; parameters that it has no names for.
+    ConfigError: the system's files cannot say what the run's config has.
+  """
+  reader, step = open_run(run)
+  try:
+    config = _with_scale(reader.workdir, rundir.read_config(reader.workdir))
+    chosen = system.load(name or _imported(reader.workdir))
+    content = chosen.published(config)
+    table, ours = chosen.table(config), system.leaves(config)
+    _check_inverse(chosen, content, ours)
+    plan = keymap.plan(table, ours)
+
+    def write(manifest):
+      leaf = _leaves(reader, manifest, weights)
+      forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
+      cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
+      with new_folder(pathlib.Path(out)) as folder:
+        path = folder / chosen.file()
+        size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+      return manifest.step, size
+
+    step, size = reader.first_whole(write, step)
+  finally:
+    reader.close()
+  say(f"wrote {out}: {len(plan)} tensors, {size:,} bytes, as {chosen.name} has them")
+  return {
+    "system": chosen.name, "out": str(out), "step": step, "tensors": len(plan),
+    "bytes": size,
+  }  # fmt: skip
+
+
+def _imported(workdir: pathlib.Path) -> str:
+  """The system that a run was imported from."""
+  content = json.loads((workdir / "config.json").read_text())
+  if ABOUT not in content:
+    raise CheckpointError(
+      f"{workdir} was trained here: say which layout it has with --system, one of "
+      f"{', '.join(system.names())}"
+    )
+  return content[ABOUT]["system"]
+
+
+def _with_scale(workdir: pathlib.Path, config: Config) -> Config:
+  """The config of a codec with the scale that was measured when it was frozen."""
+  if config.train.task != "codec" or config.codec.scale:
+    return config
+  about = artefact.read(str(workdir))
+  codec = dataclasses.replace(config.codec, shift=about.shift, scale=about.scale)
+  return dataclasses.replace(config, codec=codec)
+
+
+def _check_inverse(chosen: System, content, ours) -> None:
+  """What is read back must be what is there: a file must not lose a knob."""
+  back = system.leaves(chosen.config(system.Fields(content, chosen.name)))
+  shapes = [{n: x.shape for n, x in side.items()} for side in (ours, back)]
+  if shapes[0] != shapes[1]:
+    lost = sorted({n for n, _ in shapes[0].items() ^ shapes[1].items()})
+    raise ConfigError(
+      f"{chosen.name} has no config.json for this run: {', '.join(lost[:4])} would "
+      "differ"
+    )
+
+
+def _sorted(plan):
+  """By leaf, so that a stacked one is read once for all its layers."""
+  order = sorted(plan, key=lambda name: (plan[name][0].leaf, plan[name][0].at))
+  return {name: plan[name] for name in order}
+
+
+def _forms(plan, ours, dtype: str) -> dict[str, tuple[tuple[int, ...], str]]:
+  """Name -> shape and dtype of all that will be written."""
+  forms = {}
+  for name, pieces in _sorted(plan).items():
+    shapes = [p.op.shapes(tuple(ours[p.leaf].shape[len(p.at) :]))[0] for p in pieces]
+    first = shapes[0]
+    if len(shapes) > 1:
+      first = (sum(s[0] for s in shapes), *first[1:])
+    kind = np.dtype(ours[pieces[0].leaf].dtype)
+    forms[name] = (first, kind.name if kind.kind in "iub" else dtype)
+  return forms
+
+
+def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
+  return array.astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
+
+
+def _leaves(reader: Reader, manifest, weights: str) -> Callable[[str], np.ndarray]:
+  """Reads leaves of a checkpoint, keeping the few that were read last."""
+  prefix = "params."
+  if weights == "ema" and any(n.startswith("ema_params.") for n in manifest.leaves):
+    prefix = "ema_params."
+  kept: dict[str, np.ndarray] = {}
+
+  def leaf(path: str) -> np.ndarray:
+    if path not in kept:
+      name = prefix + path.replace("/", ".")
+      if name not in manifest.leaves:
+        raise CheckpointError(f"{reader.workdir}: its checkpoint has no {name}")
+      found = manifest.leaves[name]
+      want = jax.ShapeDtypeStruct(found.shape, np.dtype(found.dtype))
+      while len(kept) >= KEPT:
+        kept.pop(next(iter(kept)))
+      kept[path] = np.asarray(reader.read(manifest, {name: want})[name])
+    return kept[path]
+
+  return leaf
