@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
   # of images; or codes, masked, token_diffusion, gmm, bridge, regression, masked_all
-  # (text too), masked_diffusion
+  # (text too), masked_diffusion; or none: only text is written
   c.model.write = "diffusion"  # in the backbone, all patches at once
   c.model.head_depth = 3  # layers of the head of a patch: token_diffusion, regression
   c.model.head_width = 256  # of that head
@@ -128,6 +128,8 @@ def get_config() -> ConfigDict:
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
   c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
+  # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
+  c.data.special = ()  # the others get ids after the tokenizer's
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
 

@@ -44,7 +44,7 @@ class ModelConfig:
   scan_unroll: int
   write: Literal[
     "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression",
-    "masked_all", "masked_diffusion",
+    "masked_all", "masked_diffusion", "none",
   ]  # fmt: skip
   head_depth: int
   head_width: int
@@ -155,6 +155,7 @@ class DataConfig:
   mixture_floor: float
   caption_length: int
   vocab: int
+  special: tuple[tuple[str, int], ...]
   clean_copy: bool
 
 

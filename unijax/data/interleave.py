@@ -55,7 +55,7 @@ class Interleaver:
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
     self.image_size = config.data.image_size
-    self.grid = config.grid
+    self.grid, self.never = config.grid, config.write.never
 
   def layout(
     self, document: Document, key: int = 0, *, open_end=False, without_text=None
@@ -165,6 +165,11 @@ class Interleaver:
     limit = 1.0
     if image.context:
       read, limit = self.read, self.noise_limit
+    if read.written and self.never:
+      raise DataError(
+        f"{image.name}: with model.write='none' no image is written, and those that "
+        "are read need model.read='features'"
+      )
     if read.written:
       self._add_boi(x, written, boi_weight)
       if twice:

@@ -8,12 +8,14 @@ the text vocabulary by `vocabulary`, so any tokenizer can be used unchanged.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Iterable
 from typing import Protocol
 
 from unijax.config import Config
 from unijax.data.document import DataError
+from unijax.errors import nearest
 
 
 class Tokenizer(Protocol):
@@ -187,15 +189,15 @@ class Vocabulary:
     return names | {self.first_slot + i: f"slot {i}" for i in range(self.slots)}
 
   def is_text(self, token: int) -> bool:
-    """Says whether the tokenizer can decode this id."""
-    return 0 <= token < self.text_size
+    """Says whether this id is text: of the tokenizer, and no special token."""
+    return 0 <= token < self.text_size and token not in self.names
 
 
 def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
   """Returns the vocabulary of a config: with image codes where it writes them."""
   return vocabulary(
     tokenizer, codes=config.codebook, masks=config.write.masks, slots=config.slots,
-    rows=config.data.vocab,
+    rows=config.data.vocab, given=config.data.special,
   )  # fmt: skip
 
 
@@ -206,18 +208,26 @@ def vocabulary(
   masks: bool = False,
   slots: int = 0,
   rows: int = 0,
+  given: Iterable[tuple[str, int]] = (),
 ) -> Vocabulary:
   """Returns the model's vocabulary; its size is rounded up to a multiple.
 
   The multiple keeps the embedding and the logits divisible by the mesh axis that they
   are sharded over. `rows` above 0 is the size itself, as published models have it.
-  Raises DataError if the multiple is not positive, or the rows are too few.
+  `given` are special tokens that have ids already; two may share one.
+  Raises DataError if the multiple is not positive, the rows are too few, or a given
+  token has no such name or no row.
   """
   if multiple < 1:
     raise DataError(f"vocabulary: multiple must be at least 1, got {multiple}")
-  first = tokenizer.vocab_size
-  count = len(dataclasses.fields(SpecialTokens))
-  special = SpecialTokens(*range(first, first + count))
+  first, ids = tokenizer.vocab_size, dict(given)
+  names = [field.name for field in dataclasses.fields(SpecialTokens)]
+  for name in ids:
+    if name not in names:
+      raise DataError(f"data.special: no token {name!r}{nearest(name, names)}")
+  own = [name for name in names if name not in ids]
+  count = len(own)
+  special = SpecialTokens(**ids, **dict(zip(own, itertools.count(first), strict=False)))
   needed = first + count + codes + masks + slots
   if 0 < rows < needed:
     raise DataError(
@@ -226,4 +236,7 @@ def vocabulary(
       "0 takes what is needed"
     )
   size = rows or -(-needed // multiple) * multiple
+  for name, token in ids.items():
+    if not 0 <= token < size - codes - masks - slots:
+      raise DataError(f"data.special: {name} is {token}, and the table has {size} rows")
   return Vocabulary(first, special, size, codes, masks, slots)
