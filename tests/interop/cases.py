@@ -7,6 +7,9 @@ A family is a module with
   load(folder)               the same from a folder
   peer(model, inputs)        {name: array}: what the reference computes
   ours(config, params, inputs)   {name: array}: what we compute; jax inside
+and, where files are published under other names too,
+  other_names(published, forms)  {layout: {name: (other name, its shape)}}, from the
+                             reference's own converters
 so that the comparison reads on one page. Nothing here imports torch or jax on import:
 `python -m tests.interop.peers` runs where there is no jax, the tests where there is no
 torch.
@@ -73,11 +76,13 @@ class Expected:
     forms: name in the released file -> (safetensors dtype, shape).
     whole: arrays of whole numbers that the file has, which are not random.
     outputs: of the reference.
+    others: layout -> name -> name and shape in that layout, of names that differ.
   """
 
   forms: Mapping[str, tuple[str, tuple[int, ...]]]
   whole: Mapping[str, np.ndarray]
   outputs: Mapping[str, np.ndarray]
+  others: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 
 
 def families() -> dict[str, Any]:
@@ -102,6 +107,7 @@ def write_expected(name: str, expected: Expected) -> None:
   np.savez_compressed(
     EXPECTED / f"{name}.npz",
     forms=np.frombuffer(json.dumps(forms).encode(), np.uint8),
+    others=np.frombuffer(json.dumps(expected.others).encode(), np.uint8),
     **{f"whole:{n}": x for n, x in expected.whole.items()},
     **{f"out:{n}": x for n, x in expected.outputs.items()},
   )
@@ -109,13 +115,13 @@ def write_expected(name: str, expected: Expected) -> None:
 
 def read_expected(name: str) -> Expected:
   with np.load(EXPECTED / f"{name}.npz") as file:
-    forms = json.loads(file["forms"].tobytes())
+    forms, others = (json.loads(file[n].tobytes()) for n in ("forms", "others"))
     part = lambda mark: {
       n.removeprefix(mark): file[n] for n in file.files if n.startswith(mark)
     }
     return Expected(
       {n: (form[0], tuple(form[1:])) for n, form in forms.items()},
-      part("whole:"), part("out:"),
+      part("whole:"), part("out:"), others,
     )  # fmt: skip
 
 

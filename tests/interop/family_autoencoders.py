@@ -18,6 +18,52 @@ def load(folder):
   return model.eval()
 
 
+def other_names(published, forms):
+  """Names of the original layout, by the library's converter, and older ones of it."""
+  import torch
+  from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+  names = list(original(published))
+  marked = {n: torch.full((1, 1, 1, 1), i) for i, n in enumerate(names)}
+  converted = convert_ldm_vae_checkpoint(marked, published)
+  first = {n: names[int(x.flatten()[0])] for n, x in converted.items() if n in forms}
+  assert first.keys() == forms.keys()
+  shapes = {n: shape for n, (_, shape) in forms.items()}
+  convs = {n: (*s, 1, 1) if len(s) == 2 else s for n, s in shapes.items()}
+  old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+  before = {}
+  for name in forms:
+    for new, word in old.items():
+      if f"attentions.0.{new}." in name:
+        before[name] = name.replace(new, word), shapes[name]
+  whole = {n: (f"first_stage_model.{o}", convs[n]) for n, o in first.items()}
+  return {
+    "original": {n: (o, convs[n]) for n, o in first.items()},
+    "in a whole checkpoint": whole, "attention of before 0.19": before,
+  }  # fmt: skip
+
+
+def original(published):
+  """All names that the original layout has for this shape."""
+  levels, blocks = len(published["block_out_channels"]), published["layers_per_block"]
+  parts = ("norm1", "conv1", "norm2", "conv2", "nin_shortcut")
+  bare = ["quant_conv", "post_quant_conv"]
+  for half in ("encoder", "decoder"):
+    bare += [f"{half}.{x}" for x in ("conv_in", "norm_out", "conv_out")]
+    bare += [f"{half}.mid.block_{i}.{x}" for i in (1, 2) for x in parts]
+    bare += [f"{half}.mid.attn_1.{x}" for x in ("norm", "q", "k", "v", "proj_out")]
+  for level in range(levels):
+    bare += [
+      f"encoder.down.{level}.block.{b}.{x}" for b in range(blocks) for x in parts
+    ]
+    bare += [
+      f"decoder.up.{level}.block.{b}.{x}" for b in range(blocks + 1) for x in parts
+    ]
+    bare += [f"encoder.down.{level}.downsample.conv"] * (level < levels - 1)
+    bare += [f"decoder.up.{level}.upsample.conv"] * (level > 0)
+  return [f"{name}.{x}" for name in bare for x in ("weight", "bias")]
+
+
 def peer(model, inputs):
   import torch
 

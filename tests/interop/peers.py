@@ -42,7 +42,9 @@ def expected(family, case: cases.Case) -> cases.Expected:
     save_file(arrays, file, {"format": "pt"})
     model = family.load(folder)
     outputs = run(family, case, model)
-  return cases.Expected(forms, whole, outputs)
+  rename = getattr(family, "other_names", lambda *_: {})
+  others = rename(dict(case.published), forms)
+  return cases.Expected(forms, whole, outputs, others)
 
 
 def run(family, case: cases.Case, model) -> dict[str, np.ndarray]:
@@ -55,7 +57,11 @@ def write(names) -> int:
     made = expected(family, case)
     cases.write_expected(name, made)
     shapes = {n: x.shape for n, x in made.outputs.items()}
-    print(f"{name}: {len(made.forms)} weights, outputs {shapes}", flush=True)
+    layouts = ", ".join(made.others) or "none"
+    print(
+      f"{name}: {len(made.forms)} weights, outputs {shapes}, other layouts {layouts}",
+      flush=True,
+    )
   return 0
 
 
@@ -64,7 +70,11 @@ def check(names) -> int:
   for name, (family, case) in chosen(names):
     made, kept = expected(family, case), cases.read_expected(name)
     errors = {n: cases.error(made.outputs[n], x) for n, x in kept.outputs.items()}
-    good = made.forms == dict(kept.forms) and max(errors.values()) < cases.BOUND / 10
+    same = (made.forms, json.dumps(made.others)) == (
+      kept.forms,
+      json.dumps(kept.others),
+    )
+    good = same and max(errors.values()) < cases.BOUND / 10
     bad += not good
     print(f"{name}: {'as kept' if good else f'DIFFERS: {errors}'}", flush=True)
   return bad

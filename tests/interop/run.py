@@ -46,15 +46,29 @@ def write_weights(
   safetensors.write(path, forms, arrays.items, {"format": "pt"})
 
 
+def renamed(expected: cases.Expected, layout: str):
+  """For `write_weights`: names and shapes of another layout."""
+
+  def rename(name, x):
+    new, shape = expected.others[layout].get(name, (name, x.shape))
+    return new, x.reshape(shape)
+
+  return rename
+
+
+def params(found: importing.Found) -> dict[str, np.ndarray]:
+  """Path -> numbers of what was found."""
+  read = stream.read(found.match.pieces, found.theirs, found.ours)
+  return {path: np.asarray(x) for path, x in read}
+
+
 def outputs(family, case: cases.Case, folder, wrong=None) -> dict[str, np.ndarray]:
   """What we compute from the files in a folder."""
   with patched((wrong or cases.Wrong()).patch):
     found = importing.look(case.system, folder)
-    params = system.nested(
-      dict(stream.read(found.match.pieces, found.theirs, found.ours))
-    )
+    weights = system.nested(params(found))
     with jax.default_matmul_precision("highest"):
-      made = family.ours(found.config, params, case.inputs())
+      made = family.ours(found.config, weights, case.inputs())
     return {name: np.asarray(x) for name, x in made.items()}
 
 

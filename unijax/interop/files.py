@@ -37,13 +37,20 @@ class Entry:
   begin: int
 
   def read(self) -> np.ndarray:
-    """The array as a read-only view of the file, let go with the last reference."""
-    if 0 in self.shape:
+    """The array as a read-only view of the file, let go with the last reference.
+
+    Raises:
+      CheckpointError: the file is not as long as it was.
+    """
+    count = math.prod(self.shape) * self.dtype.itemsize
+    if not count:
       return np.zeros(self.shape, self.dtype)
-    count = math.prod(self.shape)
-    raw = np.memmap(
-      self.path, np.uint8, "r", self.begin, (count * self.dtype.itemsize,)
-    )
+    try:
+      raw = np.memmap(self.path, np.uint8, "r", self.begin, (count,))
+    except (OSError, ValueError) as error:
+      raise CheckpointError(
+        f"{self.path} cannot be read, or has changed since its header was: {error}"
+      ) from error
     return np.asarray(raw).view(self.dtype).reshape(self.shape)
 
 
