@@ -3,26 +3,34 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 
-from unijax.checkpoint import rundir, safetensors
+from unijax import config as config_lib
+from unijax.checkpoint import fits, rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.reader import Reader
 from unijax.checkpoint.start import open_run
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import keymap, stream, system
+from unijax.interop import matching, stream, system
 from unijax.interop.importing import ABOUT
 from unijax.interop.system import System
 
 Say = Callable[[str], None]
 DTYPES = ("float32", "bfloat16", "float16")
+# Knobs that decide what a model computes, as lines of `config.difference` begin.
+CODEC = (
+  r"codec\.(bottleneck|width|multipliers|blocks|groups|attention|channels|project)"
+)
+DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
+OTHERS = re.compile(r"(model|vision|text|dit|bridge)\.(?!\w*dtype)")
 KEPT = 4  # leaves in memory: a fused weight is of three or four
 
 
@@ -50,9 +58,9 @@ def export_run(
     config = _with_scale(reader.workdir, rundir.read_config(reader.workdir))
     chosen = system.load(name or _imported(reader.workdir))
     content = chosen.published(config)
-    table, ours = chosen.table(config), system.leaves(config)
-    _check_inverse(chosen, content, ours)
-    plan = keymap.plan(table, ours)
+    _check_inverse(chosen, content, config)
+    ours = chosen.released(system.leaves(config))
+    plan = matching.plan(chosen.table(config), ours)
 
     def write(manifest):
       leaf = _leaves(reader, manifest, weights)
@@ -94,15 +102,20 @@ def _with_scale(workdir: pathlib.Path, config: Config) -> Config:
   return dataclasses.replace(config, codec=codec)
 
 
-def _check_inverse(chosen: System, content, ours) -> None:
-  """What is read back must be what is there: a file must not lose a knob."""
-  back = system.leaves(chosen.config(system.Fields(content, chosen.name)))
-  shapes = [{n: x.shape for n, x in side.items()} for side in (ours, back)]
-  if shapes[0] != shapes[1]:
-    lost = sorted({n for n, _ in shapes[0].items() ^ shapes[1].items()})
+def _check_inverse(chosen: System, content: Mapping[str, Any], config: Config) -> None:
+  """What is read back must compute the same: config.json must not lose a knob.
+
+  Raises:
+    ConfigError: naming the knobs.
+  """
+  back = config_lib.to_dict(chosen.config(chosen.fields(content)))
+  lines = config_lib.difference(config_lib.to_dict(config), back)
+  decide = DECIDE.get(config.train.task, OTHERS)
+  lost = [x for x in lines if decide.match(x) and not x.startswith(rundir.FREE)]
+  if lost:
     raise ConfigError(
-      f"{chosen.name} has no config.json for this run: {', '.join(lost[:4])} would "
-      "differ"
+      f"{chosen.name}: its config.json cannot say all of this run's config (here -> "
+      f"there):{fits.shown(lost)}"
     )
 
 
@@ -131,9 +144,7 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
 
 def _leaves(reader: Reader, manifest, weights: str) -> Callable[[str], np.ndarray]:
   """Reads leaves of a checkpoint, keeping the few that were read last."""
-  prefix = "params."
-  if weights == "ema" and any(n.startswith("ema_params.") for n in manifest.leaves):
-    prefix = "ema_params."
+  prefix = manifest.prefix(weights)
   kept: dict[str, np.ndarray] = {}
 
   def leaf(path: str) -> np.ndarray:

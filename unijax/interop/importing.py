@@ -14,7 +14,7 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import files, keymap, stream, system
+from unijax.interop import files, keymap, matching, stream, system
 from unijax.interop.system import System
 from unijax.train import codec_export
 from unijax.train.run import versions
@@ -56,10 +56,6 @@ class Found:
   match: keymap.Match
   ours: Mapping[str, jax.ShapeDtypeStruct]
 
-  def table(self) -> keymap.Table:
-    """The keys they were matched by."""
-    return self.system.table(self.config)
-
 
 def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   """Matches a released model with a config of ours, from headers alone.
@@ -80,7 +76,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   fields = chosen.fields(_published(chosen, path, size), theirs)
   config = chosen.config(fields)
   ours = system.leaves(config)
-  match = keymap.match(chosen.table(config), ours, theirs)
+  match = matching.match(chosen.table(config), ours, theirs)
   if not match.report.fits:
     raise CheckpointError(
       f"{path} is not a whole {chosen.name} of this config: {match.report.text()}"
