@@ -1,4 +1,4 @@
-"""Phi-1, 1.5 and 2 (Gunasekar et al. 2023, Li et al. 2023), and the decoder of Show-o.
+"""Phi 1, 1.5 and 2 (Gunasekar et al. 2023, Li et al. 2023), and the decoder of Show-o.
 
   unijax import phi FOLDER --out=runs/phi
   unijax sample --workdir=runs/phi --prompt="def greet(name):"
@@ -69,7 +69,6 @@ def _size(layers, width, heads, part, vocab=51200, **fields):
 
 PUBLISHED = {
   "1.5": _size(24, 2048, 32, 0.5),
-  "2": _size(32, 2560, 32, 0.4),
   "showo": _size(24, 2048, 32, 0.5, 58498, qk_layernorm=True),
 }
-PARAMETERS = {"1.5": 1_418_270_720, "2": 2_779_683_840, "showo": 1_448_176_770}
+PARAMETERS = {"1.5": 1_418_270_720, "showo": 1_448_176_770}

@@ -46,10 +46,6 @@ def _size(layers, width, heads, hidden, tied):
 
 PUBLISHED = {
   "0.6B": _size(28, 1024, 16, 3072, True),
-  "1.7B": _size(28, 2048, 16, 6144, True),
-  "4B": _size(36, 2560, 32, 9728, True),
   "8B": _size(36, 4096, 32, 12288, False),
 }
-PARAMETERS = {
-  "0.6B": 596_049_920, "1.7B": 1_720_574_976, "4B": 4_022_468_096, "8B": 8_190_735_360,
-}  # fmt: skip
+PARAMETERS = {"0.6B": 596_049_920, "8B": 8_190_735_360}
