@@ -130,6 +130,10 @@ def get_config() -> ConfigDict:
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
   # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
   c.data.special = ()  # the others get ids after the tokenizer's
+  # ((part, text), ...): what begins a document and stands around turns, with names of
+  # the tokenizer's special tokens; parts are begin, user, user_end, assistant and
+  # assistant_end (after eos); a part not named is BOS, USER, ASSISTANT or nothing
+  c.data.chat = ()
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
 
@@ -199,6 +203,7 @@ def get_config() -> ConfigDict:
   c.sample.temperature = 0.0  # of text; 0 is greedy
   c.sample.top_k = 0  # most likely tokens kept; 0 is all
   c.sample.top_p = 1.0  # probability mass kept
+  c.sample.stops = ()  # ids that end what the model writes, as eos does
   c.sample.min_p = 0.0  # drop tokens below this share of the top probability
   c.sample.max_text_tokens = 128  # that one call may write
   c.sample.max_images = 4  # that one call may draw

@@ -175,6 +175,7 @@ def _problems(c) -> list[str]:
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
     )
   bad += config_laws.schedules(data)
+  bad += config_laws.chat(data)
   bad += config_laws.experts(m)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")

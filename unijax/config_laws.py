@@ -5,7 +5,16 @@ Each function yields one line a problem; `config_checks.problems` calls them.
 
 from unijax import codecs, config_align
 from unijax.config_writes import WRITES
-from unijax.errors import ConfigError
+from unijax.errors import ConfigError, nearest
+
+CHAT = ("begin", "user", "user_end", "assistant", "assistant_end")
+
+
+def chat(data):
+  """Problems of what stands around turns."""
+  for name, _ in data.chat:
+    if name not in CHAT:
+      yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
 
 
 def schedules(data):
@@ -55,6 +64,11 @@ def writing(c, codec):
     yield (
       f"model.text_block: {m.text_block} positions and an image of "
       f"{c.image_positions} do not fit data.seq_len={c.data.seq_len}"
+    )
+  if write.blocks and c.sample.stops:
+    yield (
+      f"sample.stops: read where text is written token by token, and model.write="
+      f"{m.write!r} fills blocks: leave it ()"
     )
   if write.discrete and not codec.codebook:
     yield (

@@ -156,6 +156,7 @@ class DataConfig:
   caption_length: int
   vocab: int
   special: tuple[tuple[str, int], ...]
+  chat: tuple[tuple[str, str], ...]
   clean_copy: bool
 
 
@@ -247,6 +248,7 @@ class SampleConfig:
   top_k: int
   top_p: float
   min_p: float
+  stops: tuple[int, ...]
   max_text_tokens: int
   max_images: int
   image_temperature: float

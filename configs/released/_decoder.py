@@ -83,8 +83,64 @@ def get_config(published, **model) -> ConfigDict:
     vocab=published["vocab_size"], special=special(published), images_per_row=1,
     seq_len=published["max_position_embeddings"],
   )  # fmt: skip
+  c.data.tokenizer = published.get("tokenizer.file", "bytes")
   c.data.sources.text = {"kind": "corpus", "weight": 1.0, "options": {}}
+  begin = published.get("tokenizer.begin")
+  c.data.chat = () if begin is None else chat(begin, published.get("tokenizer.chat"))
+  c.sample.stops = ends(published)[1:]
   return c
+
+
+# What stands around turns, by a name that only templates of this format have; next to
+# system text that they put in where a user gives none.
+FORMATS = {
+  "<|im_start|>": {
+    "user": "<|im_start|>user\n", "user_end": "<|im_end|>\n",
+    "assistant": "<|im_start|>assistant\n", "assistant_end": "\n",
+  },
+  "<|start_header_id|>": {
+    "user": "<|start_header_id|>user<|end_header_id|>\n\n", "user_end": "<|eot_id|>",
+    "assistant": "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "assistant_end": "",
+  },
+  "[INST]": {
+    "user": "[INST]", "user_end": "[/INST]", "assistant": "", "assistant_end": "<s>",
+  },
+}  # fmt: skip
+SYSTEMS = {
+  "<|im_start|>": (
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "You are a helpful assistant",
+  ),
+}
+
+
+def chat(begin: str, template: str) -> tuple[tuple[str, str], ...]:
+  """The parts of `data.chat`, recognised in a chat template; `begin` alone of others.
+
+  Args:
+    begin: names of tokens before any text.
+    template: text of the release's; "" where it has none.
+  """
+  for mark, parts in FORMATS.items():
+    if mark not in template:
+      continue
+    known = (s for s in SYSTEMS.get(mark, ()) if s in template)
+    if said := next(known, ""):
+      begin += f"<|im_start|>system\n{said}<|im_end|>\n"
+    return (("begin", begin), *parts.items())
+  return (("begin", begin),)
+
+
+def ends(published) -> tuple[int, ...]:
+  """Ids that end what is generated, that of `eos` first."""
+  told = published.get("tokenizer.ends") or published.get("eos_token_id")
+  told = told if isinstance(told, tuple) else () if told is None else (told,)
+  first = published.get("tokenizer.eos")
+  first = told[:1] if first is None else (first,)
+  rest = tuple(i for i in told if i not in first)
+  return (*first, *rest) or (published["vocab_size"] - 1,)
 
 
 def rope(published) -> dict:
@@ -114,9 +170,7 @@ def rope(published) -> dict:
 
 def special(published) -> tuple[tuple[str, int], ...]:
   """Ids of our special tokens; those that such a decoder lacks are never used."""
-  ends = published.get("eos_token_id")
-  eos = ends[0] if isinstance(ends, tuple) else ends
-  eos = published["vocab_size"] - 1 if eos is None else eos
+  eos = ends(published)[0]
   bos, pad = (published.get(f"{name}_token_id") for name in ("bos", "pad"))
   pad = eos if pad is None or pad < 0 else pad
   known = {"bos": eos if bos is None else bos, "eos": eos}
@@ -126,7 +180,7 @@ def special(published) -> tuple[tuple[str, int], ...]:
 
 def to_published(config, **fields) -> dict:
   """What the config.json of every decoder has, and `fields`."""
-  m, ids = config.model, dict(config.data.special)
+  m, ids, stops = config.model, dict(config.data.special), config.sample.stops
   return {
     "dtype": "float32",
     "vocab_size": config.data.vocab,
@@ -138,7 +192,7 @@ def to_published(config, **fields) -> dict:
     "max_position_embeddings": config.data.seq_len,
     "tie_word_embeddings": m.tie_embeddings,
     "bos_token_id": ids.get("bos"),
-    "eos_token_id": ids.get("eos"),
+    "eos_token_id": [ids["eos"], *stops] if stops else ids.get("eos"),
     "pad_token_id": ids.get("pad"),
     "rope_parameters": rope_parameters(m),
     **fields,

@@ -10,8 +10,9 @@ import functools
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Iterable
-from typing import Protocol
+import re
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Protocol
 
 from unijax.config import Config
 from unijax.data.document import DataError
@@ -23,6 +24,7 @@ class Tokenizer(Protocol):
 
   vocab_size: int  # text ids only
   signature: str  # short hash of everything that decides the ids
+  marks: Mapping[str, int]  # names that are tokens where somebody means them, and ids
 
   def encode(self, text: str) -> list[int]:
     """Returns text ids; no special token is ever added."""
@@ -36,6 +38,7 @@ class ByteTokenizer:
 
   vocab_size = 256
   signature = "bytes"
+  marks: ClassVar[Mapping[str, int]] = {}
 
   def encode(self, text: str) -> list[int]:
     """Returns UTF-8 bytes; a lone surrogate, which has none, becomes '?'."""
@@ -83,6 +86,11 @@ class SentencePieceTokenizer(_FileTokenizer):
     self.processor = sentencepiece.SentencePieceProcessor()
     self.processor.LoadFromSerializedProto(self.content)
     self.vocab_size = self.processor.vocab_size()
+    named = [
+      i for i in range(self.vocab_size)
+      if self.processor.is_control(i) or self.processor.is_unknown(i)
+    ]  # fmt: skip
+    self.marks = {self.processor.id_to_piece(i): i for i in named}
 
   def encode(self, text: str) -> list[int]:
     """Returns piece ids without begin or end of sentence."""
@@ -108,6 +116,12 @@ class HuggingFaceTokenizer(_FileTokenizer):
     # "<|end|>" inside a document must not end it: special names are read as text.
     self.tokenizer.encode_special_tokens = True
     self.vocab_size = 1 + max(self.tokenizer.get_vocab().values())  # ids may have gaps
+    added = self.tokenizer.get_added_tokens_decoder()
+    self.marks = {token.content: i for i, token in added.items() if token.special}
+
+  def around_nothing(self) -> list[int]:
+    """Ids that the file's post-processor puts around an empty text."""
+    return self.tokenizer.encode("", add_special_tokens=True).ids
 
   def encode(self, text: str) -> list[int]:
     """Returns ids without the special tokens of the file's post-processor."""
@@ -117,6 +131,21 @@ class HuggingFaceTokenizer(_FileTokenizer):
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text; special ids and ids beyond the vocabulary are left out."""
     return self.tokenizer.decode(self._text_ids(ids), skip_special_tokens=True)
+
+
+def encode_marked(tokenizer: Tokenizer, text: str) -> list[int]:
+  """Encodes what a person wrote about turns, in which names of `marks` are tokens.
+
+  What a user or a document says is never read so.
+  """
+  if not tokenizer.marks or not text:
+    return tokenizer.encode(text) if text else []
+  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
+  ids = []
+  for piece in re.split(f"({'|'.join(longest_first)})", text):
+    mark = tokenizer.marks.get(piece)
+    ids += [mark] if mark is not None else tokenizer.encode(piece) if piece else []
+  return ids
 
 
 def make_tokenizer(path: str) -> Tokenizer:

@@ -51,6 +51,7 @@ class RowBatch:
     self.slots, self.first = generator.slots, first
     self.size = generator.rows
     self.special = self.builder.vocabulary.special
+    self.ends = (self.special.eos, *self.config.sample.stops)
     self.chunk, self.block = chunk_length(self.config), self.config.text_block
     self.least = self.block or 1  # positions that are written at once
     self.path, self.never = self.functions.path, self.config.write.never
@@ -81,6 +82,8 @@ class RowBatch:
       self.builder.layout(document, open_end=True, without_text=bool(branch))
       for branch in range(self.branches)
     ]
+    if not tracks[0]:
+      raise DataError(f"prompt {number} is empty, and data.chat begins with nothing")
     tracks[0], given = text_blocks.take_open(tracks[0], self.block)
     image = self.config.image_positions + 1
     wanted = self.least + (image if prompt.begin == "image" else 0)
@@ -165,7 +168,7 @@ class RowBatch:
         row.parts.pop()
       row.parts.append(self.builder.tokenizer.decode(row.text_ids))
     last = tokens[-1] if tokens else None
-    if last == self.special.eos:
+    if last in self.ends:
       row.phase, row.finished = DONE, True
     elif last == self.special.boi and not self.never:
       row.phase = IMAGE

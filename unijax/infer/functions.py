@@ -147,7 +147,8 @@ def _next_tokens(config: Config, vocabulary: Vocabulary):
   """Returns `decode_text` for the vocabulary and the limits of a config."""
   special = vocabulary.special
   begins = () if config.write.never else (special.boi,)
-  stops, longest = (special.eos, *begins), config.sample.max_text_tokens
+  stops, longest = (special.eos, *config.sample.stops), config.sample.max_text_tokens
+  stops += begins
   written = {*range(vocabulary.text_size), *stops}
   forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
   return functools.partial(decode_text, stops, forbidden, begins, longest)

@@ -44,7 +44,7 @@ class LoadedRun:
   @property
   def chat(self) -> bool:
     """Whether its documents have turns of user and assistant."""
-    return has_turns(self.config)
+    return "user" in dict(self.config.data.chat) or has_turns(self.config)
 
   def generator(self, rows: int = 1, **sample):
     """Returns a Generator, with knobs of the sample section replaced.

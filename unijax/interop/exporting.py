@@ -19,7 +19,7 @@ from unijax.checkpoint.start import open_run
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import matching, stream, system
+from unijax.interop import matching, stream, system, texts
 from unijax.interop.importing import ABOUT
 from unijax.interop.system import System
 
@@ -70,6 +70,7 @@ def export_run(
         path = folder / chosen.file()
         size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+        texts.give_back(reader.workdir, folder)
       return manifest.step, size
 
     step, size = reader.first_whole(write, step)

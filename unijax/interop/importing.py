@@ -14,7 +14,7 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import files, keymap, matching, stream, system
+from unijax.interop import files, keymap, matching, stream, system, texts
 from unijax.interop.system import System
 from unijax.train import codec_export
 from unijax.train.run import versions
@@ -73,7 +73,8 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   path = pathlib.Path(path)
   chosen = system.load(name)
   theirs = files.open_weights(path)
-  fields = chosen.fields(_published(chosen, path, size), theirs)
+  about = texts.beside(path) | _published(chosen, path, size)
+  fields = chosen.fields(about, theirs)
   config = chosen.config(fields)
   ours = system.leaves(config)
   match = matching.match(chosen.table(config), ours, theirs)
@@ -124,6 +125,7 @@ def import_run(
     identity = codecs.identity(found.config.data.codec)
     extra = {"versions": versions(), "codec": identity, ABOUT: about}
     rundir.write_config(folder, found.config, extra)
+    texts.keep(pathlib.Path(path), folder)
     (folder / "config.py").write_text(CONFIG_FILE.format(run=out))
     if found.config.train.task == "codec":
       whole = jax.device_get(params["codec"])
