@@ -30,12 +30,15 @@ from unijax.types import Batch, Cache, Inputs
 from unijax.write import make_write_path
 from unijax.write.base import Span
 
+TEXT_CHUNK = 64  # positions of text that are prefilled together
+
 
 def chunk_length(config: Config) -> int:
-  """Positions of a prefill chunk: one image with BOI and EOI, or a block of text; a
-  multiple of 8."""
+  """Positions of a prefill chunk: one image with BOI and EOI, or a block of text, or
+  where no image is written as much text; a multiple of 8."""
   image = max(config.image_positions, config.features) + 2
-  return -(-max(image, config.text_block) // 8) * 8
+  text = TEXT_CHUNK if config.write.never else config.text_block
+  return -(-max(image, text) // 8) * 8
 
 
 class SampleFunctions:
