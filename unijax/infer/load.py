@@ -45,8 +45,9 @@ class LoadedRun:
 
   @property
   def chat(self) -> bool:
-    """Whether its documents have turns of user and assistant."""
-    return "user" in dict(self.config.data.chat) or has_turns(self.config)
+    """Whether it is spoken to in turns: by its format, or as its documents have it."""
+    format_ = dict(self.config.data.chat)
+    return "user" in format_ if format_ else has_turns(self.config)
 
   def generator(self, rows: int = 1, longest: Prompt | None = None, **sample):
     """Returns a Generator, with knobs of the sample section replaced.
