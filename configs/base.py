@@ -19,11 +19,22 @@ def get_config() -> ConfigDict:
   c.model.heads = 4  # query heads
   c.model.kv_heads = 4  # key/value heads; fewer is grouped-query attention
   c.model.head_dim = 32  # width of a head; usually width / heads
-  c.model.mlp_width = 384  # hidden units of SwiGLU; 8/3 of the width is usual
+  c.model.mlp_width = 384  # hidden units; 8/3 of the width is usual, 4 without a gate
   c.model.positions = "sequential"  # or shared (one index an image), grid (2-D RoPE)
   c.model.rope_theta = 10000.0  # longest wavelength of RoPE, in positions / 2 pi
-  c.model.qk_norm = True  # RMS norm on queries and keys: keeps logits bounded
+  c.model.rope_fraction = 1.0  # of a head that RoPE turns: its first part
+  c.model.rope_factor = 1.0  # by which slow wavelengths are stretched; 1 is off
+  c.model.rope_length = 8192  # positions without stretching; 0: all are slow
+  c.model.rope_low = 1.0  # turns over that length of what is fully stretched
+  c.model.rope_high = 4.0  # turns of what is not stretched at all; between, a blend
+  c.model.qk_norm = True  # norm on queries and keys: keeps logits bounded
+  c.model.qk_norm_kind = "rms"  # or layer, layer_heads (a scale and bias each head)
+  c.model.norm = "rms"  # of the residual stream; or layer: centred, with a bias
   c.model.norm_eps = 1e-5  # added to the mean square in norms
+  c.model.block = "pre"  # norms before branches; or branch (after), parallel branches
+  c.model.mlp = "swiglu"  # or, without a gate, gelu, gelu_tanh, quick_gelu
+  c.model.bias = "none"  # of the maps of a block; or qkv, attention (and out), all
+  c.model.head_bias = False  # a bias of the text head
   c.model.tie_embeddings = False  # share the token table between input and output
   c.model.patch_codec = "linear"  # or unet
   c.model.unet_width = 64  # channels of the U-Net at full resolution, doubling
@@ -36,7 +47,7 @@ def get_config() -> ConfigDict:
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
   # of images; or codes, masked, token_diffusion, gmm, bridge, regression, masked_all
-  # (text too), masked_diffusion
+  # (text too), masked_diffusion; or none: only text is written
   c.model.write = "diffusion"  # in the backbone, all patches at once
   c.model.head_depth = 3  # layers of the head of a patch: token_diffusion, regression
   c.model.head_width = 256  # of that head
@@ -117,6 +128,12 @@ def get_config() -> ConfigDict:
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
   c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
+  # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
+  c.data.special = ()  # the others get ids after the tokenizer's
+  # ((part, text), ...): what begins a document and stands around turns, with names of
+  # the tokenizer's special tokens; parts are begin, user, user_end, assistant and
+  # assistant_end (after eos); a part not named is BOS, USER, ASSISTANT or nothing
+  c.data.chat = ()
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
 
@@ -186,6 +203,7 @@ def get_config() -> ConfigDict:
   c.sample.temperature = 0.0  # of text; 0 is greedy
   c.sample.top_k = 0  # most likely tokens kept; 0 is all
   c.sample.top_p = 1.0  # probability mass kept
+  c.sample.stops = ()  # ids that end what the model writes, as eos does
   c.sample.min_p = 0.0  # drop tokens below this share of the top probability
   c.sample.max_text_tokens = 128  # that one call may write
   c.sample.max_images = 4  # that one call may draw
@@ -286,10 +304,7 @@ def get_config() -> ConfigDict:
   c.text.causal = True  # words see earlier words only; else all, padding too
   c.text.pool = "eos"  # or last (position): one vector of all words
   c.text.canonical = False  # lower case and no punctuation, before tokens are made
-  # ids around a text, of the tokenizer's own; -1 takes the special tokens after them
-  c.text.begin = -1  # first; -2: nothing stands there
-  c.text.end = -1  # last
-  c.text.fill = -1  # after it, to the length
+  c.text.bos = True  # a BOS stands before the words, as an EOS behind them
 
   c.align = ConfigDict()  # what pictures and texts are trained to agree on
   c.align.objective = "softmax"  # or sigmoid, distill, queries; none: pictures alone

@@ -21,10 +21,6 @@ def ranges(c):
       value = getattr(values, name)
       yield f"{section}.{name}", value, value >= 0, ">= 0"
   yield "text.length", c.text.length, c.text.length > 2, "> 2 (BOS, a word, EOS)"
-  t = c.text
-  yield "text.begin", t.begin, t.begin >= -2, ">= -2 (-1: BOS, -2: nothing)"
-  yield "text.end", t.end, t.end >= -1, ">= -1 (-1: EOS)"
-  yield "text.fill", t.fill, t.fill >= -1, ">= -1 (-1: padding)"
   for value in c.vision.std:
     yield "vision.std", value, value > 0, "> 0"
   share = c.align.mask_share

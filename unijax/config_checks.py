@@ -11,8 +11,8 @@ def _ranges(c):
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta norm_eps head_width mixtures "
-                 "experts experts_per_token expert_width connector_depth "
+                 "scan_unroll rope_theta rope_factor rope_low norm_eps head_width "
+                 "mixtures experts experts_per_token expert_width connector_depth "
                  "connector_queries text_block"),
     "dit": (c.dit, "depth width heads mlp_width"),
     "bridge": (c.bridge, "slots connector_depth"),
@@ -46,6 +46,8 @@ def _ranges(c):
     yield path, value, 0 <= value <= 1, "in [0, 1]"
   yield "optim.b1", o.b1, 0 <= o.b1 < 1, "in [0, 1)"
   yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
+  part = c.model.rope_fraction
+  yield "model.rope_fraction", part, 0 < part <= 1, "in (0, 1]"
   yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
   free = {
     "dit.single_depth": c.dit.single_depth,
@@ -64,6 +66,7 @@ def _ranges(c):
     "sample.image_top_k": s.image_top_k,
     "sample.confidence_noise": s.confidence_noise,
     "model.shared_experts": c.model.shared_experts,
+    "model.rope_length": c.model.rope_length,
     "model.head_depth": c.model.head_depth,
     "train.balance_loss_weight": t.balance_loss_weight,
     "train.router_z_loss": t.router_z_loss,
@@ -172,6 +175,7 @@ def _problems(c) -> list[str]:
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
     )
   bad += config_laws.schedules(data)
+  bad += config_laws.chat(data)
   bad += config_laws.experts(m)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")

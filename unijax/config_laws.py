@@ -5,7 +5,16 @@ Each function yields one line a problem; `config_checks.problems` calls them.
 
 from unijax import codecs, config_align
 from unijax.config_writes import WRITES
-from unijax.errors import ConfigError
+from unijax.errors import ConfigError, nearest
+
+CHAT = ("begin", "user", "user_end", "assistant", "assistant_end")
+
+
+def chat(data):
+  """Problems of what stands around turns."""
+  for name, _ in data.chat:
+    if name not in CHAT:
+      yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
 
 
 def schedules(data):
@@ -55,6 +64,11 @@ def writing(c, codec):
     yield (
       f"model.text_block: {m.text_block} positions and an image of "
       f"{c.image_positions} do not fit data.seq_len={c.data.seq_len}"
+    )
+  if write.blocks and c.sample.stops:
+    yield (
+      f"sample.stops: read where text is written token by token, and model.write="
+      f"{m.write!r} fills blocks: leave it ()"
     )
   if write.discrete and not codec.codebook:
     yield (
@@ -202,12 +216,16 @@ def blocks(m):
     yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
   if m.depth % m.scan_unroll:
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
-  axes = 4 if m.positions == "grid" else 2
-  if m.head_dim % axes:
+  axes, turned = 4 if m.positions == "grid" else 2, m.head_dim * m.rope_fraction
+  if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
     yield (
-      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
-      f"for model.positions={m.positions!r}"
+      f"model.head_dim: {m.head_dim} x model.rope_fraction {m.rope_fraction:g} must be "
+      f"a multiple of {axes} for model.positions={m.positions!r}"
     )
+  if m.rope_high <= m.rope_low:
+    yield f"model.rope_high: {m.rope_high} must be above model.rope_low {m.rope_low}"
+  if m.head_bias and m.tie_embeddings:
+    yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"
 
 
 def grid(data, codec):

@@ -18,8 +18,19 @@ class ModelConfig:
   mlp_width: int
   positions: Literal["sequential", "shared", "grid"]
   rope_theta: float
+  rope_fraction: float
+  rope_factor: float
+  rope_low: float
+  rope_high: float
+  rope_length: int
   qk_norm: bool
+  qk_norm_kind: Literal["rms", "layer", "layer_heads"]
+  norm: Literal["rms", "layer"]
   norm_eps: float
+  block: Literal["pre", "branch", "parallel"]
+  mlp: Literal["swiglu", "gelu", "gelu_tanh", "quick_gelu"]
+  bias: Literal["none", "qkv", "attention", "all"]
+  head_bias: bool
   tie_embeddings: bool
   patch_codec: Literal["linear", "unet"]
   unet_width: int
@@ -33,7 +44,7 @@ class ModelConfig:
   scan_unroll: int
   write: Literal[
     "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression",
-    "masked_all", "masked_diffusion",
+    "masked_all", "masked_diffusion", "none",
   ]  # fmt: skip
   head_depth: int
   head_width: int
@@ -144,6 +155,8 @@ class DataConfig:
   mixture_floor: float
   caption_length: int
   vocab: int
+  special: tuple[tuple[str, int], ...]
+  chat: tuple[tuple[str, str], ...]
   clean_copy: bool
 
 
@@ -235,6 +248,7 @@ class SampleConfig:
   top_k: int
   top_p: float
   min_p: float
+  stops: tuple[int, ...]
   max_text_tokens: int
   max_images: int
   image_temperature: float
@@ -331,9 +345,7 @@ class TextConfig(TowerConfig):
   causal: bool
   pool: Literal["eos", "last"]
   canonical: bool
-  begin: int
-  end: int
-  fill: int
+  bos: bool
 
 
 @dataclasses.dataclass(frozen=True)

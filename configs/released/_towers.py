@@ -1,6 +1,9 @@
 """What released encoders of pictures and words share: keys of a transformer, sizes."""
 
+import dataclasses
+
 from configs import base
+from unijax.data.tokenizer import make_tokenizer, vocabulary
 from unijax.interop.keymap import Key
 from unijax.interop.ops import COPY, LINEAR
 
@@ -71,6 +74,7 @@ def config(size: int, normal, published):
   mean, std = normal
   c.vision.mean = tuple(published.get("preprocessor.image_mean", mean))
   c.vision.std = tuple(published.get("preprocessor.image_std", std))
+  c.data.tokenizer = published.get("tokenizer.file", "bytes")
   c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.train.update(batch_size=8)
   c.eval.update(loss_batches=1, batch_size=8)
@@ -96,8 +100,22 @@ def preprocessor(config, kind: str, crop: bool) -> dict:
   }  # fmt: skip
 
 
+def marks(c, bos, eos, pad) -> None:
+  """Ids of the tokenizer that stand around texts."""
+  c.data.special = (("pad", pad), ("bos", bos), ("eos", eos))
+
+
+def marked(config) -> dict[str, int]:
+  """The inverse of `marks`: ids by name, also of a run that was trained here."""
+  if config.data.special:
+    return dict(config.data.special)
+  known = vocabulary(make_tokenizer(config.data.tokenizer))
+  return dataclasses.asdict(known.special)
+
+
 def alone(c):
   """The same where there are no words."""
+  c.data.tokenizer = "bytes"
   c.align.update(objective="none")
   return c
 

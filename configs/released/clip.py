@@ -46,7 +46,6 @@ KEYS = (
   Key("text_projection/kernel", "text_projection.weight", LINEAR),
   Key("log_scale", "logit_scale"),
 )
-TOKENIZERS = ("tokenizer.json",)
 SIZES = {
   "projection_dim": axis("visual_projection.weight", 0),
   "text_config.vocab_size": axis("<text>embeddings.token_embedding.weight", 0),
@@ -88,9 +87,10 @@ def get_config(published) -> ConfigDict:
   c.text.update(
     **_towers.shape(published, "text_config.", 8, 512, 12, 2048),
     causal=True, pool="eos", vocab=vocab, length=read("max_position_embeddings", 77),
-    norm_eps=read("layer_norm_eps", 1e-5), begin=begin, end=end, fill=end,
+    norm_eps=read("layer_norm_eps", 1e-5),
     mlp=_towers.activation(published, "text_config.hidden_act", "quick_gelu"),
   )  # fmt: skip
+  _towers.marks(c, begin, end, end)
   c.align.update(width=published.get("projection_dim", 512), objective="softmax")
   return c
 
@@ -98,6 +98,7 @@ def get_config(published) -> ConfigDict:
 def to_published(config) -> dict:
   """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
+  marks = _towers.marked(config)
   prepared = _towers.preprocessor(config, "CLIPImageProcessor", crop=True)
   pictures = {
     "model_type": "clip_vision_model", **_towers.plain(v), "patch_size": v.patch_size,
@@ -108,8 +109,8 @@ def to_published(config) -> dict:
     return {"architectures": ["CLIPVisionModel"], **pictures, "preprocessor": prepared}
   words = {
     "model_type": "clip_text_model", **_towers.plain(t), "vocab_size": t.vocab,
-    "max_position_embeddings": t.length, "bos_token_id": t.begin,
-    "eos_token_id": t.end, "pad_token_id": t.fill,
+    "max_position_embeddings": t.length, "bos_token_id": marks["bos"],
+    "eos_token_id": marks["eos"], "pad_token_id": marks["pad"],
     "projection_dim": config.align.width,
   }  # fmt: skip
   return {

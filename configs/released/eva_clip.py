@@ -18,7 +18,6 @@ from unijax.interop.ops import COPY, LINEAR, Ones, Part, Patches, RopePairs
 from unijax.interop.told import axis, count
 
 TRAINED = 16  # patches a side that its rotations count in
-TOKENIZERS = ("tokenizer.json",)
 PREFIXES = {"all": ("", "module.", "model.")}
 _BLOCK, _THEIRS = "vision/encoder/blocks", "<all>visual.blocks.{i}"
 
@@ -155,9 +154,10 @@ def get_config(published) -> ConfigDict:
   c.text.update(
     width=published[f"{t}width"], depth=published[f"{t}layers"],
     heads=published[f"{t}heads"], mlp_width=4 * published[f"{t}width"], mlp="gelu",
-    norm_eps=1e-5, causal=True, pool="eos", vocab=vocab, begin=vocab - 2,
-    end=vocab - 1, fill=0, length=published.get(f"{t}context_length", 77),
+    norm_eps=1e-5, causal=True, pool="eos", vocab=vocab,
+    length=published.get(f"{t}context_length", 77),
   )  # fmt: skip
+  _towers.marks(c, vocab - 2, vocab - 1, 0)
   c.align.update(width=published["embed_dim"], image_projection="bias")
   return c
 

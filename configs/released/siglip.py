@@ -39,7 +39,6 @@ KEYS = (
   Key("log_scale", "logit_scale", Ones(1)),
   Key("bias", "logit_bias", Ones(1)),
 )
-TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
 SIZES = {
   "has_head": present("<vision>head.probe"),
   "text_config.vocab_size": axis("<text>embeddings.token_embedding.weight", 0),
@@ -69,12 +68,12 @@ def get_config(published) -> ConfigDict:
   vocab = published.get(f"{of}vocab_size", 32_000)
   c.text.update(
     **_towers.shape(published, of, 12, 768, 12, 3072),
-    causal=False, pool="last", canonical=True, vocab=vocab, begin=-2, end=1,
-    fill=0 if vocab == SECOND else 1,
+    causal=False, pool="last", canonical=True, vocab=vocab, bos=False,
     length=published.get(f"{of}max_position_embeddings", 64),
     norm_eps=published.get(f"{of}layer_norm_eps", 1e-6),
     mlp=_towers.activation(published, f"{of}hidden_act", "gelu_pytorch_tanh"),
   )  # fmt: skip
+  _towers.marks(c, 1, 1, 0 if vocab == SECOND else 1)
   width = published.get(f"{of}projection_size", c.text.width)
   c.align.update(objective="sigmoid", scale=10.0, max_scale=1000.0, bias=-10.0)
   c.align.update(image_projection="none", text_projection="bias", width=width)
@@ -84,6 +83,7 @@ def get_config(published) -> ConfigDict:
 def to_published(config) -> dict:
   """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
+  marks = _towers.marked(config)
   prepared = _towers.preprocessor(config, "SiglipImageProcessor", crop=False)
   pictures = {
     "model_type": "siglip_vision_model", **_towers.plain(v), "num_channels": 3,
@@ -96,7 +96,7 @@ def to_published(config) -> dict:
   words = {
     "model_type": "siglip_text_model", **_towers.plain(t), "vocab_size": t.vocab,
     "max_position_embeddings": t.length, "projection_size": config.align.width,
-    "eos_token_id": t.end, "pad_token_id": t.fill,
+    "eos_token_id": marks["eos"], "pad_token_id": marks["pad"],
   }  # fmt: skip
   return {
     "architectures": ["SiglipModel"], "model_type": "siglip",

@@ -56,6 +56,7 @@ class Case:
     wrong: mistakes that must be noticed.
     bound: of the error, relative to the reference's largest number.
     bounds: other bounds for some outputs.
+    slow: another case tells most of what it does; only the slow tests run it.
   """
 
   name: str
@@ -66,6 +67,7 @@ class Case:
   wrong: Mapping[str, Wrong] = dataclasses.field(default_factory=dict)
   bound: float = BOUND
   bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  slow: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,18 @@ def everything() -> dict[str, tuple[Any, Case]]:
     for case in family.CASES:
       assert case.name not in found, case.name
       found[case.name] = family, case
+  return found
+
+
+def marked(*rest: Callable[[Case], Any]) -> list:
+  """Parameters of tests: each case's name, and what else is made of it."""
+  import pytest
+
+  found = []
+  for name, (_, case) in everything().items():
+    marks = [pytest.mark.slow] if case.slow else []
+    made = [[name]] if not rest else [[name, x] for of in rest for x in of(case)]
+    found += [pytest.param(*x, marks=marks) for x in made]
   return found
 
 

@@ -143,7 +143,7 @@ def ours(config, params, inputs):
       del both["pooled"]
     return both
 
-  end = (inputs["tokens"] == config.text.end).argmax(axis=1)
+  end = (inputs["tokens"] == dict(config.data.special)["eos"]).argmax(axis=1)
   return run(params, inputs["pixels"], inputs["tokens"], end)
 
 

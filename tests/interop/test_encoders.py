@@ -57,8 +57,8 @@ def test_what_stands_beside_the_weights_comes_along(clip):
   config = rundir.read_config(clip)
   assert config.vision.mean == (0.1, 0.2, 0.3) and config.vision.std == (0.5, 0.6, 0.7)
   assert (clip / "tokenizer.json").read_bytes() == EMBEDDED.read_bytes()
-  marks = config.text.begin, config.text.end, config.text.fill
-  assert marks == (518, 519, 519)  # the last two, as its config names none
+  marks = {"pad": 519, "bos": 518, "eos": 519}  # the last two: its config names none
+  assert dict(config.data.special) == marks
 
 
 def test_the_run_is_scored(clip):

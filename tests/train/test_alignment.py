@@ -153,8 +153,6 @@ def test_the_tables_name_all_published_sizes():
       "with vision.positions",
     ),
     ({"vision__std": (0.5, 0.0, 0.5)}, "vision.std: 0.0 must be > 0"),
-    ({"text__begin": -3}, "text.begin: -3 must be >= -2"),
-    ({"text__end": -2}, "text.end: -2 must be >= -1"),
     ({"align__objective": "none", "align__frozen": "x"}, "trains its own encoders"),
   ],
 )
@@ -200,17 +198,18 @@ def test_rows_hold_the_caption_between_its_marks():
 
 
 def test_rows_may_have_marks_of_the_tokenizer():
-  c = config(text__begin=-2, text__end=1, text__fill=0, text__canonical=True)
+  marks = (("eos", 1), ("pad", 0))
+  c = config(data__special=marks, text__bos=False, text__canonical=True)
   captions = PairLoader(c).captions
   rows, end = captions.rows(["A Red, dog!", "red " * 50])
   words = captions.tokenizer.encode("a red dog")
   assert rows[0].tolist() == [*words, 1, *[0] * (11 - len(words))]
   assert end.tolist() == [len(words), 11] and rows[1, 11] == 1
   own = captions.tokenizer.vocab_size  # nothing stands after the tokenizer's ids
-  marks = dict(text__begin=own - 2, text__end=own - 1, text__fill=own - 1)
-  assert PairLoader(config(text__vocab=own, **marks)).vocab == own
+  marks = (("bos", own - 2), ("eos", own - 1), ("pad", own - 1))
+  assert PairLoader(config(text__vocab=own, data__special=marks)).vocab == own
   with pytest.raises(ConfigError, match="text.vocab"):
-    PairLoader(config(text__vocab=own, **{**marks, "text__fill": -1}))
+    PairLoader(config(text__vocab=own, data__special=marks[:2]))
 
 
 def test_what_is_no_pair_is_refused():

@@ -82,7 +82,10 @@ def config_dict(workdir: str | pathlib.Path) -> ConfigDict:
       return {name: as_written(entry) for name, entry in value.items()}
     return tuple(map(as_written, value)) if isinstance(value, list) else value
 
-  return ConfigDict(as_written(config_lib.to_dict(read_config(workdir))))
+  config = read_config(workdir)
+  found = ConfigDict(as_written(config_lib.to_dict(config)))
+  found.data.tokenizer = tokenizer_path(workdir, config)
+  return found
 
 
 def tokenizer_path(workdir: str | pathlib.Path, config: Config) -> str:

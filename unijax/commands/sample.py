@@ -49,7 +49,8 @@ def run(args) -> dict:
     Prompt(prompts.user(parts, loaded.chat), args.begin, seed=args.seed + i)
     for i in range(args.count)
   ]
-  answers = loaded.generator(rows=args.count, **knobs).generate(asked, on_image=_watch)
+  generator = loaded.generator(args.count, asked[0], **knobs)
+  answers = generator.generate(asked, on_image=_watch)
   texts, files = [], []
   for answer in answers:
     texts.append(answer.text)

@@ -61,9 +61,7 @@ NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Captions(TokenRows):
-  """Texts as rows of tokens of one length: begin, words, end, and padding.
-
-  Which ids stand around the words `text.begin`, `.end` and `.fill` say.
+  """Texts as rows of tokens of one length: BOS if `text.bos`, words, EOS, padding.
 
   Attributes:
     vocab: ids that the token table has.
@@ -75,19 +73,16 @@ class Captions(TokenRows):
 
   def __init__(self, config: Config):
     tokenizer = make_tokenizer(config.data.tokenizer)
-    known, t = vocabulary(tokenizer), config.text
-    own = known.special
-    begin, end, fill = (
-      own_id if given == -1 else given
-      for given, own_id in ((t.begin, own.bos), (t.end, own.eos), (t.fill, own.pad))
-    )
-    special = dataclasses.replace(own, bos=begin, eos=end, pad=fill)
+    known, t = vocabulary(tokenizer, given=config.data.special), config.text
+    special = known.special
     super().__init__(tokenizer, special, t.length)
-    self.canonical, self.marks = t.canonical, [begin, end, fill, t.canonical]
+    self.canonical, self.bos = t.canonical, t.bos
+    self.marks = [special.pad, special.bos, special.eos, t.canonical, t.bos]
     self.vocab = t.vocab or known.size
-    outside = -1 in (t.begin, t.end, t.fill) or config.align.objective == "queries"
-    needed = known.size if outside else max(tokenizer.vocab_size, end + 1, fill + 1)
-    needed = max(needed, begin + 1)
+    used = [special.pad, special.eos, *([special.bos] if t.bos else [])]
+    if config.align.objective == "queries":
+      used.append(special.assistant)
+    needed = max(tokenizer.vocab_size, *(i + 1 for i in used))
     if self.vocab < needed:
       raise ConfigError(
         f"text.vocab: {self.vocab} ids, but data.tokenizer="
@@ -98,7 +93,7 @@ class Captions(TokenRows):
   def ids(self, text: str) -> list[int]:
     """Returns the ids without padding; what does not fit is cut off."""
     text = canonical(text) if self.canonical else text
-    first = [self.special.bos] * (self.special.bos >= 0)
+    first = [self.special.bos] * self.bos
     ids = self.tokenizer.encode(text)[: self.length - 1 - len(first)]
     return [*first, *ids, self.special.eos]
 

@@ -16,13 +16,18 @@ from unijax.nn import layers
 from unijax.types import Batch
 
 
+def _maps(m: ModelConfig) -> int:
+  """Products of an MLP: gate, if it has one, up and down."""
+  return 3 if m.mlp == "swiglu" else 2
+
+
 def _dense(m: ModelConfig) -> int:
-  return 3 * m.width * m.mlp_width
+  return _maps(m) * m.width * m.mlp_width
 
 
 def _routed(m: ModelConfig) -> int:
   active = m.experts_per_token + m.shared_experts
-  return 3 * m.width * active * m.expert_width + m.width * m.experts
+  return _maps(m) * m.width * active * m.expert_width + m.width * m.experts
 
 
 # Multiply-adds of the MLP that one position goes through, by `model.sharing`: copies
@@ -159,7 +164,8 @@ def _unet(config: Config) -> float:
 def recomputed(config: Config, parts: dict[str, float]) -> float:
   """FLOPs that the backward pass repeats under the config's remat policy.
 
-  A block's last product, the MLP's way down, is never needed again.
+  The last product of a branch is needed again only by a norm that follows it: in the
+  block, or at the branch's end.
 
   Args:
     config: of the run.
@@ -168,8 +174,12 @@ def recomputed(config: Config, parts: dict[str, float]) -> float:
   Raises:
     KeyError: a policy that this table does not have.
   """
-  maps, attention = parts["attention_maps"], parts["attention"]
-  mlp = parts["mlp"] * 2 / 3
+  m = config.model
+  maps, attention, mlp = parts["attention_maps"], parts["attention"], parts["mlp"]
+  if m.block != "branch":
+    mlp *= 1 - 1 / _maps(m)
+  if m.block == "parallel":  # the way out is a quarter or more of four maps
+    maps *= 1 - m.heads / (2 * m.heads + 2 * m.kv_heads)
   # Kernels work the scores out again inside their backward pass in any case.
   scores = attention / 2 if config.model.attention == "dense" else 0.0
   return {

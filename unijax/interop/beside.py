@@ -1,8 +1,7 @@
-"""Files that come with released weights: how pictures are prepared, and tokenizers."""
+"""What releases say of a model: config.json, and how its pictures are prepared."""
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from unijax.checkpoint.errors import CheckpointError
@@ -53,9 +52,3 @@ def write(content: dict[str, Any], place: pathlib.Path) -> None:
   parts = {"config.json": rest} | {FILES[n]: content[n] for n in FILES if n in content}
   for file, part in parts.items():
     (place / file).write_text(json.dumps(part, indent=2) + "\n")
-
-
-def tokenizer(path: pathlib.Path, names: Sequence[str]) -> pathlib.Path | None:
-  """The first of these files that is beside the weights."""
-  places = (folder(path) / name for name in names)
-  return next((place for place in places if place.is_file()), None)

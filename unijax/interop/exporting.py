@@ -21,7 +21,7 @@ from unijax.checkpoint.start import open_run
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import beside, matching, stream, system
+from unijax.interop import beside, matching, stream, system, texts
 from unijax.interop.importing import ABOUT
 from unijax.interop.system import System
 
@@ -75,6 +75,7 @@ def export_run(
         path = folder / chosen.file()
         size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
         beside.write(content, folder)
+        texts.give_back(reader.workdir, folder)
       return manifest.step, size
 
     step, size = reader.first_whole(write, step)

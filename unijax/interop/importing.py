@@ -14,7 +14,7 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import beside, files, keymap, matching, stream, system
+from unijax.interop import beside, files, keymap, matching, stream, system, texts
 from unijax.interop.system import System
 from unijax.train import codec_export
 from unijax.train.encoders import write_encoder
@@ -74,8 +74,9 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   path = pathlib.Path(path)
   chosen = system.load(name)
   theirs = files.open_weights(path)
-  fields = chosen.fields(_published(chosen, path, size), theirs)
-  config = _with_tokenizer(chosen, chosen.config(fields), path)
+  about = texts.beside(path) | _published(chosen, path, size)
+  fields = chosen.fields(about, theirs)
+  config = chosen.config(fields)
   ours = system.leaves(config)
   match = matching.match(chosen.table(config), ours, theirs)
   if not match.report.fits:
@@ -97,15 +98,6 @@ def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
       f"{', '.join(sizes)}"
     )
   return written or dict(sizes[size])
-
-
-def _with_tokenizer(chosen: System, config: Config, path: pathlib.Path) -> Config:
-  """The config with the tokenizer beside the weights; bytes where there is none."""
-  found = beside.tokenizer(path, chosen.tokenizers())
-  if found is None:
-    return config
-  data = dataclasses.replace(config.data, tokenizer=str(found))
-  return dataclasses.replace(config, data=data)
 
 
 def import_run(
@@ -134,13 +126,14 @@ def import_run(
     identity = codecs.identity(found.config.data.codec)
     extra = {"versions": versions(), "codec": identity, ABOUT: about}
     rundir.write_config(folder, found.config, extra)
+    texts.keep(pathlib.Path(path), folder)
     (folder / "config.py").write_text(CONFIG_FILE.format(run=out))
-    if found.system.tokenizers() and found.config.data.tokenizer == "bytes":
-      say(
-        f"no tokenizer beside {path}: texts are read as bytes, which means nothing "
-        f"to these weights; put one of {', '.join(found.system.tokenizers())} there"
-      )
     if found.config.train.task == "alignment":
+      if found.config.data.tokenizer == "bytes":
+        say(
+          f"no tokenizer beside {path}: texts are read as bytes, which means nothing "
+          f"to these weights; put one of {', '.join(texts.TOKENIZERS)} there"
+        )
       write_encoder(folder, found.config, params, 0)
     if found.config.train.task == "codec":
       whole = jax.device_get(params["codec"])

@@ -12,8 +12,6 @@ and where they are needed:
   DROPS       tuple of `keymap.Drop`
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
-  TOKENIZERS  names of files beside the weights, of which the first that is there makes
-              tokens of texts
 """
 
 import dataclasses
@@ -21,7 +19,7 @@ import fnmatch
 import importlib.util
 import pathlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -108,10 +106,6 @@ class System:
   def sizes(self) -> Mapping[str, Mapping[str, Any]]:
     """Fields of config.json by the name of a released size."""
     return self._get("PUBLISHED", {})
-
-  def tokenizers(self) -> Sequence[str]:
-    """Names that the file of its tokenizer may have."""
-    return self._get("TOKENIZERS", ())
 
   def file(self) -> str:
     """What its file of weights is called."""
@@ -220,9 +214,11 @@ def _vocab(config: Config) -> int:
   task = config.train.task
   if task in WITHOUT_TEXT:
     return 0
+  if task == "alignment" and config.text.vocab:
+    return config.text.vocab
   tokenizer = make_tokenizer(config.data.tokenizer)
   if task == "alignment":
-    return config.text.vocab or vocabulary(tokenizer).size
+    return vocabulary(tokenizer, given=config.data.special).size
   return vocabulary_of(config, tokenizer).size
 
 
