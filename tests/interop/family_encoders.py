@@ -217,15 +217,15 @@ CASES = (
   ),
   Case(
     "clip-quiet", "clip", clip("gelu"), "quiet", inputs(),
-    {"epsilon": Wrong(published=clip("gelu", eps=1e-6))},
+    {"epsilon": Wrong(published=clip("gelu", eps=1e-6))}, slow=True,
   ),
   Case(
     "clip-alone-loud", "clip", alone("clip", "quick_gelu", 1e-5), "loud",
-    inputs(words=False),
+    inputs(words=False), slow=True,
   ),
   Case(
     "siglip-loud", "siglip", siglip(), "loud", inputs(),
-    {"gelu": Wrong(published=siglip("gelu"))},
+    {"gelu": Wrong(published=siglip("gelu"))}, slow=True,
   ),
   Case(
     "siglip-quiet", "siglip", siglip(), "quiet", inputs(),
@@ -234,16 +234,16 @@ CASES = (
   Case(
     "siglip-headless-quiet", "siglip",
     alone("siglip", "gelu_pytorch_tanh", 1e-6, vision_use_head=False), "quiet",
-    inputs(words=False),
+    inputs(words=False), slow=True,
   ),
   Case(
     "dinov2-loud", "dinov2", dino(30), "loud", inputs(30, False),
-    {"resize": Wrong(patch={RESIZES: SMOOTHER})},
+    {"resize": Wrong(patch={RESIZES: SMOOTHER})}, slow=True,
   ),
   Case(
     "dinov2-gated-quiet", "dinov2", dino(42, use_swiglu_ffn=True), "quiet",
     inputs(42, False),
-    {"epsilon": Wrong(published=dino(42, use_swiglu_ffn=True, layer_norm_eps=1e-5))},
+    {"epsilon": Wrong(published=dino(42, use_swiglu_ffn=True, layer_norm_eps=1e-5))}, slow=True,
   ),
   Case(
     "dinov2-registers-loud", "dinov2", dino(54, **REGISTERS), "loud",

@@ -81,11 +81,11 @@ CASES = (
   ),
   Case(
     "eva02-quiet", "eva_clip", small(8, 2.6667, **SECOND), "quiet", inputs,
-    {"norms": Wrong(published=small(8, 2.6667, **SECOND, postnorm=True))},
+    {"norms": Wrong(published=small(8, 2.6667, **SECOND, postnorm=True))}, slow=True,
   ),
   Case(
     "eva-postnorm-loud", "eva_clip", small(12, 3, postnorm=True), "loud", inputs,
-    {"order": Wrong(published=small(12, 3))},
+    {"order": Wrong(published=small(12, 3))}, slow=True,
   ),
-  Case("eva-plain-quiet", "eva_clip", small(12, 3), "quiet", inputs),
+  Case("eva-plain-quiet", "eva_clip", small(12, 3), "quiet", inputs, slow=True),
 )  # fmt: skip
