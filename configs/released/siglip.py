@@ -55,9 +55,10 @@ def get_config(published) -> ConfigDict:
     return published.get(f"{prefix}{name}", default)
 
   c = _towers.config(read("image_size", 224), _towers.HALF, published)
+  head = published.get("has_head", read("vision_use_head", True))
   c.vision.update(
     **_towers.shape(published, prefix, 12, 768, 12, 3072),
-    pool="attention" if published.get("has_head", True) else "mean", crop=True,
+    pool="attention" if head else "mean", crop=True,
     patch_size=read("patch_size", 16), norm_eps=read("layer_norm_eps", 1e-6),
     mlp=_towers.activation(published, f"{prefix}hidden_act", "gelu_pytorch_tanh"),
   )  # fmt: skip
