@@ -18,7 +18,7 @@ PACKAGE = ROOT / "unijax"
 MAY_IMPORT = {
   "types": "",
   "errors": "",
-  "disk": "",
+  "disk": "errors",
   "codecs": "errors config_sections nn diffusion",
   "report": "disk",
   "config_align": "",
