@@ -6,8 +6,6 @@
 Axes: two encoders; softmax over the batch both ways, learned scale up to 100; class
 token; causal text read at its end.
 
-Parameters: B-32 151,277,313, B-16 149,620,737, L-14-336 427,944,193 (tests hold them).
-
 Differences from the paper: pairs of equal captions are no negatives of each other; the
 text table keeps its published 49,408 rows with any tokenizer; pixels are scaled to [-1,
 1], which the patch kernel absorbs; no random crops. `tiny` has the exact GELU.
@@ -38,11 +36,9 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   pixels, patch, depth, width, heads, text_width, text_heads = SIZES[preset]
   exact = dict(mlp="quick_gelu", dtype="bfloat16", remat="full")
   c.vision.update(depth=depth, width=width, heads=heads, mlp_width=4 * width, **exact)
-  c.vision.patch_size = patch
   c.text.update(depth=12, width=text_width, heads=text_heads, mlp_width=4 * text_width)
   c.text.update(vocab=49_408, length=77, **exact)
-  c.align.width = text_width
-  c.data.image_size = pixels
+  c.data.image_size, c.vision.patch_size, c.align.width = pixels, patch, text_width
   c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.optim.update(learning_rate=5e-4, warmup_steps=2000, b2=0.98, eps=1e-6)
   c.optim.update(weight_decay=0.2, final_fraction=0.0)
