@@ -172,7 +172,7 @@ def test_sigterm_to_a_comparison_saves_the_run_and_leaves_nobody_behind(tmp_path
   workdir = tmp_path / "transfusion-tiny"
   parent = start(
     "-m", "unijax", "compare", "configs/transfusion.py", f"--workdir={tmp_path}",
-    "--flops=1e15", "--config.model.depth=1", "--config.model.width=32",
+    "--flops=1e15", "--config.model.depth=1", "--config.model.scan_unroll=1",
   )  # fmt: skip
   wait_for(parent, lambda: len(read_metrics(workdir)) > 0)
   (child,) = (
