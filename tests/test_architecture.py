@@ -18,7 +18,8 @@ PACKAGE = ROOT / "unijax"
 MAY_IMPORT = {
   "types": "",
   "errors": "",
-  "disk": "errors",
+  "disk": "",
+  "asked": "errors",
   "codecs": "errors config_sections nn diffusion",
   "report": "disk",
   "config_align": "",
@@ -34,7 +35,7 @@ MAY_IMPORT = {
   "config_file": "config",
   "diffusion": "config types",
   "nn": "config config_reads config_sections types",
-  "data": "config codecs types disk errors report",
+  "data": "config codecs types disk errors report asked",
   "checkpoint": "config types disk",
   "write": "config types nn diffusion",
   "scale": "config types nn",

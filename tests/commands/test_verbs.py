@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from unijax import cli, disk
+from unijax import asked, cli
 from unijax.data.images import SUFFIXES
 
 CONFIG = "--config=configs/transfusion.py:tiny"
@@ -81,7 +81,7 @@ def test_pictures_of_a_folder_are_numbered(tmp_path):
   from unijax.commands.sample import save_pictures
   from unijax.infer.generate import Generated
 
-  out = disk.asked_file(tmp_path / "drawn", "--out", "sample.png", SUFFIXES)
+  out = asked.asked_file(tmp_path / "drawn", "--out", "sample.png", SUFFIXES)
   pixels = np.zeros((8, 8, 3), np.uint8)
   for first in (0, 2):
     save_pictures(Generated([pixels, pixels], [], True), out, first)

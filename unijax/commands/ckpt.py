@@ -217,10 +217,10 @@ def _agreed(question: str) -> bool:
 def _export(args) -> dict:
   import numpy as np
 
+  from unijax.asked import asked_file
   from unijax.checkpoint import safetensors
   from unijax.checkpoint.errors import CheckpointError
   from unijax.checkpoint.start import open_run
-  from unijax.disk import asked_file
 
   path = asked_file(args.out, "--out", "weights.safetensors")
   reader, step = open_run(args.where)

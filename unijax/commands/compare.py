@@ -3,9 +3,9 @@
 import json
 import pathlib
 
+from unijax.asked import asked_folder
 from unijax.commands.systems import NOT_SYSTEMS, PRESET
 from unijax.config import ConfigError
-from unijax.disk import asked_folder
 from unijax.evals import compare, compare_one
 
 

@@ -2,8 +2,8 @@
 
 import time
 
+from unijax.asked import asked_file
 from unijax.checkpoint import rundir
-from unijax.disk import asked_file
 from unijax.evals.tasks import EVALUATIONS
 
 

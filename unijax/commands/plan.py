@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from unijax.disk import asked_file, write_whole
+from unijax.asked import asked_file
+from unijax.disk import write_whole
 
 EPILOG = """examples:
   unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4

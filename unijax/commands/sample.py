@@ -7,9 +7,9 @@ import time
 import numpy as np
 from PIL import Image as Picture
 
+from unijax.asked import asked_file
 from unijax.data.document import DataError, Image, Part, Text, Turn
 from unijax.data.images import SUFFIXES, Limits, decode
-from unijax.disk import asked_file
 from unijax.infer import prompts
 from unijax.infer.generate import Generated, Prompt
 from unijax.infer.load import LoadedRun, load_run

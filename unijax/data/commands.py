@@ -12,11 +12,11 @@ import os
 import sys
 import time
 
+from unijax.asked import asked_file, asked_folder
 from unijax.config import Config, SourceConfig
 from unijax.data import picture, plan_command, prepare, sources
 from unijax.data.document import DataError
 from unijax.data.images import SUFFIXES
-from unijax.disk import asked_file, asked_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
