@@ -14,7 +14,7 @@ import time
 
 from unijax.asked import asked_file, asked_folder
 from unijax.config import Config, SourceConfig
-from unijax.data import picture, plan_command, prepare, sources
+from unijax.data import picture, plan_command, prepare, row_text, sources
 from unijax.data.document import DataError
 from unijax.data.images import SUFFIXES
 
@@ -215,7 +215,7 @@ def run_inspect(args: argparse.Namespace, config: Config) -> dict:
   )  # fmt: skip
   out.parent.mkdir(parents=True, exist_ok=True)
   drawn.save(out)
-  text = picture.text_rows(batch, vocabulary, tokenizer)
+  text = row_text.text_rows(batch, vocabulary, tokenizer)
   print(text.encode(sys.stdout.encoding or "utf-8", "replace").decode(errors="replace"))
   filled = float((batch.segment_BT > 0).mean())
   return {
