@@ -33,8 +33,7 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c = transfusion.tiny(c) if preset == "tiny" else paper(c)
   c.model.update(read="both", connector="mlp", sharing="full", positions="shared")
   c.model.update(patch_position="learned", time_injection="add", qk_norm=True)
-  c.diffusion.update(path="rectified_flow")
-  c.model.attention = "dense"
+  c.model.attention, c.diffusion.path = "dense", "rectified_flow"
   c.data.update(noise_limit=0.0, caption_dropout=0.1, clean_copy=True)
   if preset == "tiny":
     c.data.seq_len = 192

@@ -4,8 +4,7 @@
   --config=configs/showo2.py:7B        the paper's sizes: 1.5B, 7B
 
 Axes: fused read; rectified flow in the backbone; linear patches; a time token;
-bidirectional images; shared parameters; 1-D RoPE; two stages: the words rest, nothing
-rests.
+bidirectional images; shared parameters; 1-D RoPE; two stages: first the words rest.
 
 Differences from the paper, at its sizes: the encoder reads pixels of context images
 (the paper: layers of SigLIP on latents of all images, noised ones, too); drawn images
@@ -20,7 +19,6 @@ from ml_collections import ConfigDict
 from configs import base, transfusion
 
 PUBLISHED = {"1.5B": 2_831_187_168, "7B": 8_934_950_112}
-
 SIZES = {  # depth, width, heads, key/value heads, hidden width, vocabulary
   "1.5B": (28, 1536, 12, 2, 8960, 151_936),
   "7B": (28, 3584, 28, 4, 18944, 152_064),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from unijax.data import prepare as prepare_lib
-from unijax.data import records
+from unijax.data import record_bytes, records
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.emoji import EmojiOptions, EmojiSource
 from unijax.data.images import BadItem
@@ -251,19 +251,21 @@ def test_records_of_another_program_are_refused():
     records.msgpack.packb({"v": 2, "parts": []}) + 16 * b"x",
   ):
     with pytest.raises(DataError, match="file x: changed record: .*prepare"):
-      records.unpack(record, 0, "file x")
+      record_bytes.unpack(record, 0, "file x")
   for content in (b"\xc1", records.msgpack.packb({"v": 1, "parts": []}), b"\x07"):
-    record = content + records._digest(content, 0, "")
+    record = content + record_bytes._digest(content, 0, "")
     with pytest.raises(DataError, match="file x: no document of this program"):
-      records.unpack(record, 0, "file x")
+      record_bytes.unpack(record, 0, "file x")
 
 
 def test_a_record_belongs_to_its_place_and_its_folder():
-  record = records.pack(Numbered(1)[0], 3, "source a")
-  assert plain(records.unpack(record, 0, "x", 3, "source a")) == plain(Numbered(1)[0])
+  record = record_bytes.pack(Numbered(1)[0], 3, "source a")
+  assert plain(record_bytes.unpack(record, 0, "x", 3, "source a")) == plain(
+    Numbered(1)[0]
+  )
   for number, origin in ((4, "source a"), (3, "source b")):
     with pytest.raises(DataError, match="x: changed record"):
-      records.unpack(record, 0, "x", number, origin)
+      record_bytes.unpack(record, 0, "x", number, origin)
 
 
 def test_changed_info_and_lengths_are_found(tmp_path):

@@ -32,6 +32,24 @@ ALONE = systems.of_task("codec", "alignment", "drawing")
 UNIFIED = systems.of_task("unified")
 
 
+# -- a page each ----------------------------------------------------------------------------
+
+LINES = 60
+# base.py lists every knob. transfusion.py has the five sizes of its paper's study, and the
+# small recipe and the sources from which most others start.
+LONGER = {"base.py": 400, "transfusion.py": 115}
+
+
+@pytest.mark.parametrize(
+  "path",
+  [*(ROOT / "configs").glob("*.py"), *(ROOT / "configs/codecs").glob("*.py")],
+  ids=lambda p: p.name,
+)
+def test_a_config_is_read_at_a_glance(path):
+  lines = len(path.read_text().splitlines())
+  assert lines <= LONGER.get(path.name, LINES), "tighten its docstring, or share"
+
+
 # -- everything builds ---------------------------------------------------------------------
 
 

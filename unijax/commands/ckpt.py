@@ -224,10 +224,12 @@ def _agreed(question: str) -> bool:
 def _export(args) -> dict:
   import numpy as np
 
+  from unijax.asked import asked_file
   from unijax.checkpoint import safetensors
   from unijax.checkpoint.errors import CheckpointError
   from unijax.checkpoint.start import open_run
 
+  path = asked_file(args.out, "--out", "weights.safetensors")
   reader, step = open_run(args.where)
 
   def export(manifest):
@@ -246,14 +248,13 @@ def _export(args) -> dict:
       "format": "flax", "weights": args.weights, "step": str(manifest.step),
       "about": json.dumps(dict(manifest.about), sort_keys=True),
     }  # fmt: skip
-    path = pathlib.Path(args.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     return manifest.step, len(forms), safetensors.write(path, forms, load, about)
 
   step, count, size = reader.first_whole(export, step)
   reader.close()
-  print(f"wrote {count} arrays of step {step} to {args.out} ({_bytes(size)})")
-  return {"step": step, "arrays": count, "bytes": size, "out": args.out}
+  print(f"wrote {count} arrays of step {step} to {path} ({_bytes(size)})")
+  return {"step": step, "arrays": count, "bytes": size, "out": str(path)}
 
 
 def _chunks(reader, manifest, leaves):

@@ -134,7 +134,7 @@ def _add_sample(verb) -> None:
   sub.add_argument("--workdir", required=True, help="directory of a trained run")
   sub.add_argument("--prompt", help="what the user says")
   sub.add_argument("--image", action="append", default=[], help="picture file to read")
-  sub.add_argument("--out", default="sample.png", help="where pictures go")
+  sub.add_argument("--out", default="sample.png", help="picture to write, or a folder")
   sub.add_argument("--count", type=int, default=1, help="answers to the same prompt")
   sub.add_argument("--seed", type=int, default=0)
   sub.add_argument("--step", type=int, help="checkpoint; the latest if not given")

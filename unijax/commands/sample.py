@@ -7,8 +7,9 @@ import time
 import numpy as np
 from PIL import Image as Picture
 
+from unijax.asked import asked_file
 from unijax.data.document import DataError, Image, Part, Text, Turn
-from unijax.data.images import Limits, decode
+from unijax.data.images import SUFFIXES, Limits, decode
 from unijax.infer import prompts
 from unijax.infer.generate import Generated, Prompt
 from unijax.infer.load import LoadedRun, load_run
@@ -22,6 +23,7 @@ HELP = """Say something and press Enter. Commands:
 
 def run(args) -> dict:
   """Samples from a run as the arguments say; writes PNG files beside --out."""
+  args.out = str(asked_file(args.out, "--out", "sample.png", SUFFIXES))
   loaded = load_run(args.workdir, args.step, only_sample=True)
   knobs = {
     name: getattr(args, name)
