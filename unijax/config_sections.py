@@ -142,6 +142,9 @@ class DataConfig:
   tokenizer: str
   codec: str
   image_size: int
+  fit: Literal["crop", "resize", "squeeze"]
+  resample: Literal["lanczos", "bicubic", "bilinear"]
+  resize: int
   patch_size: int
   seq_len: int
   images_per_row: int

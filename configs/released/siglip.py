@@ -54,7 +54,7 @@ def get_config(published) -> ConfigDict:
   def read(name, default):
     return published.get(f"{prefix}{name}", default)
 
-  c = _towers.config(read("image_size", 224), _towers.HALF, published)
+  c = _towers.config(read("image_size", 224), _towers.HALF, published, squeeze=True)
   head = published.get("has_head", read("vision_use_head", True))
   c.vision.update(
     **_towers.shape(published, prefix, 12, 768, 12, 3072),
@@ -85,7 +85,7 @@ def to_published(config) -> dict:
   """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
   marks = _towers.marked(config)
-  prepared = _towers.preprocessor(config, "SiglipImageProcessor", crop=False)
+  prepared = _towers.preprocessor(config, "SiglipImageProcessor")
   pictures = {
     "model_type": "siglip_vision_model", **_towers.plain(v), "num_channels": 3,
     "patch_size": v.patch_size, "image_size": config.data.image_size,

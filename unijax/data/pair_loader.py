@@ -46,6 +46,7 @@ def pair_sources(config: Config, *, held_out: bool = False, **changes):
     known = sources.option_names(entry)
     only = {"tasks": {"draw": 1.0}, "caption_first": None, **changes}
     only = {k: v for k, v in only.items() if k in known}
+    only = {**sources.prepared(config, entry), **only}
     size = config.data.image_size
     source = sources.make_source(entry, size, held_out=held_out, **only)
     made.append((source, entry.weight))
