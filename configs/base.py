@@ -307,7 +307,7 @@ def get_config() -> ConfigDict:
   c.text.length = 32  # positions; longer captions lose their end
   c.text.causal = True  # words see earlier words only; else all, padding too
   c.text.pool = "eos"  # or last (position): one vector of all words
-  c.text.canonical = False  # lower case and no punctuation, before tokens are made
+  c.text.canonical = "as_is"  # or lower (case), words (no punctuation, either)
   c.text.bos = True  # a BOS stands before the words, as an EOS behind them
 
   c.align = ConfigDict()  # what pictures and texts are trained to agree on

@@ -347,7 +347,7 @@ class TextConfig(TowerConfig):
   length: int
   causal: bool
   pool: Literal["eos", "last"]
-  canonical: bool
+  canonical: Literal["as_is", "lower", "words"]
   bos: bool
 
 

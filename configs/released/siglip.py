@@ -3,8 +3,8 @@
   unijax import siglip FOLDER --out=runs/siglip
 
 Read are folders of transformers: SiglipModel, and SiglipVisionModel (with and without
-`vision_model.` before its names; also without its head). Texts are made lower case and
-lose their punctuation, as in training.
+`vision_model.` before its names; also without its head). Texts are made lower case, and
+those of the first lose their punctuation, as in training.
 """
 
 from ml_collections import ConfigDict
@@ -69,7 +69,8 @@ def get_config(published) -> ConfigDict:
   vocab = published.get(f"{of}vocab_size", 32_000)
   c.text.update(
     **_towers.shape(published, of, 12, 768, 12, 3072),
-    causal=False, pool="last", canonical=True, vocab=vocab, bos=False,
+    causal=False, pool="last", vocab=vocab, bos=False,
+    canonical="lower" if vocab == SECOND else "words",
     length=published.get(f"{of}max_position_embeddings", 64),
     norm_eps=published.get(f"{of}layer_norm_eps", 1e-6),
     mlp=_towers.activation(published, f"{of}hidden_act", "gelu_pytorch_tanh"),
