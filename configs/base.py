@@ -115,6 +115,10 @@ def get_config() -> ConfigDict:
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
   c.data.image_size = 32  # pixels a side
+  # how pictures of files become squares: crop (then resize), resize (then crop), or
+  c.data.fit = "crop"  # squeeze (all of it); released encoders differ
+  c.data.resample = "lanczos"  # or bicubic, bilinear
+  c.data.resize = 0  # pixels of the shorter side with fit="resize"; 0: image_size
   c.data.patch_size = 8  # latents a side of a patch
   c.data.seq_len = 256  # positions of a packed row
   c.data.images_per_row = 8  # largest number of images that packing puts in a row
@@ -303,7 +307,7 @@ def get_config() -> ConfigDict:
   c.text.length = 32  # positions; longer captions lose their end
   c.text.causal = True  # words see earlier words only; else all, padding too
   c.text.pool = "eos"  # or last (position): one vector of all words
-  c.text.canonical = False  # lower case and no punctuation, before tokens are made
+  c.text.canonical = "as_is"  # or lower (case), words (no punctuation, either)
   c.text.bos = True  # a BOS stands before the words, as an EOS behind them
 
   c.align = ConfigDict()  # what pictures and texts are trained to agree on

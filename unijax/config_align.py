@@ -65,6 +65,17 @@ def pictures(c):
     )
 
 
+def fits(data):
+  """Problems of how pictures become squares."""
+  if data.resize and data.fit != "resize":
+    yield f"data.resize: {data.resize} is read with data.fit='resize' only: use 0"
+  if 0 < data.resize < data.image_size:
+    yield (
+      f"data.resize: {data.resize} pixels hold no square of data.image_size "
+      f"{data.image_size}"
+    )
+
+
 def _shapes(c):
   yield from tower("vision", c.vision)
   yield from tower("text", c.text)

@@ -55,6 +55,7 @@ def _ranges(c):
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
+    "data.resize": data.resize,
     "data.mixture_rate": data.mixture_rate,
     "checkpoint.every_steps": k.every_steps,
     "checkpoint.every_minutes": k.every_minutes,
@@ -102,7 +103,7 @@ def problems(c) -> list[str]:
   `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
   What a stage makes wrong is named as the stage's.
   """
-  whole = _problems(c)
+  whole = [*_problems(c), *config_align.fits(c.data)]
   bad = whole or list(_stages(c))
   if bad:
     return bad  # what follows builds the config of each stage

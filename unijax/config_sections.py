@@ -142,6 +142,9 @@ class DataConfig:
   tokenizer: str
   codec: str
   image_size: int
+  fit: Literal["crop", "resize", "squeeze"]
+  resample: Literal["lanczos", "bicubic", "bilinear"]
+  resize: int
   patch_size: int
   seq_len: int
   images_per_row: int
@@ -344,7 +347,7 @@ class TextConfig(TowerConfig):
   length: int
   causal: bool
   pool: Literal["eos", "last"]
-  canonical: bool
+  canonical: Literal["as_is", "lower", "words"]
   bos: bool
 
 

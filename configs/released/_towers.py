@@ -66,14 +66,30 @@ def one_sided(published, kind: str) -> tuple[str, bool]:
   return ("", False) if alone else ("vision_config.", True)
 
 
-def config(size: int, normal, published):
-  """Our config of an encoder of pictures: pixels a side, and what they become."""
+RESAMPLE = {3: "bicubic", 2: "bilinear", 1: "lanczos"}  # Pillow's numbers
+
+
+def config(size: int, normal, published, squeeze=False, short=0):
+  """Our config of an encoder of pictures, prepared as its preprocessor says.
+
+  Args:
+    size: pixels a side.
+    normal: mean and deviation that are taken off, and divided by.
+    published: of the release.
+    squeeze: all of a picture is made a square, where nothing is said.
+    short: pixels of the shorter side before, likewise; 0: as many.
+  """
   c = base.get_config()
   c.train.task = "alignment"
   c.data.image_size = size
   mean, std = normal
   c.vision.mean = tuple(published.get("preprocessor.image_mean", mean))
   c.vision.std = tuple(published.get("preprocessor.image_std", std))
+  c.data.resample = RESAMPLE[published.only("preprocessor.resample", *RESAMPLE)]
+  short = published.get("preprocessor.size.shortest_edge", short or size)
+  whole = published.get("preprocessor.size.height", None) is not None or squeeze
+  c.data.fit = "squeeze" if whole else "resize"
+  c.data.resize = 0 if whole or short == size else short
   c.data.tokenizer = published.get("tokenizer.file", "bytes")
   c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.train.update(batch_size=8)
@@ -81,21 +97,18 @@ def config(size: int, normal, published):
   return c
 
 
-def preprocessor(config, kind: str, crop: bool) -> dict:
-  """What preprocessor_config.json says of our pictures.
-
-  Args:
-    config: of ours.
-    kind: of the library's classes.
-    crop: the middle of a picture is taken; else all of it is squeezed into a square.
-  """
-  size, v = config.data.image_size, config.vision
+def preprocessor(config, kind: str) -> dict:
+  """What preprocessor_config.json says of our pictures; `kind` is the library's."""
+  data, v = config.data, config.vision
+  size, crop = data.image_size, data.fit != "squeeze"
   square = {"height": size, "width": size}
-  sizes = {"crop_size": square, "size": {"shortest_edge": size}}
+  sizes = {"crop_size": square, "size": {"shortest_edge": data.resize or size}}
+  filters = {name: number for number, name in RESAMPLE.items()}
   return {
     "image_processor_type": kind, "image_mean": list(v.mean), "image_std": list(v.std),
     "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
-    "rescale_factor": 1 / 255, "resample": 3, "do_center_crop": crop,
+    "rescale_factor": 1 / 255, "resample": filters[data.resample],
+    "do_center_crop": crop,
     **(sizes if crop else {"size": square}),
   }  # fmt: skip
 

@@ -99,7 +99,7 @@ def to_published(config) -> dict:
   """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
   marks = _towers.marked(config)
-  prepared = _towers.preprocessor(config, "CLIPImageProcessor", crop=True)
+  prepared = _towers.preprocessor(config, "CLIPImageProcessor")
   pictures = {
     "model_type": "clip_vision_model", **_towers.plain(v), "patch_size": v.patch_size,
     "image_size": config.data.image_size, "num_channels": 3,

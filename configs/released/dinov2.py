@@ -127,7 +127,9 @@ def get_config(published) -> ConfigDict:
   crop = published.get("preprocessor.crop_size.height", old)
   gated = published.get("use_swiglu_ffn", False)
   hidden = int(width * published.get("mlp_ratio", 4))
-  c = _towers.alone(_towers.config(crop, _towers.IMAGENET, published))
+  c = _towers.alone(
+    _towers.config(crop, _towers.IMAGENET, published, short=crop * 8 // 7)
+  )
   c.vision.update(
     width=width, depth=published["num_hidden_layers"],
     heads=published["num_attention_heads"], patch_size=patch, crop=True,
@@ -162,7 +164,7 @@ def to_published(config) -> dict:
     "patch_size": v.patch_size, "num_channels": 3, "qkv_bias": v.qkv_bias == "all",
     "layerscale_value": v.layer_scale, "use_swiglu_ffn": gated,
     "use_mask_token": v.mask_token, **known,
-    "preprocessor": _towers.preprocessor(config, "BitImageProcessor", crop=True),
+    "preprocessor": _towers.preprocessor(config, "BitImageProcessor"),
   }  # fmt: skip
 
 

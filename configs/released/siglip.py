@@ -3,8 +3,8 @@
   unijax import siglip FOLDER --out=runs/siglip
 
 Read are folders of transformers: SiglipModel, and SiglipVisionModel (with and without
-`vision_model.` before its names; also without its head). Texts are made lower case and
-lose their punctuation, as in training.
+`vision_model.` before its names; also without its head). Texts are made lower case, and
+those of the first lose their punctuation, as in training.
 """
 
 from ml_collections import ConfigDict
@@ -54,7 +54,7 @@ def get_config(published) -> ConfigDict:
   def read(name, default):
     return published.get(f"{prefix}{name}", default)
 
-  c = _towers.config(read("image_size", 224), _towers.HALF, published)
+  c = _towers.config(read("image_size", 224), _towers.HALF, published, squeeze=True)
   head = published.get("has_head", read("vision_use_head", True))
   c.vision.update(
     **_towers.shape(published, prefix, 12, 768, 12, 3072),
@@ -69,7 +69,8 @@ def get_config(published) -> ConfigDict:
   vocab = published.get(f"{of}vocab_size", 32_000)
   c.text.update(
     **_towers.shape(published, of, 12, 768, 12, 3072),
-    causal=False, pool="last", canonical=True, vocab=vocab, bos=False,
+    causal=False, pool="last", vocab=vocab, bos=False,
+    canonical="lower" if vocab == SECOND else "words",
     length=published.get(f"{of}max_position_embeddings", 64),
     norm_eps=published.get(f"{of}layer_norm_eps", 1e-6),
     mlp=_towers.activation(published, f"{of}hidden_act", "gelu_pytorch_tanh"),
@@ -85,7 +86,7 @@ def to_published(config) -> dict:
   """The config.json and preprocessor_config.json of transformers."""
   v, t = config.vision, config.text
   marks = _towers.marked(config)
-  prepared = _towers.preprocessor(config, "SiglipImageProcessor", crop=False)
+  prepared = _towers.preprocessor(config, "SiglipImageProcessor")
   pictures = {
     "model_type": "siglip_vision_model", **_towers.plain(v), "num_channels": 3,
     "patch_size": v.patch_size, "image_size": config.data.image_size,

@@ -29,7 +29,12 @@ def release(name, folder, **fields):
   run.write_release(dataclasses.replace(case, published={**case.published, **fields}),
                     folder)  # fmt: skip
   (folder / "tokenizer.json").write_bytes(EMBEDDED.read_bytes())
-  prepared = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]}
+  prepared = {
+    "resample": 2,
+    "size": {"shortest_edge": 40},
+    "image_mean": [0.1, 0.2, 0.3],
+    "image_std": [0.5, 0.6, 0.7],
+  }
   prepared["crop_size"] = {"height": 36, "width": 36}
   (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
   return case
@@ -56,6 +61,8 @@ def clip(tmp_path_factory):
 def test_what_stands_beside_the_weights_comes_along(clip):
   config = rundir.read_config(clip)
   assert config.vision.mean == (0.1, 0.2, 0.3) and config.vision.std == (0.5, 0.6, 0.7)
+  data = config.data
+  assert (data.fit, data.resample, data.resize) == ("resize", "bilinear", 40)
   assert (clip / "tokenizer.json").read_bytes() == EMBEDDED.read_bytes()
   marks = {"pad": 519, "bos": 518, "eos": 519}  # the last two: its config names none
   assert dict(config.data.special) == marks

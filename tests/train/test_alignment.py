@@ -199,7 +199,7 @@ def test_rows_hold_the_caption_between_its_marks():
 
 def test_rows_may_have_marks_of_the_tokenizer():
   marks = (("eos", 1), ("pad", 0))
-  c = config(data__special=marks, text__bos=False, text__canonical=True)
+  c = config(data__special=marks, text__bos=False, text__canonical="words")
   captions = PairLoader(c).captions
   rows, end = captions.rows(["A Red, dog!", "red " * 50])
   words = captions.tokenizer.encode("a red dog")

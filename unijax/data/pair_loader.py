@@ -46,18 +46,20 @@ def pair_sources(config: Config, *, held_out: bool = False, **changes):
     known = sources.option_names(entry)
     only = {"tasks": {"draw": 1.0}, "caption_first": None, **changes}
     only = {k: v for k, v in only.items() if k in known}
+    only = {**sources.prepared(config, entry), **only}
     size = config.data.image_size
     source = sources.make_source(entry, size, held_out=held_out, **only)
     made.append((source, entry.weight))
   return made
 
 
-def canonical(text: str) -> str:
-  """Lower case, without punctuation, single spaces (Zhai et al. 2022's captions)."""
-  return " ".join(text.lower().translate(NO_PUNCTUATION).split())
-
-
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+CANONICAL = {  # what is done to a text before tokens are made of it
+  "as_is": lambda text: text,
+  "lower": str.lower,
+  # Lower case, without punctuation, single spaces, as in Zhai et al. 2023.
+  "words": lambda text: " ".join(text.lower().translate(NO_PUNCTUATION).split()),
+}
 
 
 class Captions(TokenRows):
@@ -92,7 +94,7 @@ class Captions(TokenRows):
 
   def ids(self, text: str) -> list[int]:
     """Returns the ids without padding; what does not fit is cut off."""
-    text = canonical(text) if self.canonical else text
+    text = CANONICAL[self.canonical](text)
     first = [self.special.bos] * self.bos
     ids = self.tokenizer.encode(text)[: self.length - 1 - len(first)]
     return [*first, *ids, self.special.eos]
