@@ -17,6 +17,9 @@ LISTS = [
   ("flux-vae", "autoencoder_kl", "sd3"),
   ("flux-vae", "autoencoder_kl", "flux"),
   ("flux-vae-original", "autoencoder_kl", "flux"),
+  ("janus-vq-original", "janus_vq", "16384"),
+  ("janus-pro-1b", "janus_vq", "16384"),
+  ("magvit-v2", "magvit_v2", "8192"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

@@ -127,6 +127,31 @@ class Ones(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class Front(Op):
+  """Ours has axes of one element in front: [n] -> [1, .., n].
+
+  Attributes:
+    count: of these axes.
+    op: what happens to the rest.
+  """
+
+  count: int
+  op: Op = Op()
+
+  def into(self, theirs):
+    rest = self.op.into(theirs)
+    return rest.reshape((1,) * self.count + rest.shape)
+
+  def back(self, ours):
+    return self.op.back(ours.reshape(ours.shape[self.count :]))
+
+  def shapes(self, ours):
+    if ours[: self.count] != (1,) * self.count:
+      return []
+    return self.op.shapes(ours[self.count :])
+
+
+@dataclasses.dataclass(frozen=True)
 class Plus(Op):
   """Ours is theirs and a constant, such as scales that are kept less one."""
 
