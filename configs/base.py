@@ -227,11 +227,15 @@ def get_config() -> ConfigDict:
   c.codec.bottleneck = "kl"  # or vq, fsq, lfq, rvq: what stands between the halves
   c.codec.width = 128  # channels at full resolution
   c.codec.multipliers = (1, 2, 4, 4)  # of the width, by level; each next one halves
-  c.codec.blocks = 2  # residual blocks a level; the decoder has one more
+  c.codec.decoder_multipliers = ()  # of the width, by level; (): as the encoder's
+  c.codec.blocks = (2,)  # residual blocks: of all levels, or one number a level
+  c.codec.decoder_blocks = ()  # one number a level; (): one more than the encoder has
   c.codec.groups = 32  # of group norm
-  c.codec.attention = True  # among all places of the smallest level
+  c.codec.attention = True  # among all places, once in the middle of each half
+  c.codec.attention_levels = ()  # after each block of these levels; 0: full resolution
   c.codec.channels = 4  # numbers a latent
   c.codec.project = True  # 1x1 convolutions on both sides of the latents
+  c.codec.project_width = 0  # channels at their other ends; 0: as many as vectors have
   c.codec.shift = 0.0  # others train on (latent - shift) * scale
   c.codec.scale = 0.0  # 0: both are measured when the codec is frozen
   c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture

@@ -26,7 +26,7 @@ def _ranges(c):
     "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens token_steps text_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
-    "codec": (c.codec, "width blocks groups channels codebook quantizers "
+    "codec": (c.codec, "width groups channels codebook quantizers "
                        "entropy_temperature adversary_width adversary_layers pooling"),
   }  # fmt: skip
   for section, (values, names) in one.items():
@@ -73,7 +73,8 @@ def _ranges(c):
     "train.router_z_loss": t.router_z_loss,
     **{f"codec.{n}": getattr(c.codec, n) for n in (
       "kl_weight", "scale", "revive_below", "commitment", "entropy_weight", "l1_weight",
-      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
+      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start",
+      "project_width")},
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,

@@ -3,7 +3,7 @@
 Each function yields one line a problem; `config_checks.problems` calls them.
 """
 
-from unijax import codecs, config_align
+from unijax import codecs, config_align, config_codec
 from unijax.config_writes import WRITES
 from unijax.errors import ConfigError, nearest
 
@@ -170,13 +170,7 @@ def codec(c):
   if not k.multipliers or min(k.multipliers) < 1:
     yield f"codec.multipliers: {k.multipliers} must be whole numbers > 0, one a level"
     return
-  for multiplier in k.multipliers:
-    if k.width * multiplier % k.groups:
-      yield (
-        f"codec.groups: {k.groups} must divide codec.width {k.width} x codec."
-        f"multipliers {multiplier}"
-      )
-      break
+  yield from config_codec.levels(k)
   stride = 2 ** (len(k.multipliers) - 1)
   if size % stride:
     yield (

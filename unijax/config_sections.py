@@ -274,11 +274,15 @@ class CodecConfig:
   bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
   width: int
   multipliers: tuple[int, ...]
-  blocks: int
+  decoder_multipliers: tuple[int, ...]
+  blocks: tuple[int, ...]
+  decoder_blocks: tuple[int, ...]
   groups: int
   attention: bool
+  attention_levels: tuple[int, ...]
   channels: int
   project: bool
+  project_width: int
   shift: float
   scale: float
   kl_weight: float

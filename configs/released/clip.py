@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.released import _towers
 from unijax.interop.keymap import Drop, Key
-from unijax.interop.ops import LINEAR, Patches, Row
+from unijax.interop.ops import LINEAR, Front, Patches
 from unijax.interop.told import axis, count
 
 PREFIXES = {
@@ -32,7 +32,7 @@ DROPS = (
   Drop("<text>embeddings.position_ids", positions),
 )
 TOWER = (
-  Key("vision/class", "<vision>embeddings.class_embedding", Row()),
+  Key("vision/class", "<vision>embeddings.class_embedding", Front(1)),
   Key("vision/position", "<vision>embeddings.position_embedding.weight"),
   Key("vision/patch/kernel", "<vision>embeddings.patch_embedding.weight", Patches()),
   *_towers.norm("vision/embed_norm", "<vision>pre_layrnorm"),

@@ -265,6 +265,27 @@ def test_cosine_codebooks_look_at_directions_alone():
   np.testing.assert_allclose(jnp.linalg.norm(new["codebook"], axis=-1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["codes", "entries"])
+def test_cosine_codebooks_are_read_at_length_1_whatever_they_are_kept_at(method):
+  config = knobs("vq", cosine=True)
+  module, params = VectorQuantizer(config, 1), fresh(config)
+  x = vectors() if method == "codes" else jnp.arange(7)[None, None, :, None]
+  read = lambda p: module.apply({"params": p}, x, method=method)
+  longer = {**params, "codebook": params["codebook"] * jnp.arange(2.0, 9.0)[:, None]}
+  np.testing.assert_allclose(read(longer), read(params), rtol=1e-5)
+
+
+def test_uses_are_kept_where_they_are_read():
+  assert "uses" in fresh(knobs("vq", codebook_update="gradient"))
+  bare = knobs("vq", codebook_update="gradient", revive_below=0.0, cosine=True)
+  params = fresh(bare)
+  assert set(params) == {"codebook"}
+  longer = {"codebook": 3.0 * params["codebook"]}
+  np.testing.assert_allclose(
+    step(bare, longer, vectors(), 1)["codebook"], params["codebook"], rtol=1e-5
+  )
+
+
 def test_number_of_codes():
   assert codebook(knobs("kl")) == 0 and codebook(knobs("vq")) == 7
   assert codebook(knobs("fsq")) == 160 and codebook(knobs("lfq")) == 8

@@ -185,7 +185,9 @@ FILES = sorted(
   for p in (ROOT / "configs/codecs").glob("*.py")
   if p.stem not in ("common", "__init__")
 )
-PUBLISHED = {("kl", "4"): 83_653_863}  # of the autoencoder: stabilityai/sd-vae-ft-mse
+PUBLISHED = {  # of the autoencoder: stabilityai/sd-vae-ft-mse, showlab/magvitv2
+  ("kl", "4"): 83_653_863, ("lfq", "8192"): 95_387_004,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -219,6 +221,14 @@ def test_every_codec_config_builds(file):
   [
     (dict(codec__groups=3), "codec.groups: 3 must divide codec.width 8"),
     (dict(codec__multipliers=(1,) * 7), "data.image_size: 32 must be a multiple of 64"),
+    (dict(codec__decoder_multipliers=(1, 3), codec__groups=16), "codec.groups: 16"),
+    (dict(codec__blocks=(1, 1, 1)), r"codec.blocks: \(1, 1, 1\) .* has 2 levels"),
+    (dict(codec__blocks=(0,)), "codec.blocks: .* whole numbers > 0"),
+    (dict(codec__decoder_blocks=(2,)), "codec.decoder_blocks: .* or one a level"),
+    (dict(codec__decoder_multipliers=(1,)), "codec.decoder_multipliers: .* one a level"),
+    (dict(codec__attention_levels=(2,)), "codec.attention_levels: .* of 0 .. 1"),
+    (dict(codec__attention_levels=(0, 0)), "codec.attention_levels: .* different"),
+    (dict(codec__project=False, codec__project_width=4), "codec.project_width: 4 is not"),
     (dict(codec__levels=(5, 4)), "codec.levels: .* as many as codec.channels=3"),
     (dict(codec__multipliers=(1, 0.5)), "codec.multipliers: expected int, got float 0.5"),
     (dict(codec__l1_weight=0.0), "l1_weight, codec.l2_weight: one must be > 0"),

@@ -127,17 +127,28 @@ class Ones(Op):
 
 
 @dataclasses.dataclass(frozen=True)
-class Row(Op):
-  """Ours has an axis of one element in front that theirs lacks: [n] -> [1, n]."""
+class Front(Op):
+  """Ours has axes of one element in front: [n] -> [1, .., n].
+
+  Attributes:
+    count: of these axes.
+    op: what happens to the rest.
+  """
+
+  count: int
+  op: Op = Op()
 
   def into(self, theirs):
-    return theirs[None]
+    rest = self.op.into(theirs)
+    return rest.reshape((1,) * self.count + rest.shape)
 
   def back(self, ours):
-    return ours[0]
+    return self.op.back(ours.reshape(ours.shape[self.count :]))
 
   def shapes(self, ours):
-    return [ours[1:]] if ours and ours[0] == 1 else []
+    if ours[: self.count] != (1,) * self.count:
+      return []
+    return self.op.shapes(ours[self.count :])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What the files of a release tell by themselves: fields of its config.json."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -60,6 +61,20 @@ def sizes(template: Names, number: int) -> Told:
       if found:
         order = sorted(found, key=lambda m: int(m[1]))
         return tuple(found[m][number] for m in order if number < len(found[m]))
+    return None
+
+  return Told(read)
+
+
+def counts(template: Names) -> Told:
+  """How many numbers fill the second gap of a template, for each of the first."""
+
+  def read(theirs, prefixes):
+    for name in _names(template, prefixes):
+      pattern, found = templates.matcher(name), collections.Counter()
+      found.update(int(m[1]) for m in map(pattern.fullmatch, theirs) if m)
+      if found:
+        return tuple(found[i] for i in sorted(found))
     return None
 
   return Told(read)
