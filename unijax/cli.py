@@ -2,9 +2,10 @@
 
 Exit codes: 0 done; 1 a failure inside unijax; 2 bad input or a diverged run, said in
 one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt verify`
-found damage; 4 a planned config does not fit its topology. Training also ends with 75
-after SIGTERM and saving, the same command goes on; 76 after a hang, where
-guard.hang_exit is set, the same command goes on; 130 after Ctrl-C and saving.
+found damage; 4 a planned config does not fit its topology. Training, and a comparison
+that trains, also end with 75 after SIGTERM and saving, the same command goes on; 76
+after a hang, where guard.hang_exit is set, the same command goes on; 130 after Ctrl-C
+and saving.
 """
 
 import json

@@ -1,7 +1,6 @@
 """A comparison: budgets are spent alike, and the page says what was found."""
 
 import json
-import os
 import pathlib
 import re
 import signal
@@ -119,16 +118,17 @@ def test_the_page_and_the_table(tmp_path):
 
 
 CHILD = """
-import signal, sys, time
-told = []
-signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-signal.signal(signal.SIGINT, lambda number, frame: told.append(number))
-open(sys.argv[1], "w").close()
+import os, pathlib, signal, sys, time
+folder, told = pathlib.Path(sys.argv[1]), []
+for number in (signal.SIGTERM, signal.SIGINT):
+  signal.signal(number, lambda number, frame: told.append(number))
+(folder / "group").write_text(str(os.getpgid(0)))
 while not told:
   time.sleep(0.01)
-time.sleep(0.3)  # saves
-open(sys.argv[1], "w").write(str(told))
-sys.exit(int(sys.argv[2]))
+(folder / "told").write_text(str(told[0]))
+while not (folder / "saved").exists():
+  time.sleep(0.01)
+sys.exit(1)
 """
 PARENT = """
 import sys
@@ -145,16 +145,19 @@ with compare.Child() as child:
   ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
 )
 def test_a_comparison_that_is_stopped_waits_for_its_child(tmp_path, number, code):
-  """Told by its process id alone, and by its whole group as a terminal does."""
-  for group in (False, True):
-    said = tmp_path / f"{group}"
-    parent = subprocess.Popen(
-      [sys.executable, "-c", PARENT, CHILD, str(said), "1"], cwd=ROOT, process_group=0
-    )
-    wait_for(parent, said.exists)
-    (os.killpg if group else os.kill)(parent.pid, number)
-    assert parent.wait(60) == code
-    assert said.read_text() == str([int(number)]), "once, and waited for"
+  parent = subprocess.Popen(
+    [sys.executable, "-c", PARENT, CHILD, str(tmp_path)], cwd=ROOT, process_group=0
+  )
+  group = tmp_path / "group"
+  wait_for(parent, lambda: group.exists() and group.read_text())
+  assert int(group.read_text()) != parent.pid, "a terminal would tell it a second time"
+  parent.send_signal(number)
+  wait_for(parent, (tmp_path / "told").exists)
+  with pytest.raises(subprocess.TimeoutExpired):
+    parent.wait(2)
+  (tmp_path / "saved").touch()
+  assert parent.wait(60) == code
+  assert (tmp_path / "told").read_text() == str(int(number))
 
 
 def test_a_child_that_was_stopped_stops_the_comparison():

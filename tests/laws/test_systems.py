@@ -1,7 +1,7 @@
 """Every file of configs/, as it stands there: builds, divides, learns by heart.
 
 Found by their place, so that a new config is held to the same without a line here.
-`tests/test_config.py` builds the published presets of unified systems.
+`tests/config/test_builds.py` builds the published presets of unified systems.
 """
 
 import dataclasses
