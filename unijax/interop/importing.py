@@ -117,7 +117,8 @@ def import_run(
   with new_folder(out) as folder:
     found = look(name, path, size)
     report = found.match.report
-    say(f"{path}: {report.text()}")
+    kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
+    say(f"{path}: {report.text()}; numbers are {kinds}")
     params = system.nested(dict(_read(found, say)))
     about = {
       "system": found.system.name, "from": pathlib.Path(path).name,
