@@ -17,7 +17,7 @@ from unijax.data.document import DataError
 from unijax.data.pair_loader import PairLoader, pair
 from unijax.evals import alignment as evaluation
 from unijax.evals import retrieval
-from unijax.train import alignment, loop
+from unijax.train import alignment, loop, tasks
 from unijax.train.encoders import FOLDER, open_encoder
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted
