@@ -111,7 +111,7 @@ def import_run(
   Returns:
     What was done, for RESULT.
   """
-  out = pathlib.Path(out)
+  out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
     report = found.match.report
@@ -141,6 +141,18 @@ def import_run(
     "system": found.system.name, "out": str(out), "parameters": count,
     "tensors": len(report.consumed), "dropped": len(report.dropped),
   }  # fmt: skip
+
+
+def new_place(out: str | pathlib.Path) -> pathlib.Path:
+  """Returns a path at which nothing is.
+
+  Raises:
+    CheckpointError: something is.
+  """
+  out = pathlib.Path(out)
+  if out.exists():
+    raise CheckpointError(f"{out} is there already: name another --out, or remove it")
+  return out
 
 
 def _read(found: Found, say: Say) -> Iterator[tuple[str, jax.Array]]:
