@@ -10,7 +10,7 @@ rests.
 Differences from the paper, at its sizes: the encoder reads pixels of context images
 (the paper: layers of SigLIP on latents of all images, noised ones, too); drawn images
 are fused with zeros; pixels (patches of 16) for latents of Wan2.1's autoencoder, hence
-the same 729 patches; no biases in the decoder; unshifted timesteps; scenes as data.
+the same 729 patches; unshifted timesteps; scenes as data.
 Size of 1.5B, Size of 7B: a linear head stands for ten blocks with AdaLN.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, in one stage.
 """
@@ -44,7 +44,9 @@ def paper(c: ConfigDict, depth, width, heads, kv_heads, hidden, vocab) -> Config
   """Section 3 of the paper."""
   c.model.update(depth=depth, width=width, heads=heads, kv_heads=kv_heads, head_dim=128)
   c.model.update(mlp_width=hidden, norm_eps=1e-6, rope_theta=1e6, qk_norm=False)
-  c.model.update(tie_embeddings=width < 2048, dtype="bfloat16", remat="full")
+  c.model.update(
+    bias="qkv", tie_embeddings=width < 2048, dtype="bfloat16", remat="full"
+  )
   c.vision.update(depth=26, width=1152, heads=16, mlp_width=4304, mlp="gelu_tanh")
   c.vision.update(dtype="bfloat16", remat="full")
   c.diffusion.update(predict="velocity", time_law="logit_normal")

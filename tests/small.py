@@ -177,4 +177,4 @@ def lively(weights):
   """Weights with which greedy text begins images, and ends, now and then."""
   kernel = weights["text_head"]["kernel"]
   kernel = kernel.at[:, SPECIAL.boi].mul(4.0).at[:, SPECIAL.eos].mul(1.5)
-  return {**weights, "text_head": {"kernel": kernel}}
+  return {**weights, "text_head": {**weights["text_head"], "kernel": kernel}}
