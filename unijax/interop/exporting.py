@@ -22,7 +22,7 @@ from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
 from unijax.interop import beside, matching, stream, system, texts
-from unijax.interop.importing import ABOUT
+from unijax.interop.importing import ABOUT, new_place
 from unijax.interop.system import System
 
 Say = Callable[[str], None]
@@ -57,6 +57,7 @@ def export_run(
     CheckpointError: no run, or no system is known; parameters that it has no names for.
     ConfigError: the system's files cannot say what the run's config has.
   """
+  out = new_place(out)
   reader, step = open_run(run)
   try:
     config = _with_scale(reader.workdir, rundir.read_config(reader.workdir))
@@ -71,7 +72,7 @@ def export_run(
       leaf = _leaves(reader, manifest, weights, list(dict.fromkeys(pieces)))
       forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
       cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
-      with new_folder(pathlib.Path(out)) as folder:
+      with new_folder(out) as folder:
         path = folder / chosen.file()
         size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
         beside.write(content, folder)

@@ -113,7 +113,7 @@ def import_run(
   Returns:
     What was done, for RESULT.
   """
-  out = pathlib.Path(out)
+  out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
     report = found.match.report
@@ -130,11 +130,7 @@ def import_run(
     texts.keep(pathlib.Path(path), folder)
     (folder / "config.py").write_text(CONFIG_FILE.format(run=out))
     if found.config.train.task == "alignment":
-      if found.config.data.tokenizer == "bytes":
-        say(
-          f"no tokenizer beside {path}: texts are read as bytes, which means nothing "
-          f"to these weights; put one of {', '.join(texts.TOKENIZERS)} there"
-        )
+      _say_words(found.config, path, say)
       write_encoder(folder, found.config, params, 0)
     if found.config.train.task == "codec":
       whole = jax.device_get(params["codec"])
@@ -151,6 +147,27 @@ def import_run(
     "system": found.system.name, "out": str(out), "parameters": count,
     "tensors": len(report.consumed), "dropped": len(report.dropped),
   }  # fmt: skip
+
+
+def _say_words(config: Config, path, say: Say) -> None:
+  """Says so where texts cannot be read as the weights of an encoder know them."""
+  if config.align.objective != "none" and config.data.tokenizer == "bytes":
+    say(
+      f"no tokenizer beside {path}: texts are read as bytes, which means nothing to "
+      f"these weights; put one of {', '.join(texts.TOKENIZERS)} there"
+    )
+
+
+def new_place(out: str | pathlib.Path) -> pathlib.Path:
+  """Returns a path at which nothing is.
+
+  Raises:
+    CheckpointError: something is.
+  """
+  out = pathlib.Path(out)
+  if out.exists():
+    raise CheckpointError(f"{out} is there already: name another --out, or remove it")
+  return out
 
 
 def _read(found: Found, say: Say) -> Iterator[tuple[str, jax.Array]]:
