@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,10 +54,11 @@ def test_an_imported_codec_is_one_that_others_train_on(imported):
 def test_training_begins_from_an_imported_run(imported, tmp_path):
   config = config_file.load([f"--config={imported}/config.py"])
   assert config == rundir.read_config(imported)
-  functions = StepFunctions(config, 0)
+  abstract = StepFunctions(config, 0).abstract_state()
+  fresh = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract)
   store = Store(tmp_path, say=QUIET)
   begin = start.Start(init_from=str(imported))
-  state, _ = start.first_state(store, functions.init, functions.abstract_state(), begin)
+  state, _ = start.first_state(store, fresh, abstract, begin)
   store.close()
   weights = artefact.read_weights(str(imported), artefact.read(str(imported)))
   jax.tree.map(np.testing.assert_array_equal, state.params["codec"], weights)
@@ -118,7 +120,7 @@ def test_nothing_is_left_of_an_import_that_fails(release, tmp_path):
       "size": "block_out_channels: (16, 16, 16) in config.json, (8, 16, 16) in files",
       "there": "is there already",
     }[change]  # fmt: skip
-    with pytest.raises((CheckpointError, FileExistsError)) as error:
+    with pytest.raises(CheckpointError) as error:
       importing.import_run(CASE.system, folder, out, say=QUIET)
     assert said in str(error.value), change
     left = {p.name for p in tmp_path.iterdir()}
@@ -184,7 +186,7 @@ def test_the_verbs_say_what_they_did(release, tmp_path, capsys):
   assert results[0]["tensors"] == results[1]["tensors"] == 200
   with pytest.raises(SystemExit) as error:
     cli.main(["import", CASE.system, str(release), f"--out={out}"])
-  assert error.value.code in (1, 2)
+  assert error.value.code == 2
   assert "is there already" in capsys.readouterr().err
   for verb in ("import", "export"):
     with pytest.raises(SystemExit):
@@ -199,7 +201,7 @@ def test_the_verbs_say_what_they_did(release, tmp_path, capsys):
 def test_imported_runs_are_trained_and_measured_like_any_other(imported, tmp_path):
   workdir = tmp_path / "tuned"
   few = ["--config.train.steps=2", "--config.train.batch_size=2",
-         "--config.train.eval_every=0", "--config.train.sample_every=0",
+         "--config.train.eval_every=100", "--config.train.sample_every=100",
          "--config.eval.kid_images=4", "--config.optim.freeze=('codec/encoder/*',)"]  # fmt: skip
   cli.main(["train", f"--config={imported}/config.py", f"--workdir={workdir}",
             f"--init-from={imported}", *few])  # fmt: skip

@@ -117,6 +117,25 @@ def test_every_number_comes_to_its_place(prefix, norm):
   np.testing.assert_array_equal(found["up0/kernel"], theirs["up.2.weight"].read().T)
 
 
+def test_a_name_may_have_its_own_operation():
+  """The same weights fused in one layout and apart in another."""
+  fused = lambda part: ("qk.weight", ops.Part(part, ops.LINEAR))
+  table = Table((
+    Key("q", ("q.weight", fused(0)), ops.LINEAR),
+    Key("k", ("k.weight", fused(1)), ops.LINEAR),
+  ))  # fmt: skip
+  ours = {"q": Form((2, 4)), "k": Form((2, 3))}
+  whole = np.arange(14, dtype=np.float32).reshape(7, 2)
+  apart = {"q.weight": Numbers(whole[:4]), "k.weight": Numbers(whole[4:])}
+  for theirs in (apart, {"qk.weight": Numbers(whole)}):
+    match = matching.match(table, ours, theirs)
+    assert match.report.fits, match.report.text()
+    found = dict(stream.read(match.pieces, theirs, ours))
+    np.testing.assert_array_equal(found["q"], whole[:4].T)
+    np.testing.assert_array_equal(found["k"], whole[4:].T)
+  assert set(matching.plan(table, ours)) == {"q.weight", "k.weight"}
+
+
 def test_what_is_written_is_what_was_read():
   theirs = release("lm.model.", "ln.g")
   found = leaves(matching.match(TABLE, OURS, theirs), theirs)
@@ -168,6 +187,8 @@ def test_a_leaf_that_no_key_fills_is_missing():
   assert report.missing == ["new/bias: no key of the table fills it"]
   with pytest.raises(CheckpointError, match="new/bias"):
     matching.plan(TABLE, {**OURS, "new/bias": Form((3,))})
+  with pytest.raises(CheckpointError, match="cannot be .* of up0/kernel"):
+    matching.plan(TABLE, {**OURS, "up0/kernel": Form((2, 3, 1, 1, 1))})
 
 
 def test_tables_that_use_numbers_twice_are_refused():

@@ -114,8 +114,8 @@ def test_a_layer_that_is_not_in_the_file_wins_over_the_config():
   assert not chosen.fields(fields, theirs)["use_quant_conv"]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_files_are_cast(dtype, tmp_path):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
+def test_files_of_fewer_bits_are_cast(dtype, tmp_path):
   _, case = CASES["sd-loud"]
   folder = run.write_release(case, tmp_path)
   wide = files.open_weights(folder)["encoder.conv_in.weight"].read().copy()

@@ -112,11 +112,12 @@ def import_run(
   Returns:
     What was done, for RESULT.
   """
-  out = pathlib.Path(out)
+  out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
     report = found.match.report
-    say(f"{path}: {report.text()}")
+    kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
+    say(f"{path}: {report.text()}; numbers are {kinds}")
     params = system.nested(dict(_read(found, say)))
     about = {
       "system": found.system.name, "from": pathlib.Path(path).name,
@@ -142,6 +143,18 @@ def import_run(
     "system": found.system.name, "out": str(out), "parameters": count,
     "tensors": len(report.consumed), "dropped": len(report.dropped),
   }  # fmt: skip
+
+
+def new_place(out: str | pathlib.Path) -> pathlib.Path:
+  """Returns a path at which nothing is.
+
+  Raises:
+    CheckpointError: something is.
+  """
+  out = pathlib.Path(out)
+  if out.exists():
+    raise CheckpointError(f"{out} is there already: name another --out, or remove it")
+  return out
 
 
 def _read(found: Found, say: Say) -> Iterator[tuple[str, jax.Array]]:

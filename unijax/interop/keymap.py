@@ -31,18 +31,19 @@ class Key:
   Attributes:
     ours: path of a leaf of our parameters, slashes between, perhaps with gaps.
     theirs: the name in the file; of several, whichever is there is read and the first
-      is written.
+      is written. One may be (name, op) where its numbers lie otherwise.
     op: what happens to the numbers.
   """
 
   ours: str
-  theirs: str | tuple[str, ...]
+  theirs: str | tuple[str | tuple[str, Op], ...]
   op: Op = COPY
 
   @property
-  def names(self) -> tuple[str, ...]:
-    """All templates of theirs."""
-    return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+  def ways(self) -> tuple[tuple[str, Op], ...]:
+    """All templates of theirs, each with its operation."""
+    several = (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+    return tuple((x, self.op) if isinstance(x, str) else x for x in several)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.fits import form, shown
 from unijax.interop import templates
 from unijax.interop.keymap import Drop, Key, Match, Piece, Report, Shape, Table
-from unijax.interop.ops import Part
+from unijax.interop.ops import Op, Part
 
 
 @dataclasses.dataclass(frozen=True)
 class _Wish:
-  """A piece whose name is still to be found: one of `names` with gaps filled."""
+  """A piece whose name is still to be found: one of its key's, with gaps filled."""
 
   key: Key
   leaf: str
@@ -30,9 +30,30 @@ class _Wish:
   values: Mapping[str, int]
   counts: Mapping[str, int]
 
-  def named(self, prefixes: Mapping[str, str]) -> list[str]:
+  def named(self, prefixes: Mapping[str, str]) -> dict[str, Op]:
+    """Names that the file may have for it, and what each does to the numbers."""
     fill = templates.fill
-    return [fill(t, self.values, self.counts, prefixes) for t in self.key.names]
+    return {
+      fill(template, self.values, self.counts, prefixes): op
+      for template, op in self.key.ways
+    }
+
+  def __str__(self):
+    return f"{self.leaf}{list(self.at)}" if self.at else self.leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hit:
+  """A wish whose name was found."""
+
+  wish: _Wish
+  name: str
+  op: Op
+
+  @property
+  def shapes(self) -> list[Shape]:
+    """What the file may have for it."""
+    return self.op.shapes(self.wish.shape)
 
 
 def match(table: Table, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Match:
@@ -50,18 +71,18 @@ def match(table: Table, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> M
   wishes, bare = _wishes(table, ours)
   prefixes = _choose(table, wishes, theirs)
   report = Report(missing=[f"{leaf}: no key of the table fills it" for leaf in bare])
-  found: list[tuple[_Wish, str]] = []
+  hits = []
   for wish in wishes:
-    names = list(dict.fromkeys(wish.named(prefixes)))
+    names = wish.named(prefixes)
     there = [n for n in names if n in theirs]
     if not there:
-      report.missing.append(f"{' or '.join(names)}: for {_place(wish)}")
+      report.missing.append(f"{' or '.join(names)}: for {wish}")
     elif len(there) > 1:
-      report.misfit.append(f"{' and '.join(there)}: both are there for {_place(wish)}")
+      report.misfit.append(f"{' and '.join(there)}: both are there for {wish}")
     else:
-      found.append((wish, there[0]))
-  pieces = _pieces(found, ours, theirs, report)
-  used = {name for _, name in found}
+      hits.append(_Hit(wish, there[0], names[there[0]]))
+  pieces = _pieces(hits, ours, theirs, report)
+  used = {hit.name for hit in hits}
   report.consumed = sorted(used)
   rest = [name for name in theirs if name not in used]
   for name in sorted(rest):
@@ -82,15 +103,13 @@ def plan(table: Table, ours: Mapping[str, Any]) -> dict[str, list[Piece]]:
       f"{len(bare)} parameters have no name in this system's files:{shown(bare)}"
     )
   first = {group: options[0] for group, options in table.prefixes.items()}
-  found = [(wish, wish.named(first)[0]) for wish in wishes]
-  result: dict[str, list[Piece]] = {}
-  for name, parts in _by_name(found).items():
-    rows, result[name] = 0, []
-    for wish in parts:
-      length = wish.key.op.shapes(wish.shape)[0][0] if len(parts) > 1 else None
-      span = None if length is None else (rows, rows := rows + length)
-      result[name].append(Piece(wish.leaf, wish.at, name, span, wish.key.op))
-  return result
+  hits = [_Hit(wish, *next(iter(wish.named(first).items()))) for wish in wishes]
+  for hit in hits:
+    if not hit.shapes:
+      raise CheckpointError(
+        f"{hit.name} cannot be {hit.op} of {hit.wish}, whose shape is {hit.wish.shape}"
+      )
+  return {name: list(_cut(part)) for name, part in _by_name(hits).items()}
 
 
 def formula_of(table: Table, name: str) -> Callable | None:
@@ -108,10 +127,6 @@ def _each_choice(table: Table):
     yield dict(zip(groups, chosen, strict=True))
 
 
-def _place(wish: _Wish) -> str:
-  return f"{wish.leaf}{list(wish.at)}" if wish.at else wish.leaf
-
-
 def _dropped(drop: Drop, prefixes: Mapping[str, str]):
   text = templates.GROUP.sub(lambda m: prefixes[m[1]], drop.theirs)
   text = templates.GAP.sub("\0", text)
@@ -123,7 +138,7 @@ def _wishes(table: Table, ours: Mapping[str, Any]) -> tuple[list[_Wish], list[st
   rows, filled = [], {}
   for key in table.keys:
     inside = templates.gaps(key.ours)
-    stacked = [g for g in templates.gaps(key.names[0]) if g not in inside]
+    stacked = [g for g in templates.gaps(key.ways[0][0]) if g not in inside]
     pattern = templates.matcher(key.ours)
     for leaf, array in ours.items():
       found = pattern.fullmatch(leaf)
@@ -151,7 +166,7 @@ def _choose(table: Table, wishes, theirs) -> dict[str, str]:
   """The prefix of each group under which most names are there."""
   chosen = {group: options[0] for group, options in table.prefixes.items()}
   for group, options in table.prefixes.items():
-    mine = [w for w in wishes if group in templates.groups(w.key.names)]
+    mine = [w for w in wishes if any(f"<{group}>" in t for t, _ in w.key.ways)]
 
     def hits(prefix, mine=mine, group=group):
       trial = {**chosen, group: prefix}
@@ -161,59 +176,61 @@ def _choose(table: Table, wishes, theirs) -> dict[str, str]:
   return chosen
 
 
-def _by_name(found) -> dict[str, list[_Wish]]:
-  """Wishes by the name they come from, parts in their order.
+def _by_name(hits: Sequence[_Hit]) -> dict[str, list[_Hit]]:
+  """Hits by the name they come from, parts in their order.
 
   Raises:
     CheckpointError: two leaves want the same numbers.
   """
-  grouped: dict[str, list[_Wish]] = {}
-  for wish, name in found:
-    grouped.setdefault(name, []).append(wish)
-  for name, wishes in grouped.items():
-    ops = [w.key.op for w in wishes]
-    if len(wishes) == 1:
+  grouped: dict[str, list[_Hit]] = {}
+  for hit in hits:
+    grouped.setdefault(hit.name, []).append(hit)
+  for name, same in grouped.items():
+    if len(same) == 1:
       continue
-    numbers = [op.number if isinstance(op, Part) else None for op in ops]
-    if sorted(numbers, key=str) != list(range(len(wishes))):
-      places = ", ".join(map(_place, wishes))
+    parts = {hit.op.number: hit for hit in same if isinstance(hit.op, Part)}
+    if set(parts) != set(range(len(same))):
+      places = ", ".join(str(hit.wish) for hit in same)
       raise CheckpointError(f"{name} is wanted by {places}, not as parts 0, 1, ..")
-    wishes.sort(key=lambda w: w.key.op.number)
+    grouped[name] = [parts[number] for number in range(len(same))]
   return grouped
 
 
-def _pieces(found, ours, theirs, report: Report) -> dict[str, list[Piece]]:
+def _cut(hits: Sequence[_Hit]) -> Iterator[Piece]:
+  """Pieces of one array, whose rows are theirs one after the other."""
+  row = 0
+  for hit in hits:
+    rows = None
+    if len(hits) > 1:
+      rows = row, row + hit.shapes[0][0]
+      row = rows[1]
+    yield Piece(hit.wish.leaf, hit.wish.at, hit.name, rows, hit.op)
+
+
+def _pieces(hits, ours, theirs, report: Report) -> dict[str, list[Piece]]:
   """Pieces by leaf; what has another shape or kind of number goes into the report."""
   pieces: dict[str, list[Piece]] = {leaf: [] for leaf in ours}
-  for name, wishes in _by_name(found).items():
-    entry = theirs[name]
-    shapes = _expected(wishes)
-    numbers = np.dtype(ours[wishes[0].leaf].dtype).kind in "iub"
+  for name, same in _by_name(hits).items():
+    entry, shapes = theirs[name], _expected(same)
+    numbers = np.dtype(ours[same[0].wish.leaf].dtype).kind in "iub"
     if tuple(entry.shape) not in shapes or numbers != (entry.dtype.kind in "iub"):
       there = form(entry.shape, str(entry.dtype))
       wanted = " or ".join(str(list(s)) for s in shapes) or "another rank"
       report.misfit.append(
-        f"{name}: {there} in the file, {wanted} wanted for {_place(wishes[0])}"
+        f"{name}: {there} in the file, {wanted} wanted for {same[0].wish}"
       )
       continue
-    rows = 0
-    for wish in wishes:
-      span = None
-      if len(wishes) > 1:
-        length = wish.key.op.shapes(wish.shape)[0][0]
-        span, rows = (rows, rows + length), rows + length
-      piece = Piece(wish.leaf, wish.at, name, span, wish.key.op)
-      pieces[wish.leaf].append(piece)
+    for piece in _cut(same):
+      pieces[piece.leaf].append(piece)
   return pieces
 
 
-def _expected(wishes: Sequence[_Wish]) -> list[Shape]:
+def _expected(hits: Sequence[_Hit]) -> list[Shape]:
   """Shapes that an array may have which is all of these, one after the other."""
-  options = [wish.key.op.shapes(wish.shape) for wish in wishes]
-  if len(wishes) == 1:
-    return options[0]
+  if len(hits) == 1:
+    return hits[0].shapes
   joined = []
-  for shapes in zip(*options, strict=False):
+  for shapes in zip(*(hit.shapes for hit in hits), strict=False):
     if len({s[1:] for s in shapes}) == 1:
       joined.append((sum(s[0] for s in shapes), *shapes[0][1:]))
   return joined

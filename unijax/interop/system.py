@@ -51,12 +51,14 @@ class System:
     keys = keys(config) if callable(keys) else keys
     return Table(tuple(keys), self._get("PREFIXES", {}), self._get("DROPS", ()))
 
-  def fields(self, published: Mapping[str, Any], theirs: Mapping[str, Any] = {}):  # noqa: B006
+  def fields(
+    self, published: Mapping[str, Any], theirs: Mapping[str, Any] | None = None
+  ) -> "Fields":
     """Fields of config.json together with those that the files tell.
 
     Args:
       published: config.json; {} where a release has none.
-      theirs: name -> anything with a shape; {} where there are no files.
+      theirs: name -> anything with a shape; None where there are no files.
 
     Raises:
       CheckpointError: both tell a field, and not the same.
