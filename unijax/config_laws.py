@@ -218,9 +218,10 @@ def blocks(m):
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
   axes, turned = 4 if m.positions == "grid" else 2, m.head_dim * m.rope_fraction
   if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
+    part = f" x model.rope_fraction {m.rope_fraction:g}" if m.rope_fraction < 1 else ""
     yield (
-      f"model.head_dim: {m.head_dim} x model.rope_fraction {m.rope_fraction:g} must be "
-      f"a multiple of {axes} for model.positions={m.positions!r}"
+      f"model.head_dim: {m.head_dim}{part} must be a multiple of {axes} "
+      f"for model.positions={m.positions!r}"
     )
   if m.rope_high <= m.rope_low:
     yield f"model.rope_high: {m.rope_high} must be above model.rope_low {m.rope_low}"
