@@ -12,9 +12,8 @@ CHAT = ("begin", "user", "user_end", "assistant", "assistant_end")
 
 def chat(data):
   """Problems of what stands around turns."""
-  for name, _ in data.chat:
-    if name not in CHAT:
-      yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
+  for name in sorted({name for name, _ in data.chat} - set(CHAT)):
+    yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
 
 
 def schedules(data):
@@ -66,10 +65,7 @@ def writing(c, codec):
       f"{c.image_positions} do not fit data.seq_len={c.data.seq_len}"
     )
   if write.blocks and c.sample.stops:
-    yield (
-      f"sample.stops: read where text is written token by token, and model.write="
-      f"{m.write!r} fills blocks: leave it ()"
-    )
+    yield f"sample.stops: model.write={m.write!r} fills blocks and reads none: use ()"
   if write.discrete and not codec.codebook:
     yield (
       f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
