@@ -12,9 +12,8 @@ CHAT = ("begin", "user", "user_end", "assistant", "assistant_end")
 
 def chat(data):
   """Problems of what stands around turns."""
-  for name, _ in data.chat:
-    if name not in CHAT:
-      yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
+  for name in sorted({name for name, _ in data.chat} - set(CHAT)):
+    yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
 
 
 def schedules(data):
@@ -66,10 +65,7 @@ def writing(c, codec):
       f"{c.image_positions} do not fit data.seq_len={c.data.seq_len}"
     )
   if write.blocks and c.sample.stops:
-    yield (
-      f"sample.stops: read where text is written token by token, and model.write="
-      f"{m.write!r} fills blocks: leave it ()"
-    )
+    yield f"sample.stops: model.write={m.write!r} fills blocks and reads none: use ()"
   if write.discrete and not codec.codebook:
     yield (
       f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
@@ -212,9 +208,10 @@ def blocks(m):
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
   axes, turned = 4 if m.positions == "grid" else 2, m.head_dim * m.rope_fraction
   if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
+    part = f" x model.rope_fraction {m.rope_fraction:g}" if m.rope_fraction < 1 else ""
     yield (
-      f"model.head_dim: {m.head_dim} x model.rope_fraction {m.rope_fraction:g} must be "
-      f"a multiple of {axes} for model.positions={m.positions!r}"
+      f"model.head_dim: {m.head_dim}{part} must be a multiple of {axes} "
+      f"for model.positions={m.positions!r}"
     )
   if m.rope_high <= m.rope_low:
     yield f"model.rope_high: {m.rope_high} must be above model.rope_low {m.rope_low}"

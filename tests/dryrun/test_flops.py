@@ -37,6 +37,10 @@ def counted_by_xla(c) -> float:
     {},
     dict(model__time_injection="adaln"),
     dict(
+      model__mlp="gelu", model__mlp_width=768, model__block="parallel",
+      model__bias="all",
+    ),
+    dict(
       model__patch_codec="unet", model__unet_width=32, data__patch_size=4,
       data__image_size=16, data__images_per_row=2, model__width=128, model__depth=1,
       model__scan_unroll=1,
@@ -50,7 +54,7 @@ def counted_by_xla(c) -> float:
       model__scan_unroll=1, model__mixtures=64,
     ),
   ],
-  ids=["linear", "adaln", "unet", "token_diffusion", "gmm"],
+  ids=["linear", "adaln", "no gate", "unet", "token_diffusion", "gmm"],
 )  # fmt: skip
 def test_agrees_with_xla(knobs):
   c = small.config(**{**SIZES, **knobs})

@@ -66,7 +66,9 @@ def test_what_is_exported_is_read_as_the_same_config(name, size):
   names = matching.plan(chosen.table(config), system.leaves(config))
   listed = next((k for k, n, s in LISTS if (n, s) == (name, size)), None)
   if listed:
-    assert set(names) <= set(keys.read(listed)[0])
+    # A system that holds another as a part has a prefix, which is not written.
+    theirs = {n.removeprefix("showo.") for n in keys.read(listed)[0]}
+    assert set(names) <= theirs
 
 
 @pytest.mark.parametrize("name", [n for n, (_, c) in CASES.items() if not c.slow])

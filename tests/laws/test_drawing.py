@@ -14,7 +14,7 @@ import pytest
 from tests import small
 from tests.infer.reference import BOI, WRITTEN, Uncached
 from tests.laws import variants
-from tests.laws.variants import CASES, config, image
+from tests.laws.variants import BLOCKS, CASES, config, image
 from unijax.data import rows, text_blocks
 from unijax.data.document import Document, Text, Turn
 from unijax.infer.batch import IMAGE_KEYS, RowBatch
@@ -176,7 +176,8 @@ def test_images_are_those_of_whole_rows(name):
       assert abs(again - image).max() <= TOLERANCE * max(1, abs(again).max())
       assert (row.tracks[1].images[number][1] == image).all()
       count += 1
-  assert count > 2, "no text began an image"
+  # Blocks change nothing of how text begins an image; two are asked for by prompts.
+  assert count > 2 - (name in BLOCKS), "no text began an image"
 
 
 def next_tokens(name, batch, row, prompt, logits) -> int:

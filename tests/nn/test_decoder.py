@@ -139,6 +139,20 @@ def test_equals_the_plain_decoder(name):
   assert abs(logits[0, :count] - wanted).max() < 2e-5 * abs(wanted).max()
 
 
+@pytest.mark.parametrize(
+  ("value", "maps"),
+  [
+    ("none", ""), ("qkv", "q k v"), ("attention", "q k v out"),
+    ("all", "q k v out gate up down"),
+  ],
+)  # fmt: skip
+def test_biases_stand_where_the_knob_says(value, maps):
+  c = small.config(**TEXT, model__bias=value)
+  shapes = jax.eval_shape(small.functions(c).init).params
+  found = [p for p, _ in jax.tree.leaves_with_path(shapes) if "bias" in str(p[-1])]
+  assert {p[-2].key for p in found} == set(maps.split())
+
+
 def test_wavelengths_keep_their_order_and_only_slow_ones_stretch():
   whole, stretched = (
     speeds(small.config(**TEXT, model__head_dim=32, model__rope_length=100, **k).model)
