@@ -19,6 +19,7 @@ from unijax.interop.ops import CONV, CONV_OR_LINEAR
 from unijax.interop.told import axis, count, present, sizes
 
 FILE = "diffusion_pytorch_model.safetensors"
+OURS_ONLY = ("adversary/*", "balance/*")
 PREFIXES = {"vae": ("", "vae.", "first_stage_model.")}
 DROPS = tuple(
   Drop(name)

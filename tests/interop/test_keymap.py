@@ -7,7 +7,7 @@ import pytest
 
 from tests.interop.keys import Form
 from unijax.checkpoint.errors import CheckpointError
-from unijax.interop import keymap, ops, stream
+from unijax.interop import matching, ops, stream
 from unijax.interop.keymap import Drop, Key, Table
 
 N, D, H, G, K = 3, 4, 4, 2, 6  # layers, width, heads, grouped heads, width of a head
@@ -105,7 +105,7 @@ def leaves(match, theirs):
 @pytest.mark.parametrize("norm", ["norm.weight", "ln.g"])
 def test_every_number_comes_to_its_place(prefix, norm):
   theirs = release(prefix, norm)
-  match = keymap.match(TABLE, OURS, theirs)
+  match = matching.match(TABLE, OURS, theirs)
   assert match.report.fits, match.report.text()
   assert match.report.consumed == sorted(theirs)
   found = leaves(match, theirs)
@@ -117,10 +117,29 @@ def test_every_number_comes_to_its_place(prefix, norm):
   np.testing.assert_array_equal(found["up0/kernel"], theirs["up.2.weight"].read().T)
 
 
+def test_a_name_may_have_its_own_operation():
+  """The same weights fused in one layout and apart in another."""
+  fused = lambda part: ("qk.weight", ops.Part(part, ops.LINEAR))
+  table = Table((
+    Key("q", ("q.weight", fused(0)), ops.LINEAR),
+    Key("k", ("k.weight", fused(1)), ops.LINEAR),
+  ))  # fmt: skip
+  ours = {"q": Form((2, 4)), "k": Form((2, 3))}
+  whole = np.arange(14, dtype=np.float32).reshape(7, 2)
+  apart = {"q.weight": Numbers(whole[:4]), "k.weight": Numbers(whole[4:])}
+  for theirs in (apart, {"qk.weight": Numbers(whole)}):
+    match = matching.match(table, ours, theirs)
+    assert match.report.fits, match.report.text()
+    found = dict(stream.read(match.pieces, theirs, ours))
+    np.testing.assert_array_equal(found["q"], whole[:4].T)
+    np.testing.assert_array_equal(found["k"], whole[4:].T)
+  assert set(matching.plan(table, ours)) == {"q.weight", "k.weight"}
+
+
 def test_what_is_written_is_what_was_read():
   theirs = release("lm.model.", "ln.g")
-  found = leaves(keymap.match(TABLE, OURS, theirs), theirs)
-  back = dict(stream.arrays(keymap.plan(TABLE, OURS), found.__getitem__))
+  found = leaves(matching.match(TABLE, OURS, theirs), theirs)
+  back = dict(stream.arrays(matching.plan(TABLE, OURS), found.__getitem__))
   canonical = release()  # the same numbers under the first names
   assert back.keys() == canonical.keys()
   for name, x in canonical.items():
@@ -135,7 +154,7 @@ def test_all_that_is_wrong_is_listed_at_once():
   del theirs["up.1.weight"]
   theirs["model.layers.2.norm.weight"] = Form((D + 1,))
   theirs["model.layers.0.ln.g"] = Form((D,))
-  report = keymap.match(TABLE, OURS, theirs).report
+  report = matching.match(TABLE, OURS, theirs).report
   assert not report.fits
   assert report.unknown == ["model.extra.weight", "model.layers.0.ln.g",
                             "model.layers.0.norm.weight"]  # fmt: skip
@@ -150,7 +169,7 @@ def test_all_that_is_wrong_is_listed_at_once():
 def test_fused_weights_of_another_split_are_a_misfit():
   theirs = release()
   theirs["model.layers.0.qkv.weight"] = Form((H * K, D))
-  report = keymap.match(TABLE, OURS, theirs).report
+  report = matching.match(TABLE, OURS, theirs).report
   assert report.misfit == [
     f"model.layers.0.qkv.weight: float32[{H * K}, {D}] in the file, "
     f"[48, {D}] or [48, {D}, 1, 1] wanted for blocks/q/kernel[0]"
@@ -160,23 +179,25 @@ def test_fused_weights_of_another_split_are_a_misfit():
 def test_whole_numbers_do_not_become_weights():
   theirs = release()
   theirs["up.0.weight"] = Numbers(np.zeros((3, 2), np.int32))
-  assert "int32" in keymap.match(TABLE, OURS, theirs).report.misfit[0]
+  assert "int32" in matching.match(TABLE, OURS, theirs).report.misfit[0]
 
 
 def test_a_leaf_that_no_key_fills_is_missing():
-  report = keymap.match(TABLE, {**OURS, "new/bias": Form((3,))}, release()).report
+  report = matching.match(TABLE, {**OURS, "new/bias": Form((3,))}, release()).report
   assert report.missing == ["new/bias: no key of the table fills it"]
   with pytest.raises(CheckpointError, match="new/bias"):
-    keymap.plan(TABLE, {**OURS, "new/bias": Form((3,))})
+    matching.plan(TABLE, {**OURS, "new/bias": Form((3,))})
+  with pytest.raises(CheckpointError, match="cannot be .* of up0/kernel"):
+    matching.plan(TABLE, {**OURS, "up0/kernel": Form((2, 3, 1, 1, 1))})
 
 
 def test_tables_that_use_numbers_twice_are_refused():
   twice = Table((Key("a", "x"), Key("b", "x")))
   ours = {"a": Form((2,)), "b": Form((2,))}
   with pytest.raises(CheckpointError, match="x is wanted by a, b"):
-    keymap.match(twice, ours, {"x": Form((2,))})
+    matching.match(twice, ours, {"x": Form((2,))})
   with pytest.raises(CheckpointError, match="a has two keys"):
-    keymap.match(Table((Key("a", "x"), Key("a", "y"))), {"a": Form((2,))}, {})
+    matching.match(Table((Key("a", "x"), Key("a", "y"))), {"a": Form((2,))}, {})
 
 
 def test_dropped_tables_must_hold_their_formula():
@@ -190,7 +211,7 @@ def test_dropped_tables_must_hold_their_formula():
 def test_each_device_reads_its_own_part():
   """The stretches that shards ask for, in place of the whole leaf."""
   theirs = release()
-  match = keymap.match(TABLE, OURS, theirs)
+  match = matching.match(TABLE, OURS, theirs)
   for leaf, parts in match.pieces.items():
     want = OURS[leaf]
     whole = stream._local(parts, theirs, want, tuple(map(slice, want.shape)))

@@ -8,7 +8,7 @@ import pytest
 from tests.interop import cases, keys, run
 from unijax.checkpoint.errors import CheckpointError
 from unijax.config import ConfigError
-from unijax.interop import files, importing, keymap, system
+from unijax.interop import files, importing, matching, system
 
 # (list in keys/, system, size of it)
 LISTS = [
@@ -31,7 +31,7 @@ def test_every_published_key_is_used_once(listed, name, size):
   chosen = system.load(name)
   config = chosen.config(chosen.fields(chosen.sizes()[size], theirs))
   ours = system.leaves(config)
-  match = keymap.match(chosen.table(config), ours, theirs)
+  match = matching.match(chosen.table(config), ours, theirs)
   assert match.report.fits, match.report.text()
   assert len(theirs) == counts["tensors"]
   assert len(match.report.consumed) + len(match.report.dropped) == counts["tensors"]
@@ -55,7 +55,7 @@ def test_what_is_exported_is_read_as_the_same_config(name, size):
   config = chosen.config(chosen.fields(chosen.sizes()[size]))
   again = chosen.fields(chosen.published(config))
   assert chosen.config(again) == config
-  names = keymap.plan(chosen.table(config), system.leaves(config))
+  names = matching.plan(chosen.table(config), system.leaves(config))
   listed = next((k for k, n, s in LISTS if (n, s) == (name, size)), None)
   if listed:
     assert set(names) <= set(keys.read(listed)[0])
@@ -116,8 +116,8 @@ def test_a_layer_that_is_not_in_the_file_wins_over_the_config():
   assert not chosen.fields(fields, theirs)["use_quant_conv"]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_files_are_cast(dtype, tmp_path):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
+def test_files_of_fewer_bits_are_cast(dtype, tmp_path):
   _, case = CASES["sd-loud"]
   folder = run.write_release(case, tmp_path)
   wide = files.open_weights(folder)["encoder.conv_in.weight"].read().copy()

@@ -106,8 +106,7 @@ class Reader:
     wanted = integrity.named_leaves(abstract)
 
     def read(manifest: Manifest):
-      averaged = any(name.startswith("ema_params.") for name in manifest.leaves)
-      prefix = "ema_params." if averaged else "params."
+      prefix = manifest.prefix("ema")
       saved = {
         name.removeprefix(prefix): leaf
         for name, leaf in manifest.leaves.items()

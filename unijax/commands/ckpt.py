@@ -6,12 +6,15 @@ import pathlib
 import shutil
 import sys
 
+from unijax.commands import interop
+
 EXAMPLES = """examples:
   unijax ckpt ls runs/tiny
   unijax ckpt verify runs/tiny                 reads every number of every checkpoint
   unijax ckpt diff runs/tiny@400 runs/tiny@800
   unijax ckpt rm runs/tiny@400
   unijax ckpt export runs/tiny --out=tiny.safetensors
+  unijax ckpt convert weights.pth --out=weights.safetensors
 
 A checkpoint is RUN@STEP; without @STEP it is the latest that is whole.
 verify exits with 3 if any checkpoint it looked at is damaged."""
@@ -44,11 +47,15 @@ def add_arguments(parser) -> None:
     "--weights", choices=("ema", "params"), default="ema",
     help="averaged weights, or those of the last step",
   )  # fmt: skip
+  sub = action("convert", "Turn a PyTorch file of plain tensors into .safetensors.")
+  sub.add_argument("file", help=".pth, .pt, .bin or .ckpt; nothing in it is run")
+  sub.add_argument("--out", required=True, help="file.safetensors")
 
 
 def run(args) -> dict:
   """Runs one action; returns what it found."""
-  actions = {"ls": _ls, "verify": _verify, "diff": _diff, "rm": _rm, "export": _export}
+  actions = {"ls": _ls, "verify": _verify, "diff": _diff, "rm": _rm, "export": _export,
+             "convert": interop.convert}  # fmt: skip
   return {"verb": "ckpt", "action": args.action, **actions[args.action](args)}
 
 
@@ -222,9 +229,9 @@ def _export(args) -> dict:
   from unijax.checkpoint.start import open_run
 
   reader, step = open_run(args.where)
-  prefix = "ema_params." if args.weights == "ema" else "params."
 
   def export(manifest):
+    prefix = manifest.prefix(args.weights)
     leaves = {n: x for n, x in manifest.leaves.items() if n.startswith(prefix)}
     other = sorted({x.dtype for x in leaves.values()} - set(safetensors.TYPES))
     if other:

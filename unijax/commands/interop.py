@@ -1,4 +1,6 @@
-"""`unijax import` and `unijax export`: released models, in and out."""
+"""`unijax import`, `export` and `ckpt convert`: released models, in and out."""
+
+import pathlib
 
 IMPORT = """examples:
   unijax import autoencoder_kl downloads/sdxl-vae --out=runs/sdxl-vae
@@ -62,3 +64,13 @@ def run_export(args) -> dict:
 
   done = export_run(args.run, args.out, args.system, args.weights, args.dtype)
   return {"verb": "export", **done}
+
+
+def convert(args) -> dict:
+  """Runs `unijax ckpt convert`; returns what was written."""
+  from unijax.interop import torch_file
+
+  arrays = torch_file.convert(pathlib.Path(args.file), pathlib.Path(args.out))
+  size = sum(x.nbytes for x in arrays.values())
+  print(f"wrote {len(arrays)} arrays to {args.out} ({size:,} bytes)")
+  return {"arrays": len(arrays), "bytes": size, "out": args.out}

@@ -19,6 +19,7 @@ EPILOG = """examples:
   unijax compare configs/chameleon.py configs/transfusion.py --flops=3e12
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
   unijax ckpt verify runs/tiny
+  unijax import autoencoder_kl downloads/sdxl-vae --out=runs/vae
 """
 
 STAGES = """

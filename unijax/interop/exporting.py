@@ -1,29 +1,41 @@
 """From a run to the layout of a released system: weights and config.json."""
 
+import collections
 import dataclasses
 import json
+import math
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 
-from unijax.checkpoint import rundir, safetensors
+from unijax import config as config_lib
+from unijax.checkpoint import fits, rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.reader import Reader
 from unijax.checkpoint.start import open_run
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import keymap, stream, system
-from unijax.interop.importing import ABOUT
+from unijax.interop import matching, stream, system
+from unijax.interop.importing import ABOUT, new_place
 from unijax.interop.system import System
 
 Say = Callable[[str], None]
+Leaf = Callable[[str], np.ndarray]
 DTYPES = ("float32", "bfloat16", "float16")
-KEPT = 4  # leaves in memory: a fused weight is of three or four
+# Knobs that decide what a model computes, as lines of `config.difference` begin.
+CODEC = (
+  r"codec\.(bottleneck|width|multipliers|blocks|groups|attention|channels|project)"
+)
+DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
+OTHERS = re.compile(r"(model|vision|text|dit|bridge)\.(?!\w*dtype)")
+CHUNK = 2**26  # bytes of leaves that are read together, if one is not larger
+KEPT = 4  # such stretches in memory: a fused weight is of three or four leaves
 
 
 def export_run(
@@ -45,20 +57,22 @@ def export_run(
     CheckpointError: no run, or no system is known; parameters that it has no names for.
     ConfigError: the system's files cannot say what the run's config has.
   """
+  out = new_place(out)
   reader, step = open_run(run)
   try:
     config = _with_scale(reader.workdir, rundir.read_config(reader.workdir))
     chosen = system.load(name or _imported(reader.workdir))
     content = chosen.published(config)
-    table, ours = chosen.table(config), system.leaves(config)
-    _check_inverse(chosen, content, ours)
-    plan = keymap.plan(table, ours)
+    _check_inverse(chosen, content, config)
+    ours = chosen.released(system.leaves(config))
+    plan = matching.plan(chosen.table(config), ours)
 
     def write(manifest):
-      leaf = _leaves(reader, manifest, weights)
+      pieces = (p.leaf for parts in _sorted(plan).values() for p in parts)
+      leaf = _leaves(reader, manifest, weights, list(dict.fromkeys(pieces)))
       forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
       cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
-      with new_folder(pathlib.Path(out)) as folder:
+      with new_folder(out) as folder:
         path = folder / chosen.file()
         size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
@@ -94,15 +108,20 @@ def _with_scale(workdir: pathlib.Path, config: Config) -> Config:
   return dataclasses.replace(config, codec=codec)
 
 
-def _check_inverse(chosen: System, content, ours) -> None:
-  """What is read back must be what is there: a file must not lose a knob."""
-  back = system.leaves(chosen.config(system.Fields(content, chosen.name)))
-  shapes = [{n: x.shape for n, x in side.items()} for side in (ours, back)]
-  if shapes[0] != shapes[1]:
-    lost = sorted({n for n, _ in shapes[0].items() ^ shapes[1].items()})
+def _check_inverse(chosen: System, content: Mapping[str, Any], config: Config) -> None:
+  """What is read back must compute the same: config.json must not lose a knob.
+
+  Raises:
+    ConfigError: naming the knobs.
+  """
+  back = config_lib.to_dict(chosen.config(chosen.fields(content)))
+  lines = config_lib.difference(config_lib.to_dict(config), back)
+  decide = DECIDE.get(config.train.task, OTHERS)
+  lost = [x for x in lines if decide.match(x) and not x.startswith(rundir.FREE)]
+  if lost:
     raise ConfigError(
-      f"{chosen.name} has no config.json for this run: {', '.join(lost[:4])} would "
-      "differ"
+      f"{chosen.name}: its config.json cannot say all of this run's config (here -> "
+      f"there):{fits.shown(lost)}"
     )
 
 
@@ -129,23 +148,33 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
   return array.astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
 
 
-def _leaves(reader: Reader, manifest, weights: str) -> Callable[[str], np.ndarray]:
-  """Reads leaves of a checkpoint, keeping the few that were read last."""
-  prefix = "params."
-  if weights == "ema" and any(n.startswith("ema_params.") for n in manifest.leaves):
-    prefix = "ema_params."
-  kept: dict[str, np.ndarray] = {}
+def _leaves(reader: Reader, manifest, weights: str, order: Sequence[str]) -> Leaf:
+  """Reads leaves of a checkpoint, some megabytes at a time in the order they are used.
+
+  Raises:
+    CheckpointError: the checkpoint has not all of them.
+  """
+  stored = {path: manifest.prefix(weights) + path.replace("/", ".") for path in order}
+  absent = [name for name in stored.values() if name not in manifest.leaves]
+  if absent:
+    raise CheckpointError(
+      f"{reader.workdir}: no {', '.join(absent[:4])} in its checkpoint"
+    )
+  kept: collections.deque[dict[str, np.ndarray]] = collections.deque(maxlen=KEPT)
 
   def leaf(path: str) -> np.ndarray:
-    if path not in kept:
-      name = prefix + path.replace("/", ".")
-      if name not in manifest.leaves:
-        raise CheckpointError(f"{reader.workdir}: its checkpoint has no {name}")
-      found = manifest.leaves[name]
-      want = jax.ShapeDtypeStruct(found.shape, np.dtype(found.dtype))
-      while len(kept) >= KEPT:
-        kept.pop(next(iter(kept)))
-      kept[path] = np.asarray(reader.read(manifest, {name: want})[name])
-    return kept[path]
+    for batch in kept:
+      if path in batch:
+        return batch[path]
+    wanted, total = {}, 0
+    for other in order[order.index(path) :]:
+      found = manifest.leaves[stored[other]]
+      wanted[stored[other]] = jax.ShapeDtypeStruct(found.shape, np.dtype(found.dtype))
+      total += 4 * math.prod(found.shape)
+      if total >= CHUNK:
+        break
+    arrays = reader.read(manifest, wanted)
+    kept.append({p: np.asarray(arrays[n]) for p, n in stored.items() if n in arrays})
+    return kept[-1][path]
 
   return leaf

@@ -14,7 +14,7 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import files, keymap, stream, system
+from unijax.interop import files, keymap, matching, stream, system
 from unijax.interop.system import System
 from unijax.train import codec_export
 from unijax.train.run import versions
@@ -56,10 +56,6 @@ class Found:
   match: keymap.Match
   ours: Mapping[str, jax.ShapeDtypeStruct]
 
-  def table(self) -> keymap.Table:
-    """The keys they were matched by."""
-    return self.system.table(self.config)
-
 
 def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   """Matches a released model with a config of ours, from headers alone.
@@ -80,7 +76,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   fields = chosen.fields(_published(chosen, path, size), theirs)
   config = chosen.config(fields)
   ours = system.leaves(config)
-  match = keymap.match(chosen.table(config), ours, theirs)
+  match = matching.match(chosen.table(config), ours, theirs)
   if not match.report.fits:
     raise CheckpointError(
       f"{path} is not a whole {chosen.name} of this config: {match.report.text()}"
@@ -115,11 +111,12 @@ def import_run(
   Returns:
     What was done, for RESULT.
   """
-  out = pathlib.Path(out)
+  out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
     report = found.match.report
-    say(f"{path}: {report.text()}")
+    kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
+    say(f"{path}: {report.text()}; numbers are {kinds}")
     params = system.nested(dict(_read(found, say)))
     about = {
       "system": found.system.name, "from": pathlib.Path(path).name,
@@ -144,6 +141,18 @@ def import_run(
     "system": found.system.name, "out": str(out), "parameters": count,
     "tensors": len(report.consumed), "dropped": len(report.dropped),
   }  # fmt: skip
+
+
+def new_place(out: str | pathlib.Path) -> pathlib.Path:
+  """Returns a path at which nothing is.
+
+  Raises:
+    CheckpointError: something is.
+  """
+  out = pathlib.Path(out)
+  if out.exists():
+    raise CheckpointError(f"{out} is there already: name another --out, or remove it")
+  return out
 
 
 def _read(found: Found, say: Say) -> Iterator[tuple[str, jax.Array]]:

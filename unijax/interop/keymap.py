@@ -1,9 +1,9 @@
 """A table of keys: which leaf of ours is which weight of a published file.
 
-A system is a tuple of `Key`s. From the names and shapes on both sides alone, `match`
+A system is a tuple of `Key`s. From the names and shapes on both sides alone, `matching`
 works out which part of which leaf is which array of the file, and a report of all that
 is dropped, unknown, missing or misfits. Reading (`stream.read`) and writing back
-(`stream.write`) follow the same pieces in opposite directions.
+(`stream.arrays`) follow the same pieces in opposite directions.
 
   Key("transformer/blocks/attention/q/kernel",
       "<text>layers.{i}.self_attn.q_proj.weight", LINEAR)
@@ -13,19 +13,13 @@ stacked (two such gaps the first two axes, in the order of the first name); one 
 stands in both tells leaves apart: Key("decoder/up{i}_{b}/..", "up.{i}.block.{b}..").
 """
 
-import collections
 import dataclasses
-import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from unijax.checkpoint.errors import CheckpointError
-from unijax.checkpoint.fits import form, shown
-from unijax.interop import templates
-from unijax.interop.ops import COPY, Op, Part
+from unijax.checkpoint.fits import shown
+from unijax.interop.ops import COPY, Op
 
 Shape = tuple[int, ...]
 
@@ -37,18 +31,19 @@ class Key:
   Attributes:
     ours: path of a leaf of our parameters, slashes between, perhaps with gaps.
     theirs: the name in the file; of several, whichever is there is read and the first
-      is written.
+      is written. One may be (name, op) where its numbers lie otherwise.
     op: what happens to the numbers.
   """
 
   ours: str
-  theirs: str | tuple[str, ...]
+  theirs: str | tuple[str | tuple[str, Op], ...]
   op: Op = COPY
 
   @property
-  def names(self) -> tuple[str, ...]:
-    """All templates of theirs."""
-    return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+  def ways(self) -> tuple[tuple[str, Op], ...]:
+    """All templates of theirs, each with its operation."""
+    several = (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+    return tuple((x, self.op) if isinstance(x, str) else x for x in several)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +106,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """The outcome of `match`: pieces by leaf, and what was found on the way."""
+  """The outcome of `matching.match`: pieces by leaf, and what was found on the way."""
 
   pieces: Mapping[str, Sequence[Piece]]
   report: Report
@@ -131,203 +126,3 @@ class Table:
   keys: Sequence[Key]
   prefixes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   drops: Sequence[Drop] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Wish:
-  """A piece whose name is still to be found: one of `names` with gaps filled."""
-
-  key: Key
-  leaf: str
-  at: tuple[int, ...]
-  shape: Shape  # of the piece of ours
-  values: Mapping[str, int]
-  counts: Mapping[str, int]
-
-  def named(self, prefixes: Mapping[str, str]) -> list[str]:
-    fill = templates.fill
-    return [fill(t, self.values, self.counts, prefixes) for t in self.key.names]
-
-
-def match(table: Table, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Match:
-  """Finds which part of which leaf each array of a file is.
-
-  Args:
-    table: of the system.
-    ours: path -> anything with shape and dtype; every leaf of the parameters.
-    theirs: name -> anything with shape and dtype, as `files.open_weights` returns.
-
-  Raises:
-    CheckpointError: the table itself is wrong; what is wrong with the file stands in
-      the report.
-  """
-  wishes, bare = _wishes(table, ours)
-  prefixes = _choose(table, wishes, theirs)
-  report = Report(missing=[f"{leaf}: no key of the table fills it" for leaf in bare])
-  found: list[tuple[_Wish, str]] = []
-  for wish in wishes:
-    names = list(dict.fromkeys(wish.named(prefixes)))
-    there = [n for n in names if n in theirs]
-    if not there:
-      report.missing.append(f"{' or '.join(names)}: for {_place(wish)}")
-    elif len(there) > 1:
-      report.misfit.append(f"{' and '.join(there)}: both are there for {_place(wish)}")
-    else:
-      found.append((wish, there[0]))
-  pieces = _pieces(found, ours, theirs, report)
-  used = {name for _, name in found}
-  report.consumed = sorted(used)
-  rest = [name for name in theirs if name not in used]
-  for name in sorted(rest):
-    known = any(_dropped(drop, prefixes).fullmatch(name) for drop in table.drops)
-    (report.dropped if known else report.unknown).append(name)
-  return Match(pieces, report)
-
-
-def plan(table: Table, ours: Mapping[str, Any]) -> dict[str, list[Piece]]:
-  """Which arrays a file of these leaves has: name -> its pieces, in order of rows.
-
-  Raises:
-    CheckpointError: a leaf has no key.
-  """
-  wishes, bare = _wishes(table, ours)
-  if bare:
-    raise CheckpointError(
-      f"{len(bare)} parameters have no name in this system's files:{shown(bare)}"
-    )
-  first = {group: options[0] for group, options in table.prefixes.items()}
-  found = [(wish, wish.named(first)[0]) for wish in wishes]
-  result: dict[str, list[Piece]] = {}
-  for name, parts in _by_name(found).items():
-    rows, result[name] = 0, []
-    for wish in parts:
-      length = wish.key.op.shapes(wish.shape)[0][0] if len(parts) > 1 else None
-      span = None if length is None else (rows, rows := rows + length)
-      result[name].append(Piece(wish.leaf, wish.at, name, span, wish.key.op))
-  return result
-
-
-def formula_of(table: Table, name: str) -> Callable | None:
-  """What a dropped array must hold, where the table says so."""
-  for drop in table.drops:
-    for chosen in _each_choice(table):
-      if drop.formula is not None and _dropped(drop, chosen).fullmatch(name):
-        return drop.formula
-  return None
-
-
-def _each_choice(table: Table):
-  groups = list(table.prefixes)
-  for chosen in itertools.product(*table.prefixes.values()):
-    yield dict(zip(groups, chosen, strict=True))
-
-
-def _place(wish: _Wish) -> str:
-  return f"{wish.leaf}{list(wish.at)}" if wish.at else wish.leaf
-
-
-def _dropped(drop: Drop, prefixes: Mapping[str, str]):
-  text = templates.GROUP.sub(lambda m: prefixes[m[1]], drop.theirs)
-  text = templates.GAP.sub("\0", text)
-  return re.compile(re.escape(text).replace("\0", r"\d+").replace(r"\*", ".*"))
-
-
-def _wishes(table: Table, ours: Mapping[str, Any]) -> tuple[list[_Wish], list[str]]:
-  """Every piece of every leaf, and the leaves that have no key."""
-  rows, filled = [], {}
-  for key in table.keys:
-    inside = templates.gaps(key.ours)
-    stacked = [g for g in templates.gaps(key.names[0]) if g not in inside]
-    pattern = templates.matcher(key.ours)
-    for leaf, array in ours.items():
-      found = pattern.fullmatch(leaf)
-      if not found:
-        continue
-      if leaf in filled:
-        raise CheckpointError(f"{leaf} has two keys: {filled[leaf]} and {key.ours}")
-      filled[leaf] = key.ours
-      values = {g: int(found[g]) for g in inside}
-      rows.append((key, leaf, tuple(array.shape), values, stacked))
-  counts = collections.Counter()
-  for _, _, shape, values, stacked in rows:
-    for gap, value in [*values.items(), *zip(stacked, shape, strict=False)]:
-      counts[gap] = max(counts[gap], value + (gap in values))
-  wishes = []
-  for key, leaf, shape, values, stacked in rows:
-    for at in np.ndindex(shape[: len(stacked)]):
-      inner = {**values, **dict(zip(stacked, at, strict=True))}
-      rest = shape[len(stacked) :]
-      wishes.append(_Wish(key, leaf, tuple(at), rest, inner, counts))
-  return wishes, sorted(set(ours) - set(filled))
-
-
-def _choose(table: Table, wishes, theirs) -> dict[str, str]:
-  """The prefix of each group under which most names are there."""
-  chosen = {group: options[0] for group, options in table.prefixes.items()}
-  for group, options in table.prefixes.items():
-    mine = [w for w in wishes if group in templates.groups(w.key.names)]
-
-    def hits(prefix, mine=mine, group=group):
-      trial = {**chosen, group: prefix}
-      return sum(any(n in theirs for n in w.named(trial)) for w in mine)
-
-    chosen[group] = max(options, key=hits)
-  return chosen
-
-
-def _by_name(found) -> dict[str, list[_Wish]]:
-  """Wishes by the name they come from, parts in their order.
-
-  Raises:
-    CheckpointError: two leaves want the same numbers.
-  """
-  grouped: dict[str, list[_Wish]] = {}
-  for wish, name in found:
-    grouped.setdefault(name, []).append(wish)
-  for name, wishes in grouped.items():
-    ops = [w.key.op for w in wishes]
-    if len(wishes) == 1:
-      continue
-    numbers = [op.number if isinstance(op, Part) else None for op in ops]
-    if sorted(numbers, key=str) != list(range(len(wishes))):
-      places = ", ".join(map(_place, wishes))
-      raise CheckpointError(f"{name} is wanted by {places}, not as parts 0, 1, ..")
-    wishes.sort(key=lambda w: w.key.op.number)
-  return grouped
-
-
-def _pieces(found, ours, theirs, report: Report) -> dict[str, list[Piece]]:
-  """Pieces by leaf; what has another shape or kind of number goes into the report."""
-  pieces: dict[str, list[Piece]] = {leaf: [] for leaf in ours}
-  for name, wishes in _by_name(found).items():
-    entry = theirs[name]
-    shapes = _expected(wishes)
-    numbers = np.dtype(ours[wishes[0].leaf].dtype).kind in "iub"
-    if tuple(entry.shape) not in shapes or numbers != (entry.dtype.kind in "iub"):
-      there = form(entry.shape, str(entry.dtype))
-      wanted = " or ".join(str(list(s)) for s in shapes) or "another rank"
-      report.misfit.append(
-        f"{name}: {there} in the file, {wanted} wanted for {_place(wishes[0])}"
-      )
-      continue
-    rows = 0
-    for wish in wishes:
-      span = None
-      if len(wishes) > 1:
-        length = wish.key.op.shapes(wish.shape)[0][0]
-        span, rows = (rows, rows + length), rows + length
-      piece = Piece(wish.leaf, wish.at, name, span, wish.key.op)
-      pieces[wish.leaf].append(piece)
-  return pieces
-
-
-def _expected(wishes: Sequence[_Wish]) -> list[Shape]:
-  """Shapes that an array may have which is all of these, one after the other."""
-  options = [wish.key.op.shapes(wish.shape) for wish in wishes]
-  if len(wishes) == 1:
-    return options[0]
-  joined = []
-  for shapes in zip(*options, strict=False):
-    if len({s[1:] for s in shapes}) == 1:
-      joined.append((sum(s[0] for s in shapes), *shapes[0][1:]))
-  return joined

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from unijax.checkpoint.errors import CheckpointError
-from unijax.interop import keymap
+from unijax.interop import matching
 from unijax.interop.files import Entry
 from unijax.interop.keymap import Piece, Table
 
@@ -24,7 +24,7 @@ def read(
   On the host there is one leaf at a time, and of it what this process holds.
 
   Args:
-    pieces: of `keymap.match`.
+    pieces: of `matching.match`.
     theirs: of `files.open_weights`.
     ours: path -> shape, dtype and, perhaps, sharding.
     say: is told (number, of how many, path).
@@ -70,7 +70,7 @@ def check_dropped(
     CheckpointError: it holds something else, which would be lost.
   """
   for name in names:
-    formula = keymap.formula_of(table, name)
+    formula = matching.formula_of(table, name)
     if formula is None:
       continue
     array = theirs[name].read().astype(np.float64)
@@ -89,7 +89,7 @@ def arrays(
   """Yields (name, array) of a published file.
 
   Args:
-    plan: of `keymap.plan`.
+    plan: of `matching.plan`.
     leaf: returns a leaf of ours by its path; asked again for each of its pieces.
   """
   for name, pieces in plan.items():

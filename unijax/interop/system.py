@@ -8,12 +8,14 @@ A file of configs/released/ has:
 and where they are needed:
   PREFIXES    {group: prefixes that may stand for <group>}
   FILE        name of the file that is written; model.safetensors
+  OURS_ONLY   globs of parameters that released files never have
   DROPS       tuple of `keymap.Drop`
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
 """
 
 import dataclasses
+import fnmatch
 import importlib.util
 import json
 import pathlib
@@ -49,12 +51,14 @@ class System:
     keys = keys(config) if callable(keys) else keys
     return Table(tuple(keys), self._get("PREFIXES", {}), self._get("DROPS", ()))
 
-  def fields(self, published: Mapping[str, Any], theirs: Mapping[str, Any] = {}):  # noqa: B006
+  def fields(
+    self, published: Mapping[str, Any], theirs: Mapping[str, Any] | None = None
+  ) -> "Fields":
     """Fields of config.json together with those that the files tell.
 
     Args:
       published: config.json; {} where a release has none.
-      theirs: name -> anything with a shape; {} where there are no files.
+      theirs: name -> anything with a shape; None where there are no files.
 
     Raises:
       CheckpointError: both tell a field, and not the same.
@@ -92,6 +96,15 @@ class System:
     if not hasattr(self.module, "to_published"):
       raise ConfigError(f"{self.name}: can be imported, and not exported")
     return self.module.to_published(config)
+
+  def released(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves that a released file has: without those that only training needs."""
+    globs = self._get("OURS_ONLY", ())
+    return {
+      path: x
+      for path, x in leaves.items()
+      if not any(fnmatch.fnmatchcase(path, glob) for glob in globs)
+    }
 
   def sizes(self) -> Mapping[str, Mapping[str, Any]]:
     """Fields of config.json by the name of a released size."""

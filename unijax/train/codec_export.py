@@ -73,7 +73,12 @@ def write(
       shift=shift,
       scale=scale,
       step=step,
-      weights=hashlib.sha256(path.read_bytes()).hexdigest(),
+      weights=_hash(path),
     ),
   )
   return frozen.Weighted(codec.form, params, shift, scale)
+
+
+def _hash(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
