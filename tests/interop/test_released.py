@@ -17,6 +17,7 @@ LISTS = [
   ("flux-vae", "autoencoder_kl", "sd3"),
   ("flux-vae", "autoencoder_kl", "flux"),
   ("flux-vae-original", "autoencoder_kl", "flux"),
+  ("janus-vq", "janus_vq", "16384"),
   ("janus-vq-original", "janus_vq", "16384"),
   ("janus-pro-1b", "janus_vq", "16384"),
   ("magvit-v2", "magvit_v2", "8192"),
