@@ -51,8 +51,8 @@ def test_systems_that_write_codes_take_it(imported):
   before = codecs.sizes(c.data.codec).stride
   changed = load_config(
     [
-      f"--config=configs/{USES[case.name]}.py:tiny", f"--data.codec={place}",
-      f"--data.image_size={c.data.image_size * 2 // before}",
+      f"--config=configs/{USES[case.name]}.py:tiny", f"--config.data.codec={place}",
+      f"--config.data.image_size={c.data.image_size * 2 // before}",
     ]
   )  # fmt: skip
   assert changed.codebook == codecs.open_codec(str(place)).codebook
