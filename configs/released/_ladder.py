@@ -32,6 +32,7 @@ class Layout:
   middle: tuple[str, str, str] = ("block_1", "attn_1", "block_2")
 
 
+OURS_ONLY = ("adversary/*", "balance/*", "codec/bottleneck/quantizer/uses")
 LDM = Layout()
 
 
@@ -131,18 +132,3 @@ class Told:
     self.published.only("widths", widths)
     self.published.only("blocks", (blocks,) * len(widths))
     return widths, (blocks,)
-
-
-def only(codec, system: str, **knobs) -> None:
-  """Checks that a codec has what the files of a system cannot say otherwise.
-
-  Raises:
-    ConfigError: naming the knobs that differ.
-  """
-  differ = [
-    f"codec.{name}={getattr(codec, name)!r} (only {value!r})"
-    for name, value in knobs.items()
-    if getattr(codec, name) != value
-  ]
-  if differ:
-    raise ConfigError(f"files of {system} cannot say {', '.join(differ)}")

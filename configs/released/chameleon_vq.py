@@ -21,6 +21,7 @@ from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import Front
 from unijax.interop.told import axis, counts, present, sizes
 
+OURS_ONLY = _ladder.OURS_ONLY
 PREFIXES = {"vae": ("", "vqmodel.", "model.vqmodel.")}
 DROPS = tuple(
   Drop(name)
@@ -58,24 +59,20 @@ def get_config(published) -> ConfigDict:
   told.only("attn_resolutions", None, ())
   attention = told.get("attn_type", "vanilla") == "vanilla"
   published.only("attention", attention)
+  vector, inner = told.get("embed_dim", 256), told.get("latent_channels", 256)
   return _ladder.config(
     told.get("resolution", 512),
     bottleneck="vq", cosine=False, codebook_update="gradient", revive_below=0.0,
     width=widths[0], multipliers=_ladder.multipliers("channel_multiplier", widths),
     blocks=blocks, attention=attention,
-    channels=told.get("embed_dim", 256), codebook=told.get("num_embeddings", 8192),
-    project=True, project_width=told.get("latent_channels", 256),
+    channels=vector, codebook=told.get("num_embeddings", 8192),
+    project=True, project_width=0 if inner == vector else inner,
   )  # fmt: skip
 
 
 def to_published(config) -> dict:
   """The config.json of transformers for a codec of ours."""
   codec = config.codec
-  _ladder.only(
-    codec, "chameleon_vq", bottleneck="vq", cosine=False, codebook_update="gradient",
-    revive_below=0.0, groups=32, attention_levels=(), decoder_blocks=(),
-    decoder_multipliers=(), project=True,
-  )  # fmt: skip
   return {
     "architectures": ["ChameleonVQVAE"],
     "model_type": "chameleon_vqgan",

@@ -24,6 +24,7 @@ from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import Front
 from unijax.interop.told import axis, counts, sizes
 
+OURS_ONLY = _ladder.OURS_ONLY
 PREFIXES = {"vae": ("", "vqmodel.", "model.vqmodel.", "gen_vision_model.")}
 DROPS = tuple(
   Drop(name)
@@ -72,13 +73,14 @@ def get_config(published) -> ConfigDict:
   if "gen_vision_config.cls" in published:
     published.only("gen_vision_config.cls", "VQ-16")
     patches = 24
+  vector, inner = told.get("embed_dim", 8), told.get("latent_channels", 256)
   return _ladder.config(
     patches * 2 ** (len(widths) - 1),
     bottleneck="vq", cosine=True, codebook_update="gradient", revive_below=0.0,
     width=widths[0], multipliers=_ladder.multipliers("channel_multiplier", widths),
     blocks=blocks, attention_levels=(len(widths) - 1,),
-    channels=told.get("embed_dim", 8), codebook=told.get("num_embeddings", 16384),
-    project=True, project_width=told.get("latent_channels", 256),
+    channels=vector, codebook=told.get("num_embeddings", 16384),
+    project=True, project_width=0 if inner == vector else inner,
   )  # fmt: skip
 
 
@@ -86,11 +88,6 @@ def to_published(config) -> dict:
   """The config.json of transformers for a codec of ours."""
   codec = config.codec
   levels = len(codec.multipliers)
-  _ladder.only(
-    codec, "janus_vq", bottleneck="vq", cosine=True, codebook_update="gradient",
-    revive_below=0.0, groups=32, attention=True, attention_levels=(levels - 1,),
-    decoder_blocks=(), decoder_multipliers=(), project=True,
-  )  # fmt: skip
   return {
     "architectures": ["JanusVQVAE"],
     "model_type": "janus_vqgan",

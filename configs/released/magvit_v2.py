@@ -20,6 +20,7 @@ from unijax.codecs.autoencoder import blocks_of
 from unijax.interop.keymap import Drop
 from unijax.interop.told import axis, counts, present, sizes
 
+OURS_ONLY = _ladder.OURS_ONLY
 PREFIXES = {"vae": ("",)}
 
 
@@ -59,14 +60,17 @@ def get_config(published) -> ConfigDict:
   published.only("in_channels", 3)
   published.only("out_channels", 3)
   published.only("inner", published["bits"])
-  relative = _ladder.multipliers(
-    "decoder_widths", (widths[0], *published["decoder_widths"])
-  )
+  first, blocks = widths[0], published["blocks"]
+  multipliers = _ladder.multipliers("widths", widths)
+  above = _ladder.multipliers("decoder_widths", (first, *published["decoder_widths"]))
+  up = published["decoder_blocks"]
   return _ladder.config(
     published.get("resolution", 256),
-    bottleneck="lfq", channels=published["bits"], project=True, width=widths[0],
-    multipliers=_ladder.multipliers("widths", widths), blocks=published["blocks"],
-    decoder_multipliers=relative[1:], decoder_blocks=published["decoder_blocks"],
+    bottleneck="lfq", channels=published["bits"], project=True, width=first,
+    multipliers=multipliers,
+    decoder_multipliers=() if above[1:] == multipliers else above[1:],
+    blocks=blocks[:1] if len(set(blocks)) == 1 else blocks,
+    decoder_blocks=() if up == tuple(n + 1 for n in blocks) else up,
     attention=published.get("attention", True),
   )  # fmt: skip
 
@@ -74,10 +78,6 @@ def get_config(published) -> ConfigDict:
 def to_published(config) -> dict:
   """A config.json that names the class and says what the weights say."""
   codec = config.codec
-  _ladder.only(
-    codec, "magvit_v2", bottleneck="lfq", groups=32, attention_levels=(), project=True,
-    project_width=0,
-  )  # fmt: skip
   down, up = blocks_of(codec)
   return {
     "_class_name": "MAGViTv2",

@@ -25,6 +25,7 @@ LISTS = [
   ("eva01-g-14", "eva_clip", "g-14"),
   ("eva02-bigE-14-plus", "eva_clip", "bigE-14-plus"),
   ("showo", "phi", "showo"),
+  ("janus-vq", "janus_vq", "16384"),
   ("janus-vq-original", "janus_vq", "16384"),
   ("janus-pro-1b", "janus_vq", "16384"),
   ("magvit-v2", "magvit_v2", "8192"),

@@ -7,9 +7,9 @@ from tests.interop import cases, codes, keys, run
 from unijax import codecs
 from unijax.checkpoint import safetensors
 from unijax.checkpoint.errors import CheckpointError
-from unijax.config import ConfigError, from_config_dict
+from unijax.config import ConfigError
 from unijax.config_file import load as load_config
-from unijax.interop import exporting, files, importing, keymap, system
+from unijax.interop import exporting, files, importing, matching, system
 
 CASES = cases.everything()
 USES = {  # case -> config that trains on its codes
@@ -51,8 +51,8 @@ def test_systems_that_write_codes_take_it(imported):
   before = codecs.sizes(c.data.codec).stride
   changed = load_config(
     [
-      f"--config=configs/{USES[case.name]}.py:tiny", f"--data.codec={place}",
-      f"--data.image_size={c.data.image_size * 2 // before}",
+      f"--config=configs/{USES[case.name]}.py:tiny", f"--config.data.codec={place}",
+      f"--config.data.image_size={c.data.image_size * 2 // before}",
     ]
   )  # fmt: skip
   assert changed.codebook == codecs.open_codec(str(place)).codebook
@@ -71,11 +71,20 @@ def test_what_is_exported_is_what_was_imported(imported, tmp_path):
     np.testing.assert_array_equal(entry.read(), wanted[name].read(), err_msg=name)
 
 
+def test_a_layout_that_cannot_say_it_is_refused(imported, tmp_path):
+  case, place = imported
+  other = "janus_vq" if case.system == "chameleon_vq" else "chameleon_vq"
+  wanted = "codec.bottleneck" if case.system == "magvit_v2" else "codec.cosine"
+  with pytest.raises(ConfigError, match=wanted):
+    exporting.export_run(str(place), tmp_path / "out", other, say=quiet)
+  assert not (tmp_path / "out").exists()
+
+
 def test_a_whole_chameleon_lacks_the_decoder_and_says_so():
   theirs, counts = keys.read("chameleon-7b")
   chosen = system.load("chameleon_vq")
   config = chosen.config(chosen.fields(chosen.sizes()["8192"], theirs))
-  report = keymap.match(chosen.table(config), system.leaves(config), theirs).report
+  report = matching.match(chosen.table(config), system.leaves(config), theirs).report
   assert not report.unknown and not report.misfit
   assert len(report.consumed) + len(report.dropped) == counts["tensors"]
   assert report.missing
@@ -99,14 +108,6 @@ def test_what_cannot_be_done_is_refused_by_name(name, size, field, value):
   fields = chosen.fields({**chosen.sizes()[size], field: value})
   with pytest.raises(ConfigError, match=field):
     chosen.config(fields)
-
-
-def test_what_files_cannot_say_is_refused_by_name():
-  chosen = system.load("janus_vq")
-  c = chosen.module.get_config(chosen.fields(chosen.sizes()["16384"]))
-  c.codec.cosine = False
-  with pytest.raises(ConfigError, match="janus_vq cannot say codec.cosine"):
-    chosen.published(from_config_dict(c))
 
 
 @pytest.mark.parametrize("right", [True, False])

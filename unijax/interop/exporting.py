@@ -30,7 +30,8 @@ Leaf = Callable[[str], np.ndarray]
 DTYPES = ("float32", "bfloat16", "float16")
 # Knobs that decide what a model computes, as lines of `config.difference` begin.
 CODEC = (
-  r"codec\.(bottleneck|width|multipliers|blocks|groups|attention|channels|project)"
+  r"codec\.(bottleneck|width|(decoder_)?(multipliers|blocks)|groups|attention|channels"
+  r"|project|cosine)"
 )
 DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
 OTHERS = re.compile(r"(model|vision|text|dit|bridge)\.(?!\w*dtype)")
