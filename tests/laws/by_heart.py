@@ -37,7 +37,7 @@ def config(name: str):
   c = systems.load(
     name,
     data=dict(caption_dropout=0.0, noise_limit=0.0),
-    train=dict(ema_decay=0.0),
+    train=dict(ema_decay=0.9),
     optim=dict(schedule="constant", warmup_steps=10),
     sample=dict(guidance=1.0, confidence_noise=0.0, temperature=0.0),
   )
@@ -50,11 +50,13 @@ def config(name: str):
 
 
 def documents(c) -> list:
-  """Eight: half of them draw, a quarter describes and a quarter answers; those of a
-  config that only reads describe and answer, half each."""
-  sources = [s for s in c.data.sources if s.kind == "scenes"]
+  """Eight: half of them draw, a quarter describes and a quarter answers a question;
+  those of a config that only reads describe and answer, half each."""
   found = {"draw": [], "describe": [], "ask": []}
-  for source in (make_source(s, c.data.image_size) for s in sources):
+  for entry in (s for s in c.data.sources if s.kind == "scenes"):
+    options = {**entry.options, "questions_per_image": 1}
+    entry = dataclasses.replace(entry, options=options)
+    source = make_source(entry, c.data.image_size)
     for i in range(100):
       found.get(source[i].kind, []).append(source[i])
   drawn = found["draw"][:4]
@@ -152,7 +154,7 @@ class ByHeart:
     if self.generator is None:
       rows = len(prompts)  # all of them at once
       self.generator = make_generator(self.config, None, self.builder, rows=rows)
-    self.generator.params = self.state.params
+    self.generator.params = self.state.ema_params
     pictures = [x for x in asked if not isinstance(x, str)]
     lines = []
     for want, got in zip(asked, self.generator.generate(prompts), strict=True):

@@ -21,7 +21,7 @@ from unijax.train.functions import StepFunctions
 from unijax.train.metrics import to_scalars
 
 DIVIDED = 4  # configs of one process
-ALONE = systems.of_task("codec", "alignment", "drawing")
+ALONE = systems.of_task("codec", "decoder", "alignment", "drawing")
 UNIFIED = systems.of_task("unified")
 
 
@@ -78,7 +78,7 @@ def test_a_step_is_the_same_on_eight_devices(names, tmp_path):
     one, eight = losses["one"], losses["eight"]
     assert eight[0] == pytest.approx(one[0], rel=2e-6), name
     assert one[-1] != one[0], f"{name}: nothing moved: a weak test"
-    assert eight[-1] == pytest.approx(one[-1], rel=1e-5), name
+    assert eight == pytest.approx(one, rel=1e-5), name
 
 
 # -- eight documents by heart --------------------------------------------------------------
@@ -94,6 +94,7 @@ def test_a_system_learns_eight_documents_by_heart(name):
 LEARNT = {  # a metric and what it reaches, from where it began
   "drawing": ("image_mse", lambda first, last: last < 0.3 * first),
   "codec": ("psnr", lambda first, last: last > first + 6),
+  "decoder": ("image_mse", lambda first, last: last < 0.3 * first),
   "alignment": ("loss", lambda first, last: last < 0.4 * first),
 }
 
