@@ -93,9 +93,13 @@ class ByHeart:
     tokenizer = make_tokenizer(c.data.tokenizer)
     builder = RowBuilder(c, tokenizer)
     pairs = list(zip(self.documents[:4], self.documents[4:], strict=True))
-    length = max(sum(len(builder.layout(d, key=0)) for d in p) for p in pairs)
-    length = -(-length // 16) * 16
-    c = dataclasses.replace(c, data=dataclasses.replace(c.data, seq_len=length))
+    layouts = [[builder.layout(d, key=0) for d in pair] for pair in pairs]
+    length = max(sum(map(len, pair)) for pair in layouts)
+    size = dict(
+      seq_len=-(-length // 16) * 16,
+      images_per_row=max(sum(len(x.images) for x in pair) for pair in layouts),
+    )
+    c = dataclasses.replace(c, data=dataclasses.replace(c.data, **size))
     self.builder = RowBuilder(c, tokenizer)
     batch = self.rows(pairs)
     if random(c, builder.vocabulary.size, batch):
