@@ -66,12 +66,10 @@ def documents(c) -> list:
 
 
 def rounds(c) -> int:
-  """How long a config may take. Two things learn late what a picture shows: a density
-  of numbers, whose gradient is that of the narrowest ones, the same in all pictures;
-  and predicted noise, of which a picture is the small rest."""
+  """How long a config may take. A density of numbers learns late what a picture shows:
+  its gradient is that of the narrowest numbers, which are the same in all pictures."""
   density = WRITE_PATHS[c.model.write].metric == "image_nll" and not c.codebook
-  noise = c.diffusion.predict == "epsilon"
-  return PATIENT if density or noise else ROUNDS
+  return PATIENT if density else ROUNDS
 
 
 def answers(document) -> list[int]:
