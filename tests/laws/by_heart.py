@@ -21,11 +21,11 @@ from unijax.infer.generate import Prompt
 from unijax.infer.load import make_generator
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import to_scalars
-from unijax.write import WRITE_PATHS, make_write_path
+from unijax.write import make_write_path
 from unijax.write.regression import REGRESSIONS
 
 ROUND = 25  # steps between two looks
-ROUNDS, PATIENT = 12, 60  # after which it has not learnt; see `rounds`
+ROUNDS = 12  # after which it has not learnt
 COPIES = 4  # of a document in a batch, where every one is noised or hidden anew
 EARLIER = 100  # steps of every stage before the last one
 TEXT_NLL = 0.1  # a token; no look is taken above
@@ -63,13 +63,6 @@ def documents(c) -> list:
   left = 2 if drawn else 4
   read = [*found["describe"][:left], *found["ask"][:left]]
   return [*drawn, *read]
-
-
-def rounds(c) -> int:
-  """How long a config may take. A density of numbers learns late what a picture shows:
-  its gradient is that of the narrowest numbers, which are the same in all pictures."""
-  density = WRITE_PATHS[c.model.write].metric == "image_nll" and not c.codebook
-  return PATIENT if density else ROUNDS
 
 
 def answers(document) -> list[int]:
@@ -142,7 +135,7 @@ class ByHeart:
     wrong = ["text_nll never fell far enough for a look"]
     if self.config.stages:
       self.train(self.config.starts[-1])
-    for _ in range(rounds(self.config)):
+    for _ in range(ROUNDS):
       losses = self.train(ROUND)
       if losses["text_nll"] < TEXT_NLL:
         wrong = self.wrong()

@@ -84,7 +84,10 @@ def test_a_step_is_the_same_on_eight_devices(names, tmp_path):
 # -- eight documents by heart --------------------------------------------------------------
 
 
-NOT_YET = {"monoformer.py": "noise is predicted: pictures are far after 200 steps"}
+NOT_YET = {  # all words are known; of the pictures:
+  "monoformer.py": "noise is predicted, and all four are far after 200 steps",
+  "givt.py": "a density is learnt, and one of four is far after 1100 steps",
+}
 
 
 def expected(name: str):
