@@ -48,6 +48,8 @@ def _ranges(c):
   yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
   part = c.model.rope_fraction
   yield "model.rope_fraction", part, 0 < part <= 1, "in (0, 1]"
+  high, low = c.model.rope_high, c.model.rope_low
+  yield "model.rope_high", high, high > low, f"> model.rope_low {low}"
   yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
   free = {
     "dit.single_depth": c.dit.single_depth,

@@ -213,8 +213,6 @@ def blocks(m):
       f"model.head_dim: {m.head_dim}{part} must be a multiple of {axes} "
       f"for model.positions={m.positions!r}"
     )
-  if m.rope_high <= m.rope_low:
-    yield f"model.rope_high: {m.rope_high} must be above model.rope_low {m.rope_low}"
   if m.head_bias and m.tie_embeddings:
     yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"
 

@@ -169,7 +169,7 @@ def test_wavelengths_keep_their_order_and_only_slow_ones_stretch():
   [
     (dict(model__rope_fraction=0.3), "model.head_dim: 16 x model.rope_fraction 0.3"),
     (dict(model__rope_fraction=0.0), "model.rope_fraction: 0.0 must be in"),
-    (dict(model__rope_high=1.0), "model.rope_high: 1.0 must be above"),
+    (dict(model__rope_high=1.0), "model.rope_high: 1.0 must be > model.rope_low 1.0"),
     (dict(model__head_bias=True, model__tie_embeddings=True), "model.head_bias"),
     (dict(model__read="both"), "model.read: 'both' reads images as they are written"),
     (dict(data__chat=(("usr", "x"),)), "data.chat: no part 'usr' .did you mean 'user'"),
