@@ -10,7 +10,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 TORCH ?= torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup test test-slow lint plan-golden demo demo-long bench lock clean
+.PHONY: help setup test test-slow lint plan-golden demo demo-long bench parity lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,17 @@ $(PEER)/.installed: $(VENV)/.installed
 
 bench: $(PEER)/.installed ## speed against a PyTorch peer; BENCH="--width=512 --heads=8" changes it
 	$(VENV)/bin/python tests/bench/run.py --peer-python $(PEER)/bin/python $(BENCH)
+
+$(PEER)/.parity: $(PEER)/.installed
+	$(PEER)/bin/python $(PIP) "transformers>=5.2,<6" "diffusers>=0.36,<0.44" \
+	  "safetensors>=0.7,<1"
+	@touch $@
+
+parity: $(PEER)/.parity ## imported models against their own libraries, both ways; a table
+	$(PEER)/bin/python -m tests.interop.peers check
+	rm -rf build/parity
+	$(VENV)/bin/python -m tests.interop.run export build/parity
+	$(PEER)/bin/python -m tests.interop.peers load build/parity
 
 lock: $(VENV)/.installed ## write requirements.lock anew from the ranges in pyproject.toml
 	rm -rf build/lock && $(VENV)/bin/python -m venv build/lock

@@ -14,7 +14,7 @@ images are squares of 448 pixels instead of 224 to 1024 at their own shapes; pix
 (patches of 16) stand for 2 x 2 latents of FLUX's autoencoder; places in the image are
 learned, and features have only the encoder's; text, patches and features of context are
 not dropped one by one (a caption is, 10 %); one guidance scale without norms put back;
-no biases in the decoder; one stage; scenes of this repository are the data.
+one stage; scenes of this repository are the data.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains.
 """
 
@@ -33,8 +33,7 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c = transfusion.tiny(c) if preset == "tiny" else paper(c)
   c.model.update(read="both", connector="mlp", sharing="full", positions="shared")
   c.model.update(patch_position="learned", time_injection="add", qk_norm=True)
-  c.diffusion.update(path="rectified_flow")
-  c.model.attention = "dense"
+  c.model.attention, c.diffusion.path = "dense", "rectified_flow"
   c.data.update(noise_limit=0.0, caption_dropout=0.1, clean_copy=True)
   if preset == "tiny":
     c.data.seq_len = 192
@@ -45,7 +44,7 @@ def paper(c: ConfigDict) -> ConfigDict:
   """Sections 2 and 4 of the paper."""
   c.model.update(depth=28, width=3584, heads=28, kv_heads=4, head_dim=128)
   c.model.update(mlp_width=18944, norm_eps=1e-6, rope_theta=1e6)
-  c.model.update(dtype="bfloat16", remat="full")
+  c.model.update(bias="qkv", dtype="bfloat16", remat="full")
   c.vision.update(depth=26, width=1152, heads=16, mlp_width=4304, mlp="gelu_tanh")
   c.vision.update(patch_size=14, dtype="bfloat16", remat="full")
   c.diffusion.update(predict="velocity", time_law="logit_normal")

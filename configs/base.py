@@ -19,11 +19,22 @@ def get_config() -> ConfigDict:
   c.model.heads = 4  # query heads
   c.model.kv_heads = 4  # key/value heads; fewer is grouped-query attention
   c.model.head_dim = 32  # width of a head; usually width / heads
-  c.model.mlp_width = 384  # hidden units of SwiGLU; 8/3 of the width is usual
+  c.model.mlp_width = 384  # hidden units; 8/3 of the width is usual, 4 without a gate
   c.model.positions = "sequential"  # or shared (one index an image), grid (2-D RoPE)
   c.model.rope_theta = 10000.0  # longest wavelength of RoPE, in positions / 2 pi
-  c.model.qk_norm = True  # RMS norm on queries and keys: keeps logits bounded
+  c.model.rope_fraction = 1.0  # of a head that RoPE turns: its first part
+  c.model.rope_factor = 1.0  # by which slow wavelengths are stretched; 1 is off
+  c.model.rope_length = 8192  # positions without stretching; 0: all are slow
+  c.model.rope_low = 1.0  # turns over that length of what is fully stretched
+  c.model.rope_high = 4.0  # turns of what is not stretched at all; between, a blend
+  c.model.qk_norm = True  # norm on queries and keys: keeps logits bounded
+  c.model.qk_norm_kind = "rms"  # or layer, layer_heads (a scale and bias each head)
+  c.model.norm = "rms"  # of the residual stream; or layer: centred, with a bias
   c.model.norm_eps = 1e-5  # added to the mean square in norms
+  c.model.block = "pre"  # norms before branches; or branch (after), parallel branches
+  c.model.mlp = "swiglu"  # or, without a gate, gelu, gelu_tanh, quick_gelu
+  c.model.bias = "none"  # of the maps of a block; or qkv, attention (and out), all
+  c.model.head_bias = False  # a bias of the text head
   c.model.tie_embeddings = False  # share the token table between input and output
   c.model.patch_codec = "linear"  # or unet
   c.model.unet_width = 64  # channels of the U-Net at full resolution, doubling
@@ -36,7 +47,7 @@ def get_config() -> ConfigDict:
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
   # of images; or codes, masked, token_diffusion, gmm, bridge, regression, masked_all
-  # (text too), masked_diffusion
+  # (text too), masked_diffusion; or none: only text is written
   c.model.write = "diffusion"  # in the backbone, all patches at once
   c.model.head_depth = 3  # layers of the head of a patch: token_diffusion, regression
   c.model.head_width = 256  # of that head
@@ -104,6 +115,10 @@ def get_config() -> ConfigDict:
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
   c.data.image_size = 32  # pixels a side
+  # how pictures of files become squares: crop (then resize), resize (then crop), or
+  c.data.fit = "crop"  # squeeze (all of it); released encoders differ
+  c.data.resample = "lanczos"  # or bicubic, bilinear
+  c.data.resize = 0  # pixels of the shorter side with fit="resize"; 0: image_size
   c.data.patch_size = 8  # latents a side of a patch
   c.data.seq_len = 256  # positions of a packed row
   c.data.images_per_row = 8  # largest number of images that packing puts in a row
@@ -117,6 +132,12 @@ def get_config() -> ConfigDict:
   c.data.mixture_floor = 0.1  # share of the mixture that stays uniform over sources
   c.data.caption_length = 64  # tokens of a caption with BOS, for train.task drawing
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
+  # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
+  c.data.special = ()  # the others get ids after the tokenizer's
+  # ((part, text), ...): what begins a document and stands around turns, with names of
+  # the tokenizer's special tokens; parts are begin, user, user_end, assistant and
+  # assistant_end (after eos); a part not named is BOS, USER, ASSISTANT or nothing
+  c.data.chat = ()
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
 
@@ -186,6 +207,7 @@ def get_config() -> ConfigDict:
   c.sample.temperature = 0.0  # of text; 0 is greedy
   c.sample.top_k = 0  # most likely tokens kept; 0 is all
   c.sample.top_p = 1.0  # probability mass kept
+  c.sample.stops = ()  # ids that end what the model writes, as eos does
   c.sample.min_p = 0.0  # drop tokens below this share of the top probability
   c.sample.max_text_tokens = 128  # that one call may write
   c.sample.max_images = 4  # that one call may draw
@@ -205,10 +227,17 @@ def get_config() -> ConfigDict:
   c.codec.bottleneck = "kl"  # or vq, fsq, lfq, rvq: what stands between the halves
   c.codec.width = 128  # channels at full resolution
   c.codec.multipliers = (1, 2, 4, 4)  # of the width, by level; each next one halves
-  c.codec.blocks = 2  # residual blocks a level; the decoder has one more
+  c.codec.decoder_multipliers = ()  # of the width, by level; (): as the encoder's
+  c.codec.blocks = (2,)  # residual blocks: of all levels, or one number a level
+  c.codec.decoder_blocks = ()  # one number a level; (): one more than the encoder has
   c.codec.groups = 32  # of group norm
-  c.codec.attention = True  # among all places of the smallest level
+  c.codec.attention = True  # among all places, once in the middle of each half
+  c.codec.attention_levels = ()  # after each block of these levels; 0: full resolution
   c.codec.channels = 4  # numbers a latent
+  c.codec.project = True  # 1x1 convolutions on both sides of the latents
+  c.codec.project_width = 0  # channels at their other ends; 0: as many as vectors have
+  c.codec.shift = 0.0  # others train on (latent - shift) * scale
+  c.codec.scale = 0.0  # 0: both are measured when the codec is frozen
   c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture
   c.codec.codebook = 8192  # entries of a codebook, for vq and rvq
   c.codec.codebook_update = "average"  # or gradient: how entries follow the vectors
@@ -248,13 +277,21 @@ def get_config() -> ConfigDict:
   c.vision.layer_scale = 0.0  # start of a learned factor on branches; 0 has none
   c.vision.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.vision.remat = "none"  # or full, dots, attention: what is recomputed
+  c.vision.mean = (0.5, 0.5, 0.5)  # of red, green, blue, where white is 1: taken off,
+  c.vision.std = (0.5, 0.5, 0.5)  # then divided by
   c.vision.patch_size = 8  # pixels a side
   c.vision.patch_bias = True  # of the linear map of patches
+  c.vision.crop = False  # pixels beyond the last whole patch: left out, else an error
   c.vision.positions = "learned"  # or sincos (fixed), none
+  c.vision.position_grid = 0  # patches a side of the learned table; 0: the picture's
+  c.vision.position_resize = "bicubic"  # or smooth: how another grid is read from it
   c.vision.rope_grid = 0  # patches a side that 2-D RoPE counts in; 0 has no RoPE
   c.vision.embed_norm = False  # a norm before the first block
   c.vision.registers = 0  # tokens without content, which take what patches should not
+  c.vision.mask_token = False  # a vector for hidden patches; "distill" always has one
   c.vision.pool = "attention"  # or class (a token), mean: one vector of all patches
+  c.vision.skip_blocks = 0  # at the end, that features of patches do without
+  c.vision.features_norm = True  # features pass the last norm; one vector always does
 
   c.text = ConfigDict()  # an encoder of captions, or the stack of a Q-Former
   c.text.depth = 4  # blocks
@@ -274,9 +311,11 @@ def get_config() -> ConfigDict:
   c.text.length = 32  # positions; longer captions lose their end
   c.text.causal = True  # words see earlier words only; else all, padding too
   c.text.pool = "eos"  # or last (position): one vector of all words
+  c.text.canonical = "as_is"  # or lower (case), words (no punctuation, either)
+  c.text.bos = True  # a BOS stands before the words, as an EOS behind them
 
   c.align = ConfigDict()  # what pictures and texts are trained to agree on
-  c.align.objective = "softmax"  # or sigmoid, distill (masked), queries (three losses)
+  c.align.objective = "softmax"  # or sigmoid, distill, queries; none: pictures alone
   c.align.width = 64  # of the vectors that are compared
   c.align.image_projection = "linear"  # to that width; or bias (with one), none
   c.align.text_projection = "linear"  # or bias, none

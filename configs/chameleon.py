@@ -4,13 +4,13 @@
   --config=configs/chameleon.py:7B         the paper's sizes: 7B, 34B
 
 Axes: codes read and written; next token over codes; causal images; shared parameters;
-1-D RoPE; QK-norm; z-loss 1e-5.
+1-D RoPE; QK-norm (at the paper's sizes a layer norm a head); norms after the branches
+(34B); z-loss 1e-5.
 
 Differences from the paper, at its sizes: `data.codec` is "blocks" (216 colours, images
-of 128 pixels, hence the same 1,024 codes) until a codec of 8,192 codes is named;
-QK-norm is RMS norm shared by all heads instead of layer norm a head; no dropout (7B),
-norms stand before the branches (34B: after); guidance has one scale and one shadow
-instead of two; EOI is not predicted; the data are those of this repository.
+of 128 pixels, hence the same 1,024 codes) until a codec of 8,192 codes is named; no
+dropout (7B); guidance has one scale and one shadow instead of two; EOI is not
+predicted; the data are those of this repository.
 
 `tiny` is the small model of configs/transfusion.py with 64 codes an image.
 """
@@ -43,7 +43,8 @@ def paper(c: ConfigDict, depth, width, heads, kv_heads, hidden) -> ConfigDict:
   """Section 2 of the paper."""
   c.model.update(depth=depth, width=width, heads=heads, kv_heads=kv_heads)
   c.model.update(head_dim=width // heads, mlp_width=hidden, norm_eps=1e-5)
-  c.model.update(dtype="bfloat16", remat="full")
+  c.model.update(dtype="bfloat16", remat="full", qk_norm_kind="layer_heads")
+  c.model.block = "branch" if depth == 48 else "pre"  # 34B
   c.data.update(image_size=128, seq_len=4096, images_per_row=3)
   scenes = dict(image_size=128, chat=False, caption_first=0.5)
   c.data.sources = transfusion.pairs(scenes=1.0, corpus=1.0, scene_options=scenes)

@@ -2,15 +2,11 @@
 
   --config=configs/clip.py:tiny         trains on a laptop, embedded data
   --config=configs/clip.py:L-14-336     published sizes: B-32, B-16, L-14-336
-
 Axes: two encoders; softmax over the batch both ways, learned scale up to 100; class
 token; causal text read at its end.
-
-Parameters: B-32 151,277,313, B-16 149,620,737, L-14-336 427,944,193 (tests hold them).
-
 Differences from the paper: pairs of equal captions are no negatives of each other; the
-text table keeps its published 49,408 rows with any tokenizer; pixels are scaled to [-1,
-1], which the patch kernel absorbs; no random crops. `tiny` has the exact GELU.
+text table keeps its published 49,408 rows with any tokenizer; no random crops. `tiny`
+has the exact GELU and pixels in [-1, 1].
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +18,7 @@ SIZES = {  # pixels, patch; vision depth, width, heads; text width, heads
   "B-16": (224, 16, 12, 768, 12, 512, 8),
   "L-14-336": (336, 14, 24, 1024, 16, 768, 12),
 }
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PUBLISHED = {"B-32": 151_277_313, "B-16": 149_620_737, "L-14-336": 427_944_193}
 
 
@@ -38,11 +35,10 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   pixels, patch, depth, width, heads, text_width, text_heads = SIZES[preset]
   exact = dict(mlp="quick_gelu", dtype="bfloat16", remat="full")
   c.vision.update(depth=depth, width=width, heads=heads, mlp_width=4 * width, **exact)
-  c.vision.patch_size = patch
+  c.vision.update(patch_size=patch, mean=MEAN, std=STD)
   c.text.update(depth=12, width=text_width, heads=text_heads, mlp_width=4 * text_width)
   c.text.update(vocab=49_408, length=77, **exact)
-  c.align.width = text_width
-  c.data.image_size = pixels
+  c.data.image_size, c.align.width = pixels, text_width
   c.data.sources.scenes = {"kind": "scenes", "weight": 1.0, "options": {}}
   c.optim.update(learning_rate=5e-4, warmup_steps=2000, b2=0.98, eps=1e-6)
   c.optim.update(weight_decay=0.2, final_fraction=0.0)

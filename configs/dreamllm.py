@@ -10,8 +10,6 @@ hidden states, a diffusion transformer that attends to them; images are read as 
 patches; causal; next-token loss 1, denoising loss 10; guided against what the queries
 say without text.
 
-Parameters: Vicuna-7B (6.74 billion), queries and maps; the decoder is apart.
-
 Differences from the paper: a DiT of PixArt-alpha's size on patches of pixels stands for
 the frozen U-Net of Stable Diffusion 2.1; patches for CLIP's features; the two stages of
 7B (maps alone, then all but the decoder) begin from --init-from; BOI stands for the
@@ -23,7 +21,7 @@ from ml_collections import ConfigDict
 
 from configs import base, ldm, transfusion
 
-PUBLISHED, COUNTED = {"7B": 6_738_415_616}, {"7B": ("*", "!bridge/*")}  # the LLM
+PUBLISHED, COUNTED = {"7B": 6_738_415_616}, {"7B": ("*", "!bridge/*")}  # Vicuna
 
 LANGUAGE = ("transformer/*", "embedding/*", "text_head/*")  # what stage 1 rests
 

@@ -27,9 +27,9 @@ PUBLISHED = {"33B": 32_528_943_616}  # the language model, most of it
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 33B."""
-  if preset not in PRESETS:
-    raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-  c = PRESETS[preset](base.get_config())
+  if preset not in ("tiny", "33B"):
+    raise ValueError(f"unknown preset {preset!r}; known: tiny, 33B")
+  c = (tiny if preset == "tiny" else paper)(base.get_config())
   c.model.update(write="regression", image_mask="causal", head_depth=0, qk_norm=False)
   c.data.update(noise_limit=0.0, caption_dropout=0.1)
   c.train.update(regression="squared", image_loss_weight=1.0)
@@ -57,6 +57,3 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.model.patch_position = "none"
   c.data.update(patch_size=8, seq_len=192, images_per_row=8)
   return c
-
-
-PRESETS = {"tiny": tiny, "33B": paper}

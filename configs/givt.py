@@ -1,17 +1,16 @@
 """GIVT (Tschannen et al. 2024): continuous patches in order from mixtures of Gaussians.
 
-  --config=configs/givt.py:tiny        trains on a laptop, embedded data
+  --config=configs/givt.py:tiny        trains on a laptop; describes and answers, too
   --config=configs/givt.py:default     the causal models: base, default (304M), large
 
 Axes: continuous patches read clean, each from a mixture of 16 Gaussians with diagonal
 covariances; causal everywhere; 1-D RoPE and learned places.
 
-Differences from the paper, at its sizes: captions, without loss, where the paper has a
-class label; SwiGLU and RMS norm; no dropout; the loss is in nats a channel; scales come
-from a bounded exponential, not from a softplus; guidance chooses among 16 draws of the
-conditional density by their weights, where the paper rejects; no beam search, flow
-adapter or masked variant. Pixels (256 patches of 4 pixels, 48 channels) stand in for
-the 16 channels of its VAE until a codec is named. `tiny` describes and answers too.
+Differences from the paper, at its sizes: a caption (no loss) for a class label; SwiGLU
+and RMS norm; no dropout; the loss is in nats a channel; scales from a bounded
+exponential, not from a softplus; guidance chooses by weight among 16 draws of the
+conditional density, the paper rejects; no beam search, flow adapter or masked variant;
+pixels (256 patches of 4, 48 channels) for its VAE's 16 until a codec is named.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +18,6 @@ from ml_collections import ConfigDict
 from configs import base, transfusion
 
 PUBLISHED = {"default": 304e6, "large": 1.67e9}  # rounded in the paper
-
 SIZES = {  # depth, width, heads, SwiGLU hidden width: 2/3 of the paper's MLP
   "base": (12, 768, 12, 2048),
   "default": (24, 1024, 16, 2736),

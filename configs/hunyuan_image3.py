@@ -43,14 +43,8 @@ def paper(c: ConfigDict) -> ConfigDict:
   """The released shapes; the recipe's sizes are guesses."""
   c.model.update(depth=32, width=4096, heads=32, kv_heads=8, head_dim=128)
   c.model.update(experts=64, experts_per_token=8, expert_width=3072, mlp_width=3072)
-  c.model.update(
-    patch_codec="unet",
-    unet_width=64,
-    unet_blocks=1,
-    norm_eps=1e-5,
-    dtype="bfloat16",
-    remat="full",
-  )
+  c.model.update(patch_codec="unet", unet_width=64, unet_blocks=1, norm_eps=1e-5)
+  c.model.update(dtype="bfloat16", remat="full")
   c.diffusion.update(path="rectified_flow", predict="velocity", time_shift=3.0)
   c.data.update(image_size=1024, patch_size=16, seq_len=8192, images_per_row=1)
   c.data.update(vocab=133_120, noise_limit=0.0)

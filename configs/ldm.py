@@ -9,10 +9,9 @@ positions; guidance by captions left out.
 
 Differences: the paper's denoiser is a U-Net, PixArt-alpha its transformer form, whose
 sizes `0.6B` has. The text encoder is trained along and sized like T5-XXL's, which both
-keep frozen. Patches of 16 pixels stand for 2x2 VAE latents of stride 8 until
-`data.codec` names a codec. No learned variance; the caption enters by one linear map
-instead of two. `tiny` predicts clean pixels, as few, large patches want. Size of 0.6B:
-614 million, which the paper rounds.
+keep frozen. Patches of 16 pixels stand for 2x2 VAE latents of stride 8 until a codec is
+named. No learned variance; the caption enters by one linear map, not two. `tiny`
+predicts clean pixels, as few, large patches want. Size of 0.6B: 614 million, rounded.
 """
 
 from ml_collections import ConfigDict

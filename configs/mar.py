@@ -1,15 +1,14 @@
 """MAR (Li et al. 2024): masked patches, each drawn by a small diffusion head.
 
-  --config=configs/mar.py:tiny         trains on a laptop, embedded data
+  --config=configs/mar.py:tiny         trains on a laptop; describes and answers, too
   --config=configs/mar.py:B            the paper's sizes: B, L, H
 Axes: continuous patches read clean or hidden; random order, several a step by the
 cosine schedule; diffusion in a head; bidirectional images; 1-D RoPE and learned places.
 
-Differences from the paper, at its sizes: a caption (no loss) stands where it has 64
-buffer tokens of a class; one decoder of the same depth reads known and hidden patches,
-not an encoder of the known, then a decoder; SwiGLU, RMS norm; no dropout; no learned
-variance; guidance is constant; the loss is divided by all patches. Pixels (256 patches
-of 4 pixels) stand in for KL-16's 16 channels. `tiny` describes and answers too.
+Differences from the paper, at its sizes: a caption (no loss) for 64 buffer tokens of a
+class; one decoder of the same depth reads known and hidden patches, not an encoder of
+the known, then a decoder; SwiGLU, RMS norm; no dropout; no learned variance; constant
+guidance; loss over all patches; pixels (256 patches of 4) for KL-16's 16 channels.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +16,6 @@ from ml_collections import ConfigDict
 from configs import base, transfusion
 
 PUBLISHED = {"B": 208e6, "L": 479e6, "H": 943e6}  # rounded in the paper
-
 SIZES = {  # depth, width, heads, hidden; of the head: depth, width
   "B": (24, 768, 12, 2048, 6, 1024),
   "L": (32, 1024, 16, 2736, 8, 1280),

@@ -13,10 +13,9 @@ Parameters: Qwen2-0.5B (0.494 billion) or Qwen2.5-7B (7.62 billion), an encoder 
 blocks of its width, and a DiT of 1.66 billion.
 
 Differences from the paper: a DiT with softmax attention on patches of pixels stands for
-Sana's; one linear map behind the encoder instead of two and a scaled norm; QK-norm in
-the frozen model too, and no biases in it; 64 queries, as the paper's default; it reads
-patches instead of the features of its encoder; the stage of instructions is another
-run.
+Sana's; one linear map behind the encoder instead of two and a scaled norm; 64 queries,
+as the paper's default; it reads patches instead of the features of its encoder; the
+stage of instructions is another run.
 """
 
 from ml_collections import ConfigDict
@@ -51,7 +50,8 @@ def paper(c: ConfigDict, width, heads, kv, depth, hidden, vocab, tied) -> Config
   c = dreamllm.paper(c)
   c.model.update(depth=depth, width=width, heads=heads, kv_heads=kv, mlp_width=hidden)
   c.model.update(head_dim=width // heads, tie_embeddings=tied, rope_theta=1e6)
-  c.model.qk_norm, c.bridge.connector_depth = True, 24
+  c.model.update(bias="qkv", qk_norm=False)
+  c.bridge.connector_depth = 24
   c.dit.update(depth=20, width=2240, heads=20, mlp_width=8960)
   c.diffusion = base.get_config().diffusion  # flow matching
   c.data.vocab, c.stages = vocab, ConfigDict()

@@ -27,9 +27,9 @@ PUBLISHED = {"8B": 8_015_581_184 + 2 * 8192 * 4096}  # LLaDA, and rows of the co
 
 def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 8B."""
-  if preset not in PRESETS:
-    raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-  c = PRESETS[preset](base.get_config())
+  if preset not in ("tiny", "8B"):
+    raise ValueError(f"unknown preset {preset!r}; known: tiny, 8B")
+  c = (tiny if preset == "tiny" else paper)(base.get_config())
   c.model.update(write="masked_all", image_mask="bidirectional", qk_norm=True)
   c.diffusion.update(time_law="uniform", time_shift=1.0)
   c.data.update(codec="blocks", patch_size=1, noise_limit=0.0, caption_dropout=0.1)
@@ -57,6 +57,3 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.data.update(seq_len=384, images_per_row=6)
   c.sample.update(steps=18, guidance=2.75)
   return c
-
-
-PRESETS = {"tiny": tiny, "8B": paper}

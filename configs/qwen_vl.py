@@ -3,13 +3,13 @@
   --config=configs/qwen_vl.py:tiny     trains on a laptop, embedded data
   --config=configs/qwen_vl.py:9.6B     the paper's size
 
-Axes: features read; resampler of one layer; causal features; shared parameters; 1-D
-RoPE; three stages: the words rest, nothing rests, the encoder rests.
+Axes: no image written; features read; resampler of one layer; causal features; shared
+parameters; 1-D RoPE; three stages: words rest, nothing rests, the encoder rests.
 
 Differences from the paper, at its size: queries also attend to themselves and have a
 feed-forward layer, both of the encoder's width; features enter the resampler without
-2-D positions; no biases in the decoder; 448 pixels in all stages (the paper: 224 in
-the first). What is said of data and of writing in configs/llava.py holds here.
+2-D positions; 448 pixels in all stages (the paper: 224 in the first). What is said of
+data in configs/llava.py holds here.
 
 `tiny` is configs/llava.py:tiny with four positions a picture; it begins from nothing,
 so that no words rest.
@@ -21,7 +21,6 @@ from configs import llava
 
 PUBLISHED = {"9.6B": 9.6e9}  # table 1, rounded
 
-UNREAD = ("patch_codec/*", "image_head/*")
 WORDS = ("transformer/*", "embedding/*", "text_head/*")
 
 
@@ -36,7 +35,7 @@ def get_config(preset: str = "tiny") -> ConfigDict:
 
 def paper(c: ConfigDict) -> ConfigDict:
   """Qwen-7B and ViT-bigG/14; section 3 and appendix B of the paper."""
-  c.model.update(connector_queries=256, norm_eps=1e-6)
+  c.model.update(connector_queries=256, norm_eps=1e-6, bias="qkv")
   c.vision.update(depth=48, width=1664, heads=16, mlp_width=8192, mlp="gelu")
   c.data.update(image_size=448, vocab=151_936)
   for source in c.data.sources.values():
@@ -48,6 +47,6 @@ def paper(c: ConfigDict) -> ConfigDict:
   rest = dict(zip(c.train.stages, (WORDS, (), ("vision/*",)), strict=True))
   c.stages = ConfigDict()
   for name in c.train.stages:
-    optim = {"learning_rate": rates[name], "freeze": (*UNREAD, *rest[name])}
+    optim = {"learning_rate": rates[name], "freeze": rest[name]}
     c.stages[name] = {"steps": steps[name], "optim": optim}
   return c

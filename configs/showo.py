@@ -6,14 +6,15 @@
 Axes: codes read and written; masked tokens over codes with the cosine schedule;
 bidirectional images; shared parameters; 1-D RoPE; QK-norm; no timestep is given.
 
-Differences from the paper, at its size: Llama's block (RMS norm, SwiGLU, RoPE on whole
-heads) stands for Phi-1.5's parallel one, with a hidden width that makes as many
-parameters; `data.codec` is "blocks" (216 colours, images of 64 pixels, hence the same
-256 codes) until a codec of 8,192 codes is named; BOI and EOI are outside of the image's
-mask and a picture that is asked about is read like any other; one weight of text (the
-paper: 0.1 for language, 1 for understanding). The masked loss is divided by all codes
-of drawn images instead of the hidden ones, which pi / 2 makes up for; guidance w of the
-paper is 1 + w here; noise on confidence falls linearly.
+The paper's size has the blocks of Phi-1.5: layer norms, parallel branches, RoPE on half
+of each head, biases.
+
+Differences from the paper, at its size: `data.codec` is "blocks" (216 colours, images
+of 64 pixels, hence the same 256 codes) until a codec of 8,192 codes is named; BOI and
+EOI are outside of the image's mask and a picture that is asked about is read like any
+other; one weight of text (the paper: 0.1 for language, 1 for understanding). The masked
+loss is divided by all codes of drawn images instead of the hidden ones, which pi / 2
+makes up for; guidance w of the paper is 1 + w here; noise on confidence falls linearly.
 `tiny` is the small model of configs/transfusion.py with 64 codes an image.
 """
 
@@ -40,7 +41,9 @@ def get_config(preset: str = "tiny") -> ConfigDict:
 def paper(c: ConfigDict) -> ConfigDict:
   """Section 3 of the paper, first stage."""
   c.model.update(depth=24, width=2048, heads=32, kv_heads=32, head_dim=64)
-  c.model.update(mlp_width=5464, dtype="bfloat16", remat="full")
+  c.model.update(mlp_width=8192, mlp="gelu_tanh", block="parallel", norm="layer")
+  c.model.update(qk_norm_kind="layer", rope_fraction=0.5, bias="all", head_bias=True)
+  c.model.update(dtype="bfloat16", remat="full")
   c.data.update(image_size=64, seq_len=1024, images_per_row=3)
   scenes = dict(image_size=64, chat=False, caption_first=0.5)
   c.data.sources = transfusion.pairs(scenes=1.0, corpus=1.0, scene_options=scenes)

@@ -4,13 +4,12 @@
   --config=configs/showo2.py:7B        the paper's sizes: 1.5B, 7B
 
 Axes: fused read; rectified flow in the backbone; linear patches; a time token;
-bidirectional images; shared parameters; 1-D RoPE; two stages: the words rest, nothing
-rests.
+bidirectional images; shared parameters; 1-D RoPE; two stages: first the words rest.
 
 Differences from the paper, at its sizes: the encoder reads pixels of context images
 (the paper: layers of SigLIP on latents of all images, noised ones, too); drawn images
 are fused with zeros; pixels (patches of 16) for latents of Wan2.1's autoencoder, hence
-the same 729 patches; no biases in the decoder; unshifted timesteps; scenes as data.
+the same 729 patches; unshifted timesteps; scenes as data.
 Size of 1.5B, Size of 7B: a linear head stands for ten blocks with AdaLN.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, in one stage.
 """
@@ -20,7 +19,6 @@ from ml_collections import ConfigDict
 from configs import base, transfusion
 
 PUBLISHED = {"1.5B": 2_831_187_168, "7B": 8_934_950_112}
-
 SIZES = {  # depth, width, heads, key/value heads, hidden width, vocabulary
   "1.5B": (28, 1536, 12, 2, 8960, 151_936),
   "7B": (28, 3584, 28, 4, 18944, 152_064),
@@ -44,7 +42,9 @@ def paper(c: ConfigDict, depth, width, heads, kv_heads, hidden, vocab) -> Config
   """Section 3 of the paper."""
   c.model.update(depth=depth, width=width, heads=heads, kv_heads=kv_heads, head_dim=128)
   c.model.update(mlp_width=hidden, norm_eps=1e-6, rope_theta=1e6, qk_norm=False)
-  c.model.update(tie_embeddings=width < 2048, dtype="bfloat16", remat="full")
+  c.model.update(
+    bias="qkv", tie_embeddings=width < 2048, dtype="bfloat16", remat="full"
+  )
   c.vision.update(depth=26, width=1152, heads=16, mlp_width=4304, mlp="gelu_tanh")
   c.vision.update(dtype="bfloat16", remat="full")
   c.diffusion.update(predict="velocity", time_law="logit_normal")

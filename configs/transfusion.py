@@ -53,17 +53,15 @@ def paper(c: ConfigDict, size: str, codec: str) -> ConfigDict:
   """Sections 3 and 4 of the paper."""
   m = c.model
   m.depth, m.width, m.heads, m.mlp_width = SIZES[size]
-  m.kv_heads, m.head_dim = m.heads, m.width // m.heads
-  m.qk_norm = False
-  m.patch_codec, m.unet_width, m.unet_blocks = codec, 128, 2
-  m.dtype, m.remat = "bfloat16", "full"
+  m.update(kv_heads=m.heads, head_dim=m.width // m.heads, qk_norm=False)
+  m.update(patch_codec=codec, unet_width=128, unet_blocks=2)
+  m.update(dtype="bfloat16", remat="full")
   c.diffusion.update(path="cosine", predict="epsilon", time_max=0.999)
   c.data.update(image_size=256, patch_size=16, seq_len=4096, images_per_row=15)
   scenes = dict(image_size=256, chat=False, caption_first=0.8)
   c.data.sources = pairs(scenes=1.0, corpus=1.0, scene_options=scenes)
-  c.optim.update(
-    learning_rate=3e-4, warmup_steps=4000, final_fraction=0.05, weight_decay=0.1
-  )
+  c.optim.update(learning_rate=3e-4, warmup_steps=4000, weight_decay=0.1)
+  c.optim.final_fraction = 0.05
   c.train.update(steps=250_000, batch_size=512, image_loss_weight=5.0)
   c.sample.update(sampler="ddpm", steps=250, guidance=5.0, clip_x0=1.0)
   return c
@@ -71,53 +69,33 @@ def paper(c: ConfigDict, size: str, codec: str) -> ConfigDict:
 
 def pairs(scenes: float, corpus: float, scene_options: dict) -> ConfigDict:
   """Captioned pictures and text, by share of documents."""
-  return ConfigDict(
-    {
-      "scenes": {"kind": "scenes", "weight": scenes, "options": scene_options},
-      "corpus": {"kind": "corpus", "weight": corpus, "options": {}},
-    }
-  )
+  return ConfigDict({
+    "scenes": {"kind": "scenes", "weight": scenes, "options": scene_options},
+    "corpus": {"kind": "corpus", "weight": corpus, "options": {}},
+  })  # fmt: skip
 
 
 def tiny(c: ConfigDict) -> ConfigDict:
   """One million parameters that draw, describe and answer after minutes on a laptop."""
   c.model.update(patch_position="learned", scan_unroll=4)
   c.diffusion.update(predict="x0", time_shift=8.0)
-  c.data.update(
-    tokenizer="configs/tokenizers/embedded.json",
-    patch_size=16,
-    noise_limit=0.0,
-    seq_len=128,
-    images_per_row=12,
-  )
-  scene_options = dict(
-    max_objects=2,
-    grid=2,
-    num_documents=10_000_000,  # drawn as they are read: never twice the same
-    questions_per_image=4,
-    tasks=dict(draw=3.3, describe=1.15, ask=2.4, edit=0.8, multi=0.2),
-  )
-  c.data.sources = ConfigDict(
-    {
-      "scenes": {"kind": "scenes", "weight": 0.93, "options": scene_options},
-      "emoji": {"kind": "emoji", "weight": 0.06, "options": {"limit": 48}},
-      "corpus": {"kind": "corpus", "weight": 0.01, "options": {"max_bytes": 120}},
-    }
-  )
-  c.optim.update(
-    name="muon", learning_rate=1e-2, adam_learning_rate=3e-3, weight_decay=0.0
-  )
-  c.train.update(
-    steps=3000,
-    batch_size=16,
-    image_loss_weight=15.0,
-    eval_every=1000,
-    sample_every=1000,
-  )
+  c.data.update(tokenizer="configs/tokenizers/embedded.json", noise_limit=0.0)
+  c.data.update(patch_size=16, seq_len=128, images_per_row=12)
+  tasks = dict(draw=3.3, describe=1.15, ask=2.4, edit=0.8, multi=0.2)
+  scenes = dict(max_objects=2, grid=2, questions_per_image=4, tasks=tasks)
+  scenes["num_documents"] = 10_000_000  # drawn as they are read: never twice the same
+  c.data.sources = ConfigDict({
+    "scenes": {"kind": "scenes", "weight": 0.93, "options": scenes},
+    "emoji": {"kind": "emoji", "weight": 0.06, "options": {"limit": 48}},
+    "corpus": {"kind": "corpus", "weight": 0.01, "options": {"max_bytes": 120}},
+  })  # fmt: skip
+  c.optim.update(name="muon", learning_rate=1e-2, adam_learning_rate=3e-3)
+  c.optim.weight_decay = 0.0
+  c.train.update(steps=3000, batch_size=16, image_loss_weight=15.0)
+  c.train.update(eval_every=1000, sample_every=1000)
   c.checkpoint.every_steps = 500
-  c.sample.update(
-    sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5, max_text_tokens=48
-  )
+  c.sample.update(sampler="ddpm", steps=32, schedule_shift=8.0, guidance=1.5)
+  c.sample.max_text_tokens = 48
   return c
 
 

@@ -59,7 +59,7 @@ def codec(bottleneck: str, **knobs) -> Config:
   """A codec in training on scenes: two levels, four channels a code or latent."""
   c = dict(
     train__task="codec", codec__bottleneck=bottleneck, codec__width=8, codec__groups=4,
-    codec__multipliers=(1, 2), codec__blocks=1, codec__attention=False,
+    codec__multipliers=(1, 2), codec__blocks=(1,), codec__attention=False,
     codec__channels=3, codec__levels=(5, 4, 3), codec__codebook=8,
     codec__perceptual_weight=0.0, train__batch_size=4, optim__b2=0.9,
   )  # fmt: skip
@@ -177,4 +177,4 @@ def lively(weights):
   """Weights with which greedy text begins images, and ends, now and then."""
   kernel = weights["text_head"]["kernel"]
   kernel = kernel.at[:, SPECIAL.boi].mul(4.0).at[:, SPECIAL.eos].mul(1.5)
-  return {**weights, "text_head": {"kernel": kernel}}
+  return {**weights, "text_head": {**weights["text_head"], "kernel": kernel}}

@@ -43,3 +43,17 @@ def test_a_shared_file_is_always_one_of_those_written(tmp_path):
   while any(w.is_alive() for w in writers):
     seen.add(path.read_bytes())
   assert seen <= set(contents) and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_folder_is_there_with_all_of_it_or_not_at_all(tmp_path):
+  place = tmp_path / "deep" / "run"
+  with disk.new_folder(place) as folder:
+    (folder / "file").write_text("whole")
+    assert not place.exists()
+  assert [p.name for p in place.parent.iterdir()] == ["run"]
+  with pytest.raises(FileExistsError, match="there already"), disk.new_folder(place):
+    pass
+  with pytest.raises(KeyError), disk.new_folder(tmp_path / "other") as folder:
+    (folder / "file").write_text("half")
+    raise KeyError
+  assert [p.name for p in tmp_path.iterdir()] == ["deep"]

@@ -2,9 +2,10 @@
 
 Exit codes: 0 done; 1 a failure inside unijax; 2 bad input or a diverged run, said in
 one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt verify`
-found damage; 4 a planned config does not fit its topology. Training also ends with 75
-after SIGTERM and saving, the same command goes on; 76 after a hang, where
-guard.hang_exit is set, the same command goes on; 130 after Ctrl-C and saving.
+found damage; 4 a planned config does not fit its topology. Training, and a comparison
+that trains, also end with 75 after SIGTERM and saving, the same command goes on; 76
+after a hang, where guard.hang_exit is set, the same command goes on; 130 after Ctrl-C
+and saving.
 """
 
 import json
@@ -116,6 +117,20 @@ def _compare(args, overrides) -> dict:
   return compare.run(args, overrides)
 
 
+def _import(args, overrides) -> dict:
+  from unijax.commands import interop
+
+  _no_config(overrides)
+  return interop.run_import(args)
+
+
+def _export(args, overrides) -> dict:
+  from unijax.commands import interop
+
+  _no_config(overrides)
+  return interop.run_export(args)
+
+
 def _plan(args, overrides) -> dict:
   from unijax.commands import plan
 
@@ -125,7 +140,7 @@ def _plan(args, overrides) -> dict:
 RUN = {
   "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
   "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
-  "systems": _systems, "compare": _compare,
+  "systems": _systems, "compare": _compare, "import": _import, "export": _export,
 }  # fmt: skip
 
 

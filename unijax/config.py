@@ -114,13 +114,13 @@ class Config:
 
   @property
   def patches(self) -> int:
-    """Patches of an image."""
-    return self.grid**2
+    """Patches of an image that is written; 0 where none is."""
+    return 0 if self.write.never else self.grid**2
 
   @property
   def patch_channels(self) -> int:
-    """Numbers in one patch; 0 where images are codes."""
-    if self.write.discrete:
+    """Numbers in one patch; 0 where images are codes, or never written."""
+    if self.write.discrete or self.write.never:
       return 0
     return self.data.patch_size**2 * codecs.sizes(self.data.codec).channels
 

@@ -9,7 +9,7 @@ def ranges(c):
     "align": (c.align, "width scale max_scale queries cross_every"),
   }
   free = {
-    "vision": (c.vision, "layer_scale rope_grid registers"),
+    "vision": (c.vision, "layer_scale rope_grid registers position_grid skip_blocks"),
     "text": (c.text, "layer_scale vocab"),
   }
   for section, (values, names) in one.items():
@@ -21,6 +21,8 @@ def ranges(c):
       value = getattr(values, name)
       yield f"{section}.{name}", value, value >= 0, ">= 0"
   yield "text.length", c.text.length, c.text.length > 2, "> 2 (BOS, a word, EOS)"
+  for value in c.vision.std:
+    yield "vision.std", value, value > 0, "> 0"
   share = c.align.mask_share
   yield "align.mask_share", share, 0 < share < 1, "in (0, 1)"
 
@@ -39,10 +41,20 @@ def tower(name: str, values):
 def pictures(c):
   """Problems of what `vision` reads."""
   v = c.vision
-  if c.data.image_size % v.patch_size:
+  size = c.data.image_size
+  if size < v.patch_size or (size % v.patch_size and not v.crop):
     yield (
-      f"data.image_size: {c.data.image_size} must be a multiple of vision.patch_size "
-      f"{v.patch_size}"
+      f"data.image_size: {size} must be a multiple of vision.patch_size {v.patch_size} "
+      "(or larger than it, with vision.crop)"
+    )
+  if v.skip_blocks >= v.depth:
+    yield (
+      f"vision.skip_blocks: {v.skip_blocks} must be less than vision.depth {v.depth}"
+    )
+  if v.position_grid and v.positions != "learned":
+    yield (
+      f"vision.position_grid: {v.position_grid} is read with vision.positions="
+      f"'learned' only, and it is {v.positions!r}: use 0"
     )
   if v.positions == "sincos" and v.width % 4:
     yield f"vision.width: {v.width} must be a multiple of 4 for vision.positions=sincos"
@@ -53,6 +65,17 @@ def pictures(c):
     )
 
 
+def fits(data):
+  """Problems of how pictures become squares."""
+  if data.resize and data.fit != "resize":
+    yield f"data.resize: {data.resize} is read with data.fit='resize' only: use 0"
+  if 0 < data.resize < data.image_size:
+    yield (
+      f"data.resize: {data.resize} pixels hold no square of data.image_size "
+      f"{data.image_size}"
+    )
+
+
 def _shapes(c):
   yield from tower("vision", c.vision)
   yield from tower("text", c.text)
@@ -60,14 +83,14 @@ def _shapes(c):
 
 
 def _objective(c):
-  a, pairs = c.align, c.align.objective != "distill"
+  a, pairs = c.align, c.align.objective not in ("distill", "none")
   queries = a.objective == "queries"
   if a.objective == "distill" and not a.frozen:
     yield (
       "align.frozen: align.objective='distill' needs a teacher: the directory of an "
       "alignment run that is done, such as one of configs/clip.py:tiny"
     )
-  if a.frozen and a.objective in ("softmax", "sigmoid"):
+  if a.frozen and a.objective in ("softmax", "sigmoid", "none"):
     yield (
       f"align.frozen: align.objective={a.objective!r} trains its own encoders; begin "
       "from another run's with --init-from"
@@ -85,7 +108,7 @@ def _objective(c):
   if queries and c.text.depth % a.cross_every:
     yield f"align.cross_every: {a.cross_every} must divide text.depth {c.text.depth}"
   patches = (c.data.image_size // c.vision.patch_size) ** 2
-  if not pairs and not 1 <= round(a.mask_share * patches) < patches:
+  if a.objective == "distill" and not 1 <= round(a.mask_share * patches) < patches:
     yield (
       f"align.mask_share: {a.mask_share} of {patches} patches hides none, or all: "
       "change it or vision.patch_size"
@@ -93,7 +116,7 @@ def _objective(c):
 
 
 def _batches(c):
-  t, pairs = c.train, c.align.objective != "distill"
+  t, pairs = c.train, c.align.objective not in ("distill", "none")
   if pairs and t.micro_batches > 1:
     yield (
       f"train.micro_batches: {t.micro_batches}: every picture is compared with every "

@@ -11,8 +11,8 @@ def _ranges(c):
   )  # fmt: skip
   one = {
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta norm_eps head_width mixtures "
-                 "experts experts_per_token expert_width connector_depth "
+                 "scan_unroll rope_theta rope_factor rope_low norm_eps head_width "
+                 "mixtures experts experts_per_token expert_width connector_depth "
                  "connector_queries text_block"),
     "dit": (c.dit, "depth width heads mlp_width"),
     "bridge": (c.bridge, "slots connector_depth"),
@@ -26,7 +26,7 @@ def _ranges(c):
     "checkpoint": (k, "keep keep_best"),
     "sample": (s, "steps schedule_shift max_text_tokens token_steps text_steps"),
     "eval": (e, "prompts batch_size loss_batches kid_images"),
-    "codec": (c.codec, "width blocks groups channels codebook quantizers "
+    "codec": (c.codec, "width groups channels codebook quantizers "
                        "entropy_temperature adversary_width adversary_layers pooling"),
   }  # fmt: skip
   for section, (values, names) in one.items():
@@ -46,6 +46,10 @@ def _ranges(c):
     yield path, value, 0 <= value <= 1, "in [0, 1]"
   yield "optim.b1", o.b1, 0 <= o.b1 < 1, "in [0, 1)"
   yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
+  part = c.model.rope_fraction
+  yield "model.rope_fraction", part, 0 < part <= 1, "in (0, 1]"
+  high, low = c.model.rope_high, c.model.rope_low
+  yield "model.rope_high", high, high > low, f"> model.rope_low {low}"
   yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
   free = {
     "dit.single_depth": c.dit.single_depth,
@@ -53,6 +57,7 @@ def _ranges(c):
     "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
     "train.image_loss_weight": t.image_loss_weight,
     "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
+    "data.resize": data.resize,
     "data.mixture_rate": data.mixture_rate,
     "checkpoint.every_steps": k.every_steps,
     "checkpoint.every_minutes": k.every_minutes,
@@ -64,12 +69,14 @@ def _ranges(c):
     "sample.image_top_k": s.image_top_k,
     "sample.confidence_noise": s.confidence_noise,
     "model.shared_experts": c.model.shared_experts,
+    "model.rope_length": c.model.rope_length,
     "model.head_depth": c.model.head_depth,
     "train.balance_loss_weight": t.balance_loss_weight,
     "train.router_z_loss": t.router_z_loss,
     **{f"codec.{n}": getattr(c.codec, n) for n in (
-      "kl_weight", "revive_below", "commitment", "entropy_weight", "l1_weight",
-      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start")},
+      "kl_weight", "scale", "revive_below", "commitment", "entropy_weight", "l1_weight",
+      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start",
+      "project_width")},
   }  # fmt: skip
   mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
           "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
@@ -99,7 +106,7 @@ def problems(c) -> list[str]:
   `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
   What a stage makes wrong is named as the stage's.
   """
-  whole = _problems(c)
+  whole = [*_problems(c), *config_align.fits(c.data)]
   bad = whole or list(_stages(c))
   if bad:
     return bad  # what follows builds the config of each stage
@@ -172,6 +179,7 @@ def _problems(c) -> list[str]:
       f"({c.patches} patches of {data.patch_size} px make {need} positions)"
     )
   bad += config_laws.schedules(data)
+  bad += config_laws.chat(data)
   bad += config_laws.experts(m)
   if c.sample.guidance_low > c.sample.guidance_high:
     bad.append("sample.guidance_low: must not exceed sample.guidance_high")

@@ -3,9 +3,17 @@
 Each function yields one line a problem; `config_checks.problems` calls them.
 """
 
-from unijax import codecs, config_align
+from unijax import codecs, config_align, config_codec
 from unijax.config_writes import WRITES
-from unijax.errors import ConfigError
+from unijax.errors import ConfigError, nearest
+
+CHAT = ("begin", "user", "user_end", "assistant", "assistant_end")
+
+
+def chat(data):
+  """Problems of what stands around turns."""
+  for name in sorted({name for name, _ in data.chat} - set(CHAT)):
+    yield f"data.chat: no part {name!r}{nearest(name, CHAT)}; {', '.join(CHAT)}"
 
 
 def schedules(data):
@@ -56,6 +64,8 @@ def writing(c, codec):
       f"model.text_block: {m.text_block} positions and an image of "
       f"{c.image_positions} do not fit data.seq_len={c.data.seq_len}"
     )
+  if write.blocks and c.sample.stops:
+    yield f"sample.stops: model.write={m.write!r} fills blocks and reads none: use ()"
   if write.discrete and not codec.codebook:
     yield (
       f"model.write: {m.write!r} writes codes, and data.codec={c.data.codec!r} has "
@@ -156,13 +166,7 @@ def codec(c):
   if not k.multipliers or min(k.multipliers) < 1:
     yield f"codec.multipliers: {k.multipliers} must be whole numbers > 0, one a level"
     return
-  for multiplier in k.multipliers:
-    if k.width * multiplier % k.groups:
-      yield (
-        f"codec.groups: {k.groups} must divide codec.width {k.width} x codec."
-        f"multipliers {multiplier}"
-      )
-      break
+  yield from config_codec.levels(k)
   stride = 2 ** (len(k.multipliers) - 1)
   if size % stride:
     yield (
@@ -181,6 +185,8 @@ def codec(c):
       "train.micro_batches: the entropy loss of lfq is one of a whole batch: use 1, or "
       "set codec.entropy_weight=0"
     )
+  if k.shift and not k.scale:
+    yield f"codec.shift: {k.shift} is not read while codec.scale is 0 (measured)"
   if not k.l1_weight + k.l2_weight:
     yield "codec.l1_weight, codec.l2_weight: one must be > 0, or nothing is learned"
   if k.adversary_weight and size < 2 ** (k.adversary_layers + 1):
@@ -200,12 +206,15 @@ def blocks(m):
     yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
   if m.depth % m.scan_unroll:
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
-  axes = 4 if m.positions == "grid" else 2
-  if m.head_dim % axes:
+  axes, turned = 4 if m.positions == "grid" else 2, m.head_dim * m.rope_fraction
+  if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
+    part = f" x model.rope_fraction {m.rope_fraction:g}" if m.rope_fraction < 1 else ""
     yield (
-      f"model.head_dim: {m.head_dim} must be a multiple of {axes} "
+      f"model.head_dim: {m.head_dim}{part} must be a multiple of {axes} "
       f"for model.positions={m.positions!r}"
     )
+  if m.head_bias and m.tie_embeddings:
+    yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"
 
 
 def grid(data, codec):

@@ -49,6 +49,11 @@ LENGTHS = {
 def problems(c):
   """Yields one line for each pair of knobs that clash; `c` is a Config."""
   m, read = c.model, READS[c.model.read]
+  if c.write.never and read.fused | (read.written and read.features):
+    yield (
+      f"model.read: {m.read!r} reads images as they are written, too, and with "
+      "model.write='none' they are not: use 'features'"
+    )
   if not read.encodes:
     return
   wrong = [*config_align.tower("vision", c.vision), *config_align.pictures(c)]

@@ -18,8 +18,19 @@ class ModelConfig:
   mlp_width: int
   positions: Literal["sequential", "shared", "grid"]
   rope_theta: float
+  rope_fraction: float
+  rope_factor: float
+  rope_low: float
+  rope_high: float
+  rope_length: int
   qk_norm: bool
+  qk_norm_kind: Literal["rms", "layer", "layer_heads"]
+  norm: Literal["rms", "layer"]
   norm_eps: float
+  block: Literal["pre", "branch", "parallel"]
+  mlp: Literal["swiglu", "gelu", "gelu_tanh", "quick_gelu"]
+  bias: Literal["none", "qkv", "attention", "all"]
+  head_bias: bool
   tie_embeddings: bool
   patch_codec: Literal["linear", "unet"]
   unet_width: int
@@ -33,7 +44,7 @@ class ModelConfig:
   scan_unroll: int
   write: Literal[
     "diffusion", "codes", "masked", "token_diffusion", "gmm", "bridge", "regression",
-    "masked_all", "masked_diffusion",
+    "masked_all", "masked_diffusion", "none",
   ]  # fmt: skip
   head_depth: int
   head_width: int
@@ -131,6 +142,9 @@ class DataConfig:
   tokenizer: str
   codec: str
   image_size: int
+  fit: Literal["crop", "resize", "squeeze"]
+  resample: Literal["lanczos", "bicubic", "bilinear"]
+  resize: int
   patch_size: int
   seq_len: int
   images_per_row: int
@@ -144,6 +158,8 @@ class DataConfig:
   mixture_floor: float
   caption_length: int
   vocab: int
+  special: tuple[tuple[str, int], ...]
+  chat: tuple[tuple[str, str], ...]
   clean_copy: bool
 
 
@@ -235,6 +251,7 @@ class SampleConfig:
   top_k: int
   top_p: float
   min_p: float
+  stops: tuple[int, ...]
   max_text_tokens: int
   max_images: int
   image_temperature: float
@@ -257,10 +274,17 @@ class CodecConfig:
   bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
   width: int
   multipliers: tuple[int, ...]
-  blocks: int
+  decoder_multipliers: tuple[int, ...]
+  blocks: tuple[int, ...]
+  decoder_blocks: tuple[int, ...]
   groups: int
   attention: bool
+  attention_levels: tuple[int, ...]
   channels: int
+  project: bool
+  project_width: int
+  shift: float
+  scale: float
   kl_weight: float
   codebook: int
   codebook_update: Literal["average", "gradient"]
@@ -304,13 +328,21 @@ class TowerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig(TowerConfig):
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
   patch_size: int
   patch_bias: bool
+  crop: bool
   positions: Literal["learned", "sincos", "none"]
+  position_grid: int
+  position_resize: Literal["bicubic", "smooth"]
   rope_grid: int
   embed_norm: bool
   registers: int
+  mask_token: bool
   pool: Literal["class", "mean", "attention"]
+  skip_blocks: int
+  features_norm: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,11 +351,13 @@ class TextConfig(TowerConfig):
   length: int
   causal: bool
   pool: Literal["eos", "last"]
+  canonical: Literal["as_is", "lower", "words"]
+  bos: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class AlignConfig:
-  objective: Literal["softmax", "sigmoid", "distill", "queries"]
+  objective: Literal["softmax", "sigmoid", "distill", "queries", "none"]
   width: int
   image_projection: Literal["none", "linear", "bias"]
   text_projection: Literal["none", "linear", "bias"]

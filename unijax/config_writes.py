@@ -24,6 +24,7 @@ class Write:
     blocks: text too is hidden and filled, in blocks of `model.text_block` positions.
     hidden: patches are hidden as a whole, and the model has a vector that stands for
       a hidden one.
+    never: no image is written; those that are read come through an encoder.
   """
 
   discrete: bool = False
@@ -34,6 +35,7 @@ class Write:
   whole: bool = False
   blocks: bool = False
   hidden: bool = False
+  never: bool = False
 
 
 WRITES = {
@@ -46,4 +48,5 @@ WRITES = {
   "regression": Write(in_order=True),
   "masked_all": Write(discrete=True, masks=True, blocks=True),
   "masked_diffusion": Write(hidden=True),
+  "none": Write(never=True),
 }

@@ -1,4 +1,4 @@
-"""Files that are whole or as they were before, whatever happens while they are written.
+"""Files and folders that are whole or as before, whatever happens on the way.
 
 They are written beside their place and renamed into it, in one act of the file system.
 """
@@ -6,6 +6,7 @@ They are written beside their place and renamed into it, in one act of the file 
 import contextlib
 import os
 import pathlib
+import shutil
 import threading
 from collections.abc import Iterator
 
@@ -44,6 +45,27 @@ def write_whole(path: pathlib.Path, content: bytes | str, **how: bool) -> None:
   data = content.encode() if isinstance(content, str) else content
   with replaced(path, **how) as temporary:
     temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a folder that takes the name of `path` once all is in it.
+
+  An error leaves nothing.
+
+  Raises:
+    FileExistsError: something of this name is there.
+  """
+  if path.exists():
+    raise FileExistsError(f"{path} is there already: name another, or remove it")
+  temporary = path.with_name(f"{path.name}.tmp")
+  shutil.rmtree(temporary, ignore_errors=True)
+  temporary.mkdir(parents=True)
+  try:
+    yield temporary
+    temporary.rename(path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync(path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ def codec_config() -> ConfigDict:
     {"scenes": {"kind": "scenes", "weight": 1.0, "options": {"image_size": 256}}}
   )
   c.codec.update(
-    width=128, multipliers=(1, 2, 4, 4), blocks=2, groups=32, attention=True,
+    width=128, multipliers=(1, 2, 4, 4), blocks=(2,), groups=32, attention=True,
     perceptual_weight=1.0, adversary_weight=0.5, adversary_start=50_000,
   )  # fmt: skip
   c.optim.update(
@@ -37,7 +37,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     }
   )
   c.codec.update(
-    width=16, multipliers=(1, 2, 4), blocks=1, groups=8, attention=True,
+    width=16, multipliers=(1, 2, 4), blocks=(1,), groups=8, attention=True,
     perceptual_weight=0.1, adversary_weight=0.0, codebook=256,
   )  # fmt: skip
   c.optim.update(learning_rate=2e-3, warmup_steps=50, b1=0.9, b2=0.99)

@@ -4,12 +4,11 @@
   --config=configs/codecs/lfq.py:8192      8192 codes
 
 Axes: each channel is a bit, its sign; entropy loss 0.1, commitment 0.25; L1 and
-perceptual loss; patch discriminator. `8192` has 13 bits, width 128 x (1, 2, 2, 4, 4),
-16 pixels a code, as the tokenizer of Show-o.
+perceptual loss; patch discriminator. `8192` has 13 bits, 16 pixels a code, and the
+levels and blocks of the tokenizer of Show-o, 95,387,004 parameters.
 
-Differences from the paper: pictures only, without its causal 3-D convolutions; the same
-number of blocks at every level (the tokenizer of Show-o has 4, 3, 4, 3, 4); perceptual
-network and discriminator as in kl.py.
+Differences from the paper: pictures only, without its causal 3-D convolutions;
+perceptual network and discriminator as in kl.py.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +32,8 @@ def tiny(c: ConfigDict) -> ConfigDict:
 
 def large(c: ConfigDict) -> ConfigDict:
   """13 bits, 16 pixels each."""
-  c.codec.update(channels=13, multipliers=(1, 2, 2, 4, 4), blocks=4)
+  c.codec.update(channels=13, multipliers=(1, 2, 2, 4, 4), blocks=(4, 3, 4, 3, 4))
+  c.codec.update(decoder_multipliers=(1, 1, 2, 2, 4), decoder_blocks=(4, 4, 3, 4, 3))
   return c
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import base
+from unijax.codecs import bottlenecks
 from unijax.codecs.bottlenecks import BOTTLENECKS, fsq_bound
 from unijax.codecs.frozen import codebook, section
 from unijax.codecs.vector_quantizer import VectorQuantizer
@@ -105,6 +106,57 @@ def test_entropy_loss_wants_sure_pictures_and_all_codes():
   assert entropy(spread * 0) == pytest.approx(0.0, abs=1e-3)  # unsure everywhere
 
 
+@pytest.mark.parametrize("together", [9, 2])
+def test_entropy_loss_is_that_of_the_softmax_over_all_codes(together, monkeypatch):
+  """By brute force; of several groups of bits the second entropy is a sum."""
+  monkeypatch.setattr(bottlenecks, "BITS_AT_ONCE", together)
+  module, variables = bound("lfq", entropy_weight=0.3, entropy_temperature=2.0)
+  z = np.asarray(vectors(), np.float64)
+  entropy = lambda p: -(p * np.log(p)).sum(-1)
+
+  def shares(bits):
+    """p(code | z) of some channels, [places, codes]."""
+    count = bits.stop - bits.start
+    signs = 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1) - 1
+    near = -np.square(z.reshape(-1, 1, 3)[..., bits] - signs).sum(-1) / 2.0
+    return np.exp(near) / np.exp(near).sum(-1, keepdims=True)
+
+  sure = entropy(shares(slice(0, 3))).reshape(2, -1).mean(1)
+  groups = [slice(i, min(i + together, 3)) for i in range(0, 3, together)]
+  spread = sum(entropy(shares(bits).mean(0)) for bits in groups)
+  found = module.apply(variables, vectors(), KEYS).losses["entropy"]
+  np.testing.assert_allclose(found, 0.3 * (sure - spread), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vq", "rvq", "lfq"])
+def test_commitment_pulls_vectors_to_their_entries_and_not_entries(name):
+  module, variables = bound(name, commitment=0.3, quantizers=1)
+  z = vectors()
+  loss = lambda z: module.apply(variables, z, KEYS).losses["commitment"]
+  apart = z - module.apply(variables, z, method="clean")
+  np.testing.assert_allclose(loss(z), 0.3 * (apart**2).mean((1, 2, 3)), rtol=1e-5)
+  gradient = jax.grad(lambda z: loss(z).sum())(z)
+  np.testing.assert_allclose(gradient, 0.6 * apart / apart[0].size, rtol=1e-4)
+  if name != "lfq":
+    of = lambda v: module.apply(v, z, KEYS).losses["commitment"].sum()
+    assert all((g == 0).all() for g in jax.tree.leaves(jax.grad(of)(variables)))
+
+
+def test_gaussian_latents_are_drawn_for_each_picture_apart():
+  """Mean and spread are those of the moments; a picture's draw is its key's."""
+  module, variables = bound("kl")
+  z = jnp.concatenate(
+    [jnp.full((2, 64, 64, 3), 2.0), jnp.full((2, 64, 64, 3), -1.0)], -1
+  )
+  drawn = module.apply(variables, z, KEYS).latents_BHWC
+  np.testing.assert_allclose(drawn.mean((1, 2, 3)), 2.0, atol=0.03)
+  np.testing.assert_allclose(drawn.std((1, 2, 3)), np.exp(-0.5), rtol=0.03)
+  assert (drawn[0] != drawn[1]).any()
+  swapped = module.apply(variables, z, KEYS[::-1]).latents_BHWC
+  np.testing.assert_array_equal(swapped, drawn[::-1])
+  assert (module.apply(variables, z, method="clean") == 2.0).all()
+
+
 def test_kl_is_the_divergence_and_zero_at_the_prior():
   module, variables = bound("kl", kl_weight=1.0)
   loss = lambda z: module.apply(variables, z, KEYS).losses["kl"]
@@ -199,6 +251,8 @@ def test_gradient_codebooks_move_to_their_vectors():
   assert loss(moved) < before and abs(gradient["codebook"]).max() > 0
   kept = step(config, params, vectors(), 1)
   np.testing.assert_array_equal(kept["codebook"], params["codebook"])
+  of = lambda z: module.apply({"params": params}, z)[2].sum()
+  assert (jax.grad(of)(vectors()) == 0).all(), "vectors move by commitment alone"
 
 
 def test_cosine_codebooks_look_at_directions_alone():
@@ -209,6 +263,27 @@ def test_cosine_codebooks_look_at_directions_alone():
   assert (codes(vectors()) == codes(vectors() * 7.0)).all()
   new = step(config, params, vectors(), 1)
   np.testing.assert_allclose(jnp.linalg.norm(new["codebook"], axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["codes", "entries"])
+def test_cosine_codebooks_are_read_at_length_1_whatever_they_are_kept_at(method):
+  config = knobs("vq", cosine=True)
+  module, params = VectorQuantizer(config, 1), fresh(config)
+  x = vectors() if method == "codes" else jnp.arange(7)[None, None, :, None]
+  read = lambda p: module.apply({"params": p}, x, method=method)
+  longer = {**params, "codebook": params["codebook"] * jnp.arange(2.0, 9.0)[:, None]}
+  np.testing.assert_allclose(read(longer), read(params), rtol=1e-5)
+
+
+def test_uses_are_kept_where_they_are_read():
+  assert "uses" in fresh(knobs("vq", codebook_update="gradient"))
+  bare = knobs("vq", codebook_update="gradient", revive_below=0.0, cosine=True)
+  params = fresh(bare)
+  assert set(params) == {"codebook"}
+  longer = {"codebook": 3.0 * params["codebook"]}
+  np.testing.assert_allclose(
+    step(bare, longer, vectors(), 1)["codebook"], params["codebook"], rtol=1e-5
+  )
 
 
 def test_number_of_codes():

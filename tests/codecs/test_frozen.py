@@ -141,3 +141,15 @@ def test_kept_latents_and_codes_equal_live_ones(runs, tmp_path):
     other.row([other.layout(kept[0])])
   info = json.loads((tmp_path / "kept" / "info.json").read_text())
   assert info["source"]["codec"] == codecs.identity(runs["vq"])
+
+
+def test_an_artefact_of_another_format_is_refused(tmp_path):
+  about = artefact.About({}, 1, 1, 0, 8, 0.0, 1.0, 1, "")
+  (tmp_path / artefact.FOLDER).mkdir()
+  for number in (artefact.FORMAT, artefact.FORMAT + 1):
+    one = dataclasses.replace(about, format=number)
+    artefact.write_about(tmp_path / artefact.FOLDER, one)
+    if number == artefact.FORMAT:
+      assert artefact.read(str(tmp_path)) == one
+  with pytest.raises(ConfigError, match="has changed"):
+    artefact.read(str(tmp_path))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from unijax import cli
+from unijax import asked, cli
+from unijax.data.images import SUFFIXES
 
 CONFIG = "--config=configs/transfusion.py:tiny"
 SMALL = [
@@ -70,9 +71,50 @@ def test_sample_draws_and_answers(workdir, capsys, tmp_path):
   assert np.asarray(Picture.open(result["images"][0])).shape == (32, 32, 3)
   result, printed = run(
     capsys, "sample", f"--workdir={workdir}", f"--image={out}",
-    "--prompt=what is this?", "--begin=text",
+    "--prompt=what is this?", "--begin=text", f"--out={tmp_path}",
   )  # fmt: skip
   assert len(result["texts"]) == 1 and not result["images"]
+
+
+def test_pictures_of_a_folder_are_numbered(tmp_path):
+  """As those of a file are."""
+  from unijax.commands.sample import save_pictures
+  from unijax.infer.generate import Generated
+
+  out = asked.asked_file(tmp_path / "drawn", "--out", "sample.png", SUFFIXES)
+  pixels = np.zeros((8, 8, 3), np.uint8)
+  for first in (0, 2):
+    save_pictures(Generated([pixels, pixels], [], True), out, first)
+  names = {x.name for x in (tmp_path / "drawn").iterdir()}
+  assert names == {f"sample{n}.png" for n in ("", "-1", "-2", "-3")}
+
+
+@pytest.mark.parametrize(
+  "words",
+  [
+    "sample --workdir=none --prompt=x --out=a.txt",
+    "eval --workdir=none --report=.",
+    "ckpt export none --out=file/a",
+    f"data inspect {CONFIG} --out=a.b",
+    "data prepare --kind=emoji --out=file",
+    f"data tokenizer {CONFIG} --out=file/x.json",
+    f"plan {CONFIG} --topology=cpu:1 --json=file/plan",
+    "compare configs/transfusion.py --out=file",
+  ],
+)
+def test_a_place_that_cannot_be_written_is_refused_first(
+  words, capsys, tmp_path, monkeypatch
+):
+  """Before any run is opened: there is none here, and nothing is begun."""
+  verb, *rest = words.replace(
+    "configs/", f"{pathlib.Path('configs').absolute()}/"
+  ).split()
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "file").write_text("")
+  (tmp_path / "report.html").mkdir()
+  said, wrong = refuse(capsys, verb, *rest), rest[-1]
+  assert f"unijax: {wrong}: " in said
+  assert sorted(x.name for x in tmp_path.iterdir()) == ["file", "report.html"]
 
 
 def test_conversation(workdir, capsys, monkeypatch, tmp_path):

@@ -13,7 +13,8 @@ from unijax.data.document import DataError
 from unijax.data.plan import Plan, Windows, pack
 from unijax.data.plan_cache import NAME, PlanCache
 from unijax.data.prepare import prepare
-from unijax.data.records import RecordsOptions, RecordsSource, unpack
+from unijax.data.record_bytes import unpack
+from unijax.data.records import RecordsOptions, RecordsSource
 
 COUNTS = [300, pytest.param(10_000, marks=pytest.mark.slow)]
 
@@ -90,7 +91,7 @@ def test_prepared_folders(folder, tmp_path, count):
 @pytest.mark.parametrize("count", COUNTS)
 def test_records(count):
   """Without the container, whose own hashes would find most of this."""
-  from unijax.data.records import pack as pack_record
+  from unijax.data.record_bytes import pack as pack_record
 
   rng = random.Random(count)
   records = [pack_record(Numbered(4)[i], i, "me") for i in range(4)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from unijax.data import picture
-from unijax.data.picture import draw_rows, text_rows
+from unijax.data.picture import draw_rows
+from unijax.data.row_text import text_rows
 from unijax.data.tokenizer import ByteTokenizer, vocabulary
 from unijax.types import Batch
 

@@ -1,12 +1,13 @@
-"""Model FLOPs counted by hand agree with those XLA counts in the compiled step."""
+"""FLOPs counted by hand agree with those XLA counts, and with the traced products."""
 
 import jax
 import pytest
+from flax import linen as nn
 
 from tests import small
-from unijax.dryrun import flops
+from unijax.dryrun import compiled, flops, products
 from unijax.nn.sharing import SHARING
-from unijax.train import step
+from unijax.train import step, tasks
 
 SIZES = dict(
   model__depth=2, model__scan_unroll=2, model__width=256, model__heads=4,
@@ -36,6 +37,10 @@ def counted_by_xla(c) -> float:
     {},
     dict(model__time_injection="adaln"),
     dict(
+      model__mlp="gelu", model__mlp_width=768, model__block="parallel",
+      model__bias="all",
+    ),
+    dict(
       model__patch_codec="unet", model__unet_width=32, data__patch_size=4,
       data__image_size=16, data__images_per_row=2, model__width=128, model__depth=1,
       model__scan_unroll=1,
@@ -49,13 +54,32 @@ def counted_by_xla(c) -> float:
       model__scan_unroll=1, model__mixtures=64,
     ),
   ],
-  ids=["linear", "adaln", "unet", "token_diffusion", "gmm"],
+  ids=["linear", "adaln", "no gate", "unet", "token_diffusion", "gmm"],
 )  # fmt: skip
 def test_agrees_with_xla(knobs):
   c = small.config(**{**SIZES, **knobs})
-  ours = flops.train_step(c, small.VOCABULARY.size, flops.everything(c))["model"]
-  theirs = counted_by_xla(c)
+  parts = flops.forward(c, small.VOCABULARY.size, flops.everything(c))
+  ours, theirs = 3 * sum(parts.values()), counted_by_xla(c)
   assert ours == pytest.approx(theirs, rel=0.03), ours / theirs
+
+
+@pytest.mark.parametrize("write", ["diffusion", "codes"])
+def test_by_hand_is_what_the_forward_pass_multiplies(write):
+  """To the last product: the hand count and the traced one are of the same thing."""
+  codes = dict(
+    data__codec="blocks", data__patch_size=1, data__noise_limit=0.0, data__seq_len=320,
+    model__image_mask="causal",
+  )  # fmt: skip
+  c = small.scenes(model__write=write, **(codes if write == "codes" else {}))
+  loader = tasks.make_loader(c)
+  task = tasks.make_task(c, loader.vocab)
+  key = jax.eval_shape(jax.random.key, 0)
+  params = jax.eval_shape(lambda k: nn.unbox(task.init_params(k)), key)
+  batch = compiled.shapes(loader.batch(0), c.train.batch_size)
+  loss = lambda p, b, k: task.loss(p, b, k)[0]
+  parts = flops.forward(c, loader.vocab, flops.everything(c))
+  rows = c.train.batch_size
+  assert products.count(loss, params, batch, key) == rows * sum(parts.values())
 
 
 def test_attention_counts_the_keys_that_the_mask_shows():
@@ -82,18 +106,6 @@ def test_attention_counts_no_keys_of_hidden_copies():
   layout = flops.measure(small.batch(c, [small.plain(1, "a")]), "bidirectional")
   assert layout.visible == (1 + 2) + 4 * 6 + 4 * 6 + (7 + 8 + 9)
   assert (layout.tokens, layout.patches, layout.images) == (13, 8, 2)
-
-
-def test_every_remat_policy_is_counted():
-  """Policies differ only in what is computed twice, never in model FLOPs."""
-  from unijax.nn.transformer import REMAT
-
-  extra = {}
-  for policy in REMAT:
-    c = small.config(model__remat=policy)
-    counted = flops.train_step(c, small.VOCABULARY.size, flops.everything(c))
-    extra[policy] = counted["recomputed"]
-  assert extra["none"] == 0 < extra["dots"] < extra["full"]
 
 
 def test_only_what_a_position_goes_through_is_counted():

@@ -8,7 +8,8 @@ import jax
 import pytest
 
 from tests.dryrun import golden
-from unijax.dryrun import search, table
+from unijax import config_file
+from unijax.dryrun import plan, search, table
 from unijax.dryrun.compiled import Outcome, out_of_memory
 
 needs_libtpu = pytest.mark.skipif(
@@ -101,6 +102,21 @@ def same_compiler(expected: dict) -> bool:
 
 
 WRITTEN = sorted(golden.FOLDER.glob("*.json"))
+ENDS = (golden.SIZES[0], golden.SIZES[-1])
+
+
+@pytest.mark.parametrize(
+  "size",
+  [*ENDS, *(pytest.param(s, marks=pytest.mark.slow) for s in golden.SIZES[1:-1])],
+)
+def test_golden_flops(size):
+  """They need no compiler."""
+  name = f"{size}-on-v5e-16"
+  config = config_file.load([x for x in golden.arguments(name) if "--config" in x])
+  rows, vocab = plan.read_rows(config)
+  found = plan.count(config, vocab, rows)["flops"]["model"]
+  expected = json.loads((golden.FOLDER / f"{name}.json").read_text())["flops"]["model"]
+  assert found == pytest.approx(expected, rel=0.002)
 
 
 @needs_libtpu

@@ -23,6 +23,10 @@ CONFIGS = {
   "decoder": lambda: test_drawn.config(),
   "alignment": lambda: test_alignment.config(train__batch_size=8),
 }
+READ = dict(
+  model__read="fused", vision__patch_size=16, vision__width=64,
+  vision__depth=4, vision__heads=4, vision__mlp_width=256, data__noise_limit=0.0,
+)  # fmt: skip
 ROUTED = dict(model__experts=4, model__experts_per_token=2, model__expert_width=24)
 
 
@@ -73,7 +77,25 @@ def test_memory_of_every_task_is_that_of_its_training_step(task):
   assert report["units_per_step"] == rows * (160 if task == "unified" else 1)
   said = "\n".join(table.lines(report))
   assert f"{rows} " + report["batch"].partition(" ")[2] in said
-  assert ("model FLOPs of a step" in said) == ("flops" in report)
+  assert f"model FLOPs of a step {report['flops']['model']:.4g}" in said
+  assert ("visible keys" in said) == ("rows" in report) == (task == "unified")
+
+
+def test_flops_are_those_of_the_whole_step():
+  """An encoder that is read through counts; padding and hidden keys are told apart."""
+  plain, read = plan_flops(small.scenes()), plan_flops(small.scenes(**READ))
+  assert read["dense"] > 1.2 * plain["dense"]
+  for f in (plain, read):
+    assert 0 < f["model"] < f["computed"] < f["dense"] and f["recomputed"] == 0
+  full = plan_flops(small.scenes(**READ, model__remat="full"))
+  assert full["dense"] == read["dense"] and full["recomputed"] > 0
+  drawn = plan_flops(CONFIGS["drawing"]())
+  assert drawn["model"] == drawn["computed"] == drawn["dense"] > 0
+
+
+def plan_flops(config) -> dict:
+  rows, vocab = plan.read_rows(config)
+  return plan.count(config, vocab, rows)["flops"]
 
 
 @pytest.mark.parametrize("sharing", each(n for n in SHARING if n != "shared"))

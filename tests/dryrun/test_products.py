@@ -1,5 +1,7 @@
 """FLOPs read from the traced step agree with XLA's count of the compiled one."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from flax import linen as nn
 from tests import small
 from unijax.dryrun import flops, products
 from unijax.nn import grouped, logical
+from unijax.nn.transformer import REMAT
 from unijax.train import step, tasks
 
 WIDE = dict(
@@ -131,8 +134,8 @@ def test_ways_of_sharing_are_counted_as_by_hand(sharing):
     c = small.scenes(**dict(WIDE, **knobs, model__sharing=way))
     loader = tasks.make_loader(c)
     traced = products.train_step(c, loader.vocab, loader.batch(0))
-    by_hand = flops.train_step(c, loader.vocab, flops.everything(c))["model"]
-    found[way] = np.array([traced, by_hand])
+    parts = flops.forward(c, loader.vocab, flops.everything(c))
+    found[way] = np.array([traced, 3 * c.train.batch_size * sum(parts.values())])
   more = found[sharing] - found["shared"]
   assert abs(more[0] - more[1]) < 0.005 * found["shared"][0]  # the losses of a router
 
@@ -149,3 +152,25 @@ def test_what_is_computed_again_or_frozen_does_not_count():
   # All but a third of a step is backward; a little more, since attention's backward pass
   # computes the scores again.
   assert 0.3 * everything < frozen < 0.5 * everything
+
+
+def test_what_remat_computes_again_is_counted_where_asked():
+  """A block but for its last product, or its attention, or its attention's scores."""
+  c = small.scenes(**{**WIDE, "model__depth": 2})
+  loader = tasks.make_loader(c)
+  rows = loader.batch(0)
+  parts = flops.forward(c, loader.vocab, flops.everything(c))
+  maps, attention, mlp = (
+    c.train.batch_size * parts[k] for k in ("attention_maps", "attention", "mlp")
+  )
+  block = maps + attention + mlp * 2 / 3
+  again = {
+    "none": 0, "full": block, "dots": attention,
+    "attention": block - attention / 2, "offload": block - attention / 2,
+  }  # fmt: skip
+  assert set(again) == set(REMAT)
+  for policy, more in again.items():
+    of = dataclasses.replace(c, model=dataclasses.replace(c.model, remat=policy))
+    once = products.train_step(of, loader.vocab, rows)
+    found = products.train_step(of, loader.vocab, rows, remat=True) - once
+    assert found == pytest.approx(more, rel=1e-6), policy

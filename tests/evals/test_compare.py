@@ -1,7 +1,9 @@
 """A comparison: budgets are spent alike, and the page says what was found."""
 
 import json
+import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -11,9 +13,12 @@ from PIL import Image as Picture
 
 from tests import small
 from tests.conftest import ROOT
+from tests.train.test_resume import start, wait_for
+from unijax.checkpoint.store import Store
 from unijax.config import ConfigError, from_config_dict, to_dict
 from unijax.evals import compare, compare_one, compare_page
 from unijax.train import tasks
+from unijax.train.metrics import read_metrics
 
 STAGES = {"first": {"steps": 10, "optim": {"freeze": ("transformer/*",)}},
           "second": {"steps": 30}}  # fmt: skip
@@ -110,6 +115,80 @@ def test_the_page_and_the_table(tmp_path):
   sheet = np.asarray(Picture.open(tmp_path / "compare.png"))
   for name in ("aa", "bbb"):
     assert (sheet == len(name)).all(axis=-1).sum() > 9000, name
+
+
+CHILD = """
+import os, pathlib, signal, sys, time
+folder, told = pathlib.Path(sys.argv[1]), []
+for number in (signal.SIGTERM, signal.SIGINT):
+  signal.signal(number, lambda number, frame: told.append(number))
+(folder / "group").write_text(str(os.getpgid(0)))
+while not told:
+  time.sleep(0.01)
+(folder / "told").write_text(str(told[0]))
+while not (folder / "saved").exists():
+  time.sleep(0.01)
+sys.exit(1)
+"""
+PARENT = """
+import sys
+from unijax.evals import compare
+with compare.Child() as child:
+  try:
+    child.run([sys.executable, "-c", *sys.argv[1:]])
+  except compare.Interrupted as error:
+    sys.exit(error.code)
+"""
+
+
+@pytest.mark.parametrize(
+  ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+def test_a_comparison_that_is_stopped_waits_for_its_child(tmp_path, number, code):
+  parent = subprocess.Popen(
+    [sys.executable, "-c", PARENT, CHILD, str(tmp_path)], cwd=ROOT, process_group=0
+  )
+  group = tmp_path / "group"
+  wait_for(parent, lambda: group.exists() and group.read_text())
+  assert int(group.read_text()) != parent.pid, "a terminal would tell it a second time"
+  parent.send_signal(number)
+  wait_for(parent, (tmp_path / "told").exists)
+  with pytest.raises(subprocess.TimeoutExpired):
+    parent.wait(2)
+  (tmp_path / "saved").touch()
+  assert parent.wait(60) == code
+  assert (tmp_path / "told").read_text() == str(int(number))
+
+
+def test_a_child_that_was_stopped_stops_the_comparison():
+  for code, error in ((75, compare.Preempted), (130, compare.Interrupted)):
+    with pytest.raises(error) as raised, compare.Child() as child:
+      child.run([sys.executable, "-c", f"import sys; sys.exit({code})"])
+    assert raised.value.code == code
+  with compare.Child() as child:
+    assert child.run([sys.executable, "-c", "import sys; sys.exit(3)"]) == 3
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.slow
+def test_sigterm_to_a_comparison_saves_the_run_and_leaves_nobody_behind(tmp_path):
+  workdir = tmp_path / "transfusion-tiny"
+  parent = start(
+    "-m", "unijax", "compare", "configs/transfusion.py", f"--workdir={tmp_path}",
+    "--flops=1e15", "--config.model.depth=1", "--config.model.scan_unroll=1",
+  )  # fmt: skip
+  wait_for(parent, lambda: len(read_metrics(workdir)) > 0)
+  (child,) = (
+    pathlib.Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+  )
+  parent.send_signal(signal.SIGTERM)
+  out, err = parent.communicate(timeout=120)
+  assert parent.returncode == 75 and "the same command goes on" in err, err
+  assert not pathlib.Path(f"/proc/{child}").exists() and "RESULT" not in out
+  store = Store(workdir, read_only=True)
+  step = store.steps()[-1]
+  store.close()
+  assert f"stopped at step {step} of" in (tmp_path / "transfusion-tiny.log").read_text()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from unijax.scale.mesh import training_mesh
 from unijax.train import tasks
 from unijax.train.functions import StepFunctions
 
-STEPS = 3  # the first one only warms up
+STEPS = 3  # of every stage; the first one only warms up
 ROWS = 8
 
 
@@ -34,10 +34,12 @@ def losses(name: str) -> dict[str, list[float]]:
     functions = StepFunctions(c, loader.vocab, mesh)
     state = functions.init()
     found[label] = []
-    for _ in range(STEPS):
-      state, metrics = functions.train_at(0)(state, functions.place(batch))
-      loss = metrics["loss"]
-      found[label].append(float(loss.total / loss.count))
+    # Stages that differ in learning rates or data alone share one step.
+    for train in dict.fromkeys(functions.train_at(start) for start in c.starts):
+      for _ in range(STEPS):
+        state, metrics = train(state, functions.place(batch))
+        loss = metrics["loss"]
+        found[label].append(float(loss.total / loss.count))
   return found
 
 

@@ -1,10 +1,9 @@
 """Every file of configs/, as it stands there: builds, divides, learns by heart.
 
 Found by their place, so that a new config is held to the same without a line here.
-`tests/test_config.py` builds the published presets of unified systems.
+`tests/config/test_builds.py` builds the published presets of unified systems.
 """
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -15,21 +14,33 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.laws import systems
+from tests.laws.by_heart import ByHeart
 from unijax.commands import sizes
-from unijax.data import rows
-from unijax.data.document import Text
-from unijax.data.rows import RowBuilder
-from unijax.data.sources import make_source
-from unijax.data.tokenizer import make_tokenizer
-from unijax.infer.generate import Prompt
-from unijax.infer.load import make_generator
 from unijax.train import tasks
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import to_scalars
 
 DIVIDED = 4  # configs of one process
-ALONE = systems.of_task("codec", "alignment", "drawing")
+ALONE = systems.of_task("codec", "decoder", "alignment", "drawing")
 UNIFIED = systems.of_task("unified")
+
+
+# -- a page each ----------------------------------------------------------------------------
+
+LINES = 60
+# base.py lists every knob. transfusion.py has the five sizes of its paper's study, and the
+# small recipe and the sources from which most others start.
+LONGER = {"base.py": 400, "transfusion.py": 115}
+
+
+@pytest.mark.parametrize(
+  "path",
+  [*(ROOT / "configs").glob("*.py"), *(ROOT / "configs/codecs").glob("*.py")],
+  ids=lambda p: p.name,
+)
+def test_a_config_is_read_at_a_glance(path):
+  lines = len(path.read_text().splitlines())
+  assert lines <= LONGER.get(path.name, LINES), "tighten its docstring, or share"
 
 
 # -- everything builds ---------------------------------------------------------------------
@@ -85,68 +96,34 @@ def test_a_step_is_the_same_on_eight_devices(names, tmp_path):
     one, eight = losses["one"], losses["eight"]
     assert eight[0] == pytest.approx(one[0], rel=2e-6), name
     assert one[-1] != one[0], f"{name}: nothing moved: a weak test"
-    assert eight[-1] == pytest.approx(one[-1], rel=1e-5), name
+    assert eight == pytest.approx(one, rel=1e-5), name
 
 
 # -- eight documents by heart --------------------------------------------------------------
 
-STEPS = {"chameleon.py": 120, "showo.py": 50}  # where 150 are too many or too few
+
+NOT_YET = {  # all words are known; of the pictures:
+  "monoformer.py": "noise is predicted, and all four are far after 200 steps",
+  "givt.py": "a density is learnt, and one of four is far after 1100 steps",
+}
 
 
-def documents(c, number: int):
-  """Half of them draw, half describe or answer once, as far as the config has them."""
-  entry = next(s for s in c.data.sources if s.kind == "scenes")
-  source = make_source(entry, c.data.image_size)
-  found = {"draw": [], "describe": []}
-  for i in range(200):
-    document = source[i]
-    if len(found.get(document.kind, [0] * number)) < number // 2:
-      found[document.kind].append(document)
-  return [*found["draw"], *found["describe"]]
+def expected(name: str):
+  marks = pytest.mark.xfail(reason=NOT_YET.get(name, ""), strict=True)
+  return pytest.param(name, marks=marks) if name in NOT_YET else name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", UNIFIED)
+@pytest.mark.parametrize("name", [expected(name) for name in UNIFIED])
 def test_a_system_learns_eight_documents_by_heart(name):
-  """It says their words, and draws their pictures: codes exactly, patches closely."""
-  c = systems.load(
-    name,
-    data=dict(seq_len=192, caption_dropout=0.0, noise_limit=0.0),
-    train=dict(batch_size=4, ema_decay=0.0),
-    optim=dict(schedule="constant", warmup_steps=10),
-    sample=dict(guidance=1.0, image_temperature=0.0, confidence_noise=0.0,
-                temperature=0.0),
-  )  # fmt: skip
-  builder = RowBuilder(c, make_tokenizer(c.data.tokenizer))
-  learnt = documents(c, 8)
-  layouts = [builder.layout(d, key=i) for i, d in enumerate(learnt)]
-  pairs = [layouts[i : i + 2] for i in range(0, len(layouts), 2)]
-  batch = rows.stack([builder.row(pair) for pair in pairs])
-  c = dataclasses.replace(c, train=dataclasses.replace(c.train, batch_size=len(pairs)))
-  functions = StepFunctions(c, builder.vocabulary.size)
-  state = functions.init()
-  for _ in range(STEPS.get(name, 150)):
-    state, metrics = functions.train_at(0)(state, jax.device_put(batch))
-  losses = to_scalars(metrics)
-  assert losses["text_nll"] < 0.05, losses
-  generator = make_generator(c, state.params, builder, rows=4)
-  prompts = [
-    Prompt(d.parts[:-1], "image" if d.kind == "draw" else "text", stop_after_image=True)
-    for d in learnt
-  ]
-  for document, made in zip(learnt, generator.generate(prompts), strict=True):
-    last = document.parts[-1]
-    if isinstance(last, Text):
-      assert made.text == last.text
-    else:
-      want = builder.pixels(builder.codes(last)) if c.codebook else last.pixels()
-      close = np.abs(made.images[0].astype(int) - want) <= (0 if c.codebook else 48)
-      assert np.mean(close) > (0.98 if c.codebook else 0.9), (losses, document.parts)
+  """It says their words and draws their pictures; see `by_heart`."""
+  assert not ByHeart(name).learn()
 
 
 LEARNT = {  # a metric and what it reaches, from where it began
   "drawing": ("image_mse", lambda first, last: last < 0.3 * first),
   "codec": ("psnr", lambda first, last: last > first + 6),
+  "decoder": ("image_mse", lambda first, last: last < 0.3 * first),
   "alignment": ("loss", lambda first, last: last < 0.4 * first),
 }
 

@@ -12,12 +12,15 @@ from tests import small
 from unijax.config import Config
 from unijax.config_writes import WRITES
 from unijax.data import rows
-from unijax.data.document import Document, Text, Turn
+from unijax.data.document import Document, Image, Text, Turn
 from unijax.train import step
 from unijax.write import make_write_path
 
 SIZE = 8  # pixels a side: 2 x 2 patches of 4 pixels, or codes of `blocks`
 CODES = dict(data__codec="blocks", data__patch_size=1)
+SMALL_EYES = dict(
+  vision__depth=1, vision__width=16, vision__heads=2, vision__mlp_width=24,
+)  # fmt: skip
 IN_ORDER = dict(model__image_mask="causal", model__patch_position="learned")
 
 WRITE = {
@@ -47,15 +50,19 @@ WRITE = {
     model__patch_position="learned", train__token_draws=2, train__hidden_min=0.3,
     sample__token_steps=3, sample__steps=3,
   ),
+  "none": dict(
+    model__write="none", model__read="features", vision__patch_size=4, **SMALL_EYES
+  ),
 }  # fmt: skip
 SHARING = {"shared": {}}
-SMALL_EYES = dict(
-  vision__depth=1, vision__width=16, vision__heads=2, vision__mlp_width=24,
+EARLIER = dict(  # features as released encoders give them
+  vision__depth=2, vision__skip_blocks=1, vision__features_norm=False,
+  vision__mean=(0.4, 0.5, 0.6), vision__std=(0.2, 0.3, 0.2), vision__position_grid=3,
 )  # fmt: skip
 READ = {  # each with one way to write; context images alone are read in this way
   "codes-features": dict(
     model__read="features", vision__patch_size=4, model__connector="resampler",
-    model__connector_queries=3, **SMALL_EYES, **WRITE["codes"],
+    model__connector_queries=3, **{**SMALL_EYES, **EARLIER}, **WRITE["codes"],
   ),
   "diffusion-both": dict(
     model__read="both", vision__patch_size=2, model__connector="shuffle",
@@ -67,11 +74,23 @@ READ = {  # each with one way to write; context images alone are read in this wa
     **WRITE["diffusion"],
   ),
 }  # fmt: skip
+BLOCKS = {  # of the decoder, each with one way to write
+  "codes-layer-parallel": dict(
+    model__norm="layer", model__block="parallel", model__qk_norm_kind="layer",
+    model__mlp="gelu_tanh", model__bias="all", model__head_bias=True,
+    model__rope_fraction=0.5, **WRITE["codes"],
+  ),
+  "diffusion-branch-full": dict(
+    model__block="branch", model__qk_norm_kind="layer_heads", model__bias="attention",
+    model__mlp="gelu", model__sharing="full", model__rope_factor=8.0,
+    model__rope_length=32, model__time_injection="adaln", **WRITE["diffusion"],
+  ),
+}  # fmt: skip
 # Each value of an axis meets some of the others.
 VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
 COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
-VARIANTS |= READ
+VARIANTS |= READ | BLOCKS
 # What the suite runs over; the slow part of it has what is mostly told by the others.
 CASES = [
   pytest.param(name, marks=pytest.mark.slow) if name in ("diffusion-both",) else name
@@ -93,6 +112,14 @@ def image(seed: int, context: bool = False):
   return small.image(seed, context, SIZE)
 
 
+def documents(c: Config):
+  """Those that a config can lay out: without target images, where none is written."""
+  if not c.write.never:
+    return DOCUMENTS
+  reads = lambda p: isinstance(p, Image) and not p.context
+  return [Document(tuple(p for p in d.parts if not reads(p)), d.id) for d in DOCUMENTS]
+
+
 DOCUMENTS = (
   Document((Turn("user"), Text("a red dog", False), Turn("assistant"), image(1)), 1),
   Document((Turn("user"), image(2, True), Turn("assistant"), Text("blue")), 2),
@@ -106,7 +133,8 @@ ROWS = len(DOCUMENTS)
 def in_rows(c: Config, *places):
   """Five rows that hold the documents at the given places; the rest are padding."""
   b = small.builder(c)
-  packed = [[b.layout(DOCUMENTS[i], key=i) for i in row] for row in places]
+  known = documents(c)
+  packed = [[b.layout(known[i], key=i) for i in row] for row in places]
   packed += [[]] * (ROWS - len(packed))
   return rows.stack([b.row(layouts) for layouts in packed])
 

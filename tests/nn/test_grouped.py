@@ -83,39 +83,52 @@ def test_wide_weights_have_the_same_gradient():
   np.testing.assert_allclose(dw, want[1], atol=1e-4)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def both_of_mlp(run, native: bool, x, weights, sizes, dy):
+def swiglu(gate, up):
+  return jax.nn.silu(gate) * up
+
+
+def by_row(activate, x, first, down, sizes):
+  """Every row by the weights of its group."""
+  e = jnp.searchsorted(jnp.cumsum(sizes), jnp.arange(len(x)), side="right")
+  *first, down = (jnp.take(w, e, axis=0, mode="clip") for w in (*first, down))
+  hidden = activate(*(jnp.einsum("md,mdf->mf", x, w) for w in first))
+  return jnp.einsum("mf,mfd->md", hidden, down)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def both_of_mlp(run, native: bool, activate, x, first, down, sizes, dy):
   """An MLP where a row belongs to a group, and its gradients."""
   there = (jnp.arange(len(x)) < sizes.sum())[:, None]
-  y, pull = jax.vjp(lambda x, w: jnp.where(there, run(x, *w, sizes), 0), x, weights)
+
+  def masked(*given):
+    return jnp.where(there, run(activate, *given, sizes), 0)
+
+  y, pull = jax.vjp(masked, x, first, down)
   return y, pull(dy)
 
 
-def by_row(x, gate, up, down, sizes):
-  """Every row by the weights of its group."""
-  e = jnp.searchsorted(jnp.cumsum(sizes), jnp.arange(len(x)), side="right")
-  gate, up, down = (jnp.take(w, e, axis=0, mode="clip") for w in (gate, up, down))
-  hidden = jax.nn.silu(jnp.einsum("md,mdf->mf", x, gate))
-  return jnp.einsum("mf,mfd->md", hidden * jnp.einsum("md,mdf->mf", x, up), down)
-
-
-@pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize("rows", [7, 700])
-def test_an_mlp_a_group_and_its_gradients(rows, native, monkeypatch):
+@pytest.mark.parametrize(
+  "rows, activate, native",
+  [(7, swiglu, False), (700, swiglu, False), (700, jax.nn.gelu, False),
+   (700, swiglu, True)],
+)  # fmt: skip
+def test_an_mlp_a_group_and_its_gradients(rows, activate, native, monkeypatch):
   if native:
     monkeypatch.setattr(grouped, "NATIVE", ("cpu",))
   rng = np.random.default_rng(0)
-  shapes = (rows, D), (E, D, F), (E, D, F), (E, F, D), (rows, D)
-  x, *weights, dy = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+  made = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+  first = [made(E, D, F) for _ in range(2 if activate is swiglu else 1)]
+  x, down, dy = made(rows, D), made(E, F, D), made(rows, D)
   for sizes in splits(rows, rng):
-    sizes = np.asarray(sizes, np.int32)
-    y, (dx, dw) = both_of_mlp(grouped.mlp, native, x, weights, sizes, dy)
-    want_y, (want_dx, want_dw) = both_of_mlp(by_row, False, x, weights, sizes, dy)
+    given = x, first, down, np.asarray(sizes, np.int32), dy
+    y, (dx, *dw) = both_of_mlp(grouped.mlp, native, activate, *given)
+    want_y, (want_dx, *want_dw) = both_of_mlp(by_row, False, activate, *given)
     np.testing.assert_allclose(y, want_y, atol=1e-4)
-    there = sizes.sum()
+    there = np.sum(sizes)
     np.testing.assert_allclose(dx[:there], want_dx[:there], atol=1e-4, err_msg=sizes)
-    for name, got, want in zip(("gate", "up", "down"), dw, want_dw, strict=True):
-      np.testing.assert_allclose(got, want, atol=2e-3, err_msg=f"{name} {sizes}")
+    pairs = zip(jax.tree.leaves(dw), jax.tree.leaves(want_dw), strict=True)
+    for got, want in pairs:
+      np.testing.assert_allclose(got, want, atol=2e-3, err_msg=sizes)
 
 
 def test_weights_of_low_precision_add_up_in_float32():

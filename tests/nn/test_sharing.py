@@ -24,6 +24,10 @@ DOCUMENTS = [small.plain("ab", 0, 1, "c"), small.plain(2, "d", id=1)]
 ROUTED = dict(model__experts=4, model__expert_width=20, model__experts_per_token=2)
 BUSY = dict(model__time_injection="adaln", model__kv_heads=2)
 REMAT = {"full": "full", "ffn": "dots"}
+RICH = dict(  # every part of a block that has a bias, and all of them have one
+  model__norm="layer", model__qk_norm_kind="layer_heads", model__mlp="gelu_tanh",
+  model__bias="all", model__head_bias=True,
+)  # fmt: skip
 VARIANTS = {  # the hardest of each
   **{
     s: dict(model__sharing=s, model__remat=REMAT.get(s, "none"), **BUSY) for s in COPIES
@@ -33,6 +37,14 @@ VARIANTS = {  # the hardest of each
     model__sharing="experts", model__expert_routing="by_modality",
     model__expert_weights="all", **ROUTED,
   ),
+  "full-rich": dict(
+    model__sharing="full", model__block="branch", model__time_injection="adaln", **RICH
+  ),
+  "ffn-rich": dict(model__sharing="ffn", model__block="parallel", **RICH),
+  "experts-rich": dict(
+    model__sharing="experts", model__shared_experts=1, **ROUTED, **RICH
+  ),
+  "experts-gated-biases": dict(model__sharing="experts", model__bias="all", **ROUTED),
 }  # fmt: skip
 
 
@@ -46,12 +58,13 @@ class TwoPasses(nn.Module):
   features: int
   axes: tuple
   dtype: jnp.dtype
+  bias: bool = False
   scale: float = 1.0
 
   @nn.compact
   def __call__(self, x_BTD, groups):
     def one(name):
-      return nn.Dense(self.features, use_bias=False, name=name)(x_BTD)
+      return nn.Dense(self.features, use_bias=self.bias, name=name)(x_BTD)
 
     text, image = map(one, MODALITIES)
     return jnp.where(groups.image_BT[..., None], image, text)
@@ -62,24 +75,35 @@ class TwoNorms(nn.Module):
 
   eps: float
   axis: str = "norm"
+  kind: str = "rms"
 
   @nn.compact
   def __call__(self, x, groups):
     def one(name):
-      return nn.RMSNorm(epsilon=self.eps, name=name)(x)
+      if self.kind == "rms":
+        return nn.RMSNorm(epsilon=self.eps, name=name)(x)
+      last = (-2, -1)[-1 if self.kind == "layer" else 0 :]
+      norm = nn.LayerNorm(
+        self.eps, feature_axes=last, reduction_axes=-1, use_fast_variance=False,
+        name=name,
+      )  # fmt: skip
+      return norm(x)
 
     text, image = map(one, MODALITIES)
     is_image = groups.image_BT.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
     return jnp.where(is_image, image, text)
 
 
-def every_expert(x_BTD, weights_BTk, chosen_BTk, kernels):
+def every_expert(x_BTD, weights_BTk, chosen_BTk, kernels, kind):
   """`moe._mixture`, by running all experts on all positions."""
-  gate, up, down = kernels
-  hidden = nn.silu(jnp.einsum("btd,edf->btef", x_BTD, gate))
-  hidden *= jnp.einsum("btd,edf->btef", x_BTD, up)
+  *first, down = kernels
+  into = [jnp.einsum("btd,edf->btef", x_BTD, kernel) for kernel in first]
+  if kind == "swiglu":
+    hidden = nn.silu(into[0]) * into[1]
+  else:
+    hidden = nn.gelu(into[0], approximate=kind == "gelu_tanh")
   y_BTED = jnp.einsum("btef,efd->bted", hidden, down)
-  mixture = jax.nn.one_hot(chosen_BTk, len(gate)) * weights_BTk[..., None]
+  mixture = jax.nn.one_hot(chosen_BTk, len(down)) * weights_BTk[..., None]
   return jnp.einsum("btke,bted->btd", mixture, y_BTED)
 
 

@@ -25,6 +25,10 @@ VARIANTS = {
   },
   "norm last": {"norm": "branch", "layer_scale": 0.1, "qk_norm": True},
 }  # fmt: skip
+RELEASED = {  # pictures of another normalisation and size, features of an earlier block
+  "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "crop": True, "position_grid": 3,
+  "position_resize": "smooth", "skip_blocks": 1, "features_norm": False,
+}  # fmt: skip
 
 
 quick = functools.partial(jax.jit, compiler_options=small.QUICK)
@@ -50,7 +54,7 @@ def scrambled(module, *args, method=None):
 
 
 def numpy_encoder(c, p, pixels):
-  """The whole of `plain` in NumPy, a picture and a head at a time."""
+  """The whole of `plain` in NumPy, a picture and a head at a time; and `RELEASED`."""
   norm = lambda p, x: (
     (x - x.mean(-1, keepdims=True))
     / np.sqrt(x.var(-1, keepdims=True) + c.norm_eps)
@@ -73,28 +77,38 @@ def numpy_encoder(c, p, pixels):
   def mlp(p, x):
     return linear(p["down"], gelu(linear(p["up"], x)))
 
+  pixels = ((pixels + 1) / 2 - c.mean) / c.std
   patches = [
     pixels[y : y + PATCH, x : x + PATCH].reshape(-1)
     for y in range(0, SIZE, PATCH)
     for x in range(0, SIZE, PATCH)
   ]
-  x = linear(p["patch"], np.stack(patches)) + p["position"]
+  side = c.position_grid or SIZE // PATCH
+  w = vision.resize_matrix(side, SIZE // PATCH, c.position_resize)
+  place = w @ p["position"].T.reshape(c.width, side, side) @ w.T
+  x = linear(p["patch"], np.stack(patches)) + place.reshape(c.width, -1).T
+  earlier = [x]
   for i in range(c.depth):
     b = jax.tree.map(lambda leaf, i=i: leaf[i], p["encoder"]["blocks"])
     y = norm(b["attention_norm"], x)
     x = x + attention(b["attention"], y, y)
     x = x + mlp(b["mlp"], norm(b["mlp_norm"], x))
+    earlier.append(x)
   h = norm(p["final_norm"], x)
+  kept = earlier[c.depth - c.skip_blocks]
   y = attention(p["pool"]["attention"], p["pool"]["probe"], h)
   y = y + mlp(p["pool"]["mlp"], norm(p["pool"]["norm"], y))
-  return y[0], h
+  return y[0], norm(p["final_norm"], kept) if c.features_norm else kept
 
 
-def test_it_is_the_formula():
-  c = config()
-  module = VisionTransformer(c, SIZE)
-  params = scrambled(module, pictures())
-  pooled, features = quick(module.apply)({"params": params}, pictures())
+@pytest.mark.parametrize("knobs", [{}, RELEASED], ids=["plain", "released"])
+def test_it_is_the_formula(knobs):
+  c = config(**knobs)
+  edge = 2 if c.crop else 0  # pixels that no patch reads
+  module = VisionTransformer(c, SIZE + edge)
+  given = jnp.pad(pictures(), ((0, 0), (0, edge), (0, edge), (0, 0)), "reflect")
+  params = scrambled(module, given)
+  pooled, features = quick(module.apply)({"params": params}, given)
   plain = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
   for i, pixels in enumerate(np.asarray(pictures(), np.float64)):
     want = numpy_encoder(c, plain, pixels)
@@ -140,6 +154,42 @@ def test_where_a_patch_stands_matters(name):
   if name == "rotary":
     knobs = {**knobs, "positions": "none"}
   assert change(**knobs) > 1e-3
+
+
+WEIGHTS = {  # of a library that released tables are resized by
+  (4, 3, "bicubic"): [
+    [0.85648, 0.16088, -0.01736, 0.0], [-0.09375, 0.59375, 0.59375, -0.09375],
+    [0.0, -0.01736, 0.16088, 0.85648],
+  ],
+  (3, 4, "bicubic"): [
+    [1.07178, -0.07178, 0.0], [0.36035, 0.74951, -0.10986],
+    [-0.10986, 0.74951, 0.36035], [0.0, -0.07178, 1.07178],
+  ],
+  (4, 3, "smooth"): [
+    [0.75286, 0.30435, -0.05721, 0.0], [-0.0352, 0.5352, 0.5352, -0.0352],
+    [0.0, -0.05721, 0.30435, 0.75286],
+  ],
+  (3, 4, "smooth"): [
+    [1.05224, -0.05224, 0.0], [0.37325, 0.69691, -0.07016],
+    [-0.07016, 0.69691, 0.37325], [0.0, -0.05224, 1.05224],
+  ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WEIGHTS, ids=str)
+def test_tables_are_resized_as_where_they_were_trained(case):
+  np.testing.assert_allclose(vision.resize_matrix(*case), WEIGHTS[case], atol=1e-5)
+
+
+def test_a_table_of_the_same_grid_is_left_alone_and_a_plane_stays_a_plane():
+  table = jax.random.normal(jax.random.key(0), (9, 2))
+  assert vision.resized(table, 3, "bicubic") is table
+  row, column = (x.reshape(-1, 1) for x in np.mgrid[:9, :9].astype(np.float32))
+  plane = jnp.asarray(np.concatenate([row, 2 * column], axis=1))
+  inner = vision.resized(plane, 11, "smooth").reshape(11, 11, 2)[2:9, 2:9]
+  want = ((np.arange(11) + 0.5) * 9 / 11 - 0.5)[2:9]
+  np.testing.assert_allclose(inner[..., 0], np.tile(want[:, None], 7), atol=1e-5)
+  np.testing.assert_allclose(inner[..., 1], np.tile(2 * want, (7, 1)), atol=1e-5)
 
 
 def test_rotary_scores_depend_on_the_distance_alone():

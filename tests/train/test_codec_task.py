@@ -19,6 +19,7 @@ from unijax.data.picture_loader import PictureLoader
 from unijax.evals import codec as measured
 from unijax.evals import reconstruction
 from unijax.train import loop, step
+from unijax.train.codec_task import perplexity
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted
 from unijax.train.metrics import read_metrics
@@ -101,6 +102,51 @@ def test_the_adversary_counts_from_its_step():
   assert balance > 0 and float(state.params["balance"]["weight"]) == balance
 
 
+def test_each_side_has_the_gradient_of_its_own_loss():
+  """And the adversary's pull on the last kernel is made as large as the error's."""
+  c = small.codec("kl", codec__kl_weight=0.0, **ADVERSARY)
+  f, batch = small.functions(c), PictureLoader(c).batch(0)
+  task, key = f.task, jax.random.key(3)
+  params = jax.jit(f.init).__wrapped__().params
+  params["balance"] = {"steps": jnp.float32(5), "weight": jnp.float32(2)}
+  x = batch.pixels_BHWC.astype(np.float32) / 127.5 - 1.0
+  keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(batch.key_B)
+  judge = lambda weights, x: task.discriminator.apply({"params": weights}, x)
+
+  def own(codec):
+    pixels = task.model.apply({"params": codec}, x, keys).pixels_BHWC
+    error = (
+      c.codec.l1_weight * jnp.abs(pixels - x) + c.codec.l2_weight * (pixels - x) ** 2
+    )
+    return error.mean(), -judge(params["adversary"], pixels).mean(), pixels
+
+  def told(weights):
+    fake, real = judge(weights, own(params["codec"])[2]), judge(weights, x)
+    return 0.5 * (jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean())
+
+  def everything(params):
+    found = jax.grad(lambda p: task.loss(p, batch, key)[0])(params)
+    sides = [jax.grad(lambda p, i=i: own(p)[i])(params["codec"]) for i in (0, 1)]
+    moved, _ = task.update(params, task.loss(params, batch, key)[1], key)
+    return found, sides, jax.grad(told)(params["adversary"]), moved["balance"]
+
+  found, (error, fool), adversary, balance = jax.jit(
+    everything, compiler_options=small.QUICK
+  )(params)
+  near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+  jax.tree.map(near, found["adversary"], adversary)
+  pulled = jax.tree.map(lambda e, a: e + 0.5 * 2.0 * a, error, fool)
+  jax.tree.map(near, found["codec"], pulled)
+  assert not any(jax.tree.leaves(found["balance"]))
+  length = lambda g: jnp.linalg.norm(g["decoder"]["last"]["conv"]["kernel"])
+  near(balance["weight"], length(error) / (length(fool) + 1e-4))
+
+
+def test_perplexity_is_the_number_of_codes_in_use():
+  counts = jnp.asarray([[5.0, 5.0, 5.0, 5.0], [9.0, 0.0, 9.0, 0.0]])
+  assert perplexity(counts) == pytest.approx((4 + 2) / 2)
+
+
 CHILD = """
 import sys, json, hashlib
 import jax, numpy as np
@@ -139,7 +185,9 @@ FILES = sorted(
   for p in (ROOT / "configs/codecs").glob("*.py")
   if p.stem not in ("common", "__init__")
 )
-PUBLISHED = {("kl", "4"): 83_653_863}  # of the autoencoder: stabilityai/sd-vae-ft-mse
+PUBLISHED = {  # of the autoencoder: stabilityai/sd-vae-ft-mse, showlab/magvitv2
+  ("kl", "4"): 83_653_863, ("lfq", "8192"): 95_387_004,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -173,6 +221,14 @@ def test_every_codec_config_builds(file):
   [
     (dict(codec__groups=3), "codec.groups: 3 must divide codec.width 8"),
     (dict(codec__multipliers=(1,) * 7), "data.image_size: 32 must be a multiple of 64"),
+    (dict(codec__decoder_multipliers=(1, 3), codec__groups=16), "codec.groups: 16"),
+    (dict(codec__blocks=(1, 1, 1)), r"codec.blocks: \(1, 1, 1\) .* has 2 levels"),
+    (dict(codec__blocks=(0,)), "codec.blocks: .* whole numbers > 0"),
+    (dict(codec__decoder_blocks=(2,)), "codec.decoder_blocks: .* or one a level"),
+    (dict(codec__decoder_multipliers=(1,)), "codec.decoder_multipliers: .* one a level"),
+    (dict(codec__attention_levels=(2,)), "codec.attention_levels: .* of 0 .. 1"),
+    (dict(codec__attention_levels=(0, 0)), "codec.attention_levels: .* different"),
+    (dict(codec__project=False, codec__project_width=4), "codec.project_width: 4 is not"),
     (dict(codec__levels=(5, 4)), "codec.levels: .* as many as codec.channels=3"),
     (dict(codec__multipliers=(1, 0.5)), "codec.multipliers: expected int, got float 0.5"),
     (dict(codec__l1_weight=0.0), "l1_weight, codec.l2_weight: one must be > 0"),

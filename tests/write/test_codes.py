@@ -10,7 +10,7 @@ import pytest
 
 from tests import small
 from tests.laws import variants
-from unijax.data import picture
+from unijax.data import picture, row_text
 from unijax.data.document import DataError
 from unijax.data.tokenizer import ByteTokenizer
 from unijax.write import codes
@@ -80,7 +80,7 @@ def test_rows_of_codes_can_be_looked_at():
   colours = b.codec.from_codes(b.codes(variants.DOCUMENTS[0].parts[-1]).reshape(2, 2))
   for colour in colours[::4, ::4].reshape(-1, 3):  # of the four codes
     assert (drawn == colour).all(-1).sum() > 100
-  text = picture.text_rows(batch, b.vocabulary, ByteTokenizer())
+  text = row_text.text_rows(batch, b.vocabulary, ByteTokenizer())
   assert "a red dog" in text and "(image 0: 4 patches)" in text
 
 

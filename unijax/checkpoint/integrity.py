@@ -145,6 +145,11 @@ class Manifest:
   about: Mapping[str, Any]  # hashes of config and plan, versions
   metrics: Mapping[str, float]  # measured on this state
 
+  def prefix(self, weights: str) -> str:
+    """What names begin with: of "ema" (averages, if it has any) or of "params"."""
+    averaged = any(name.startswith("ema_params.") for name in self.leaves)
+    return "ema_params." if weights == "ema" and averaged else "params."
+
 
 def write_manifest(folder: pathlib.Path, manifest: Manifest) -> None:
   """Writes manifest.json, on disk when this returns."""

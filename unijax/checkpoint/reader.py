@@ -1,5 +1,6 @@
 """Reading a run's checkpoints, and what happens to damaged ones."""
 
+import dataclasses
 import pathlib
 import re
 import sys
@@ -91,6 +92,33 @@ class Reader:
       DamagedError: all are damaged.
     """
     return self.first_whole(lambda m: self._restore(m, abstract), step)
+
+  def weights(self, abstract: Any, step: int | None = None) -> tuple[Any, int]:
+    """Reads averaged weights alone: (parameters, step).
+
+    Where a checkpoint has no averages, as imported ones have none, they are the weights
+    themselves.
+
+    Args:
+      abstract: as of `restore`, of the parameters only.
+      step: as of `restore`, which also says what is raised.
+    """
+    wanted = integrity.named_leaves(abstract)
+
+    def read(manifest: Manifest):
+      prefix = manifest.prefix("ema")
+      saved = {
+        name.removeprefix(prefix): leaf
+        for name, leaf in manifest.leaves.items()
+        if name.startswith(prefix)
+      }
+      self._check_fits(dataclasses.replace(manifest, leaves=saved), wanted)
+      named = {prefix + name: x for name, x in wanted.items()}
+      arrays = self.read(manifest, named)
+      leaves = [arrays[name] for name in named]
+      return jax.tree.unflatten(jax.tree.structure(abstract), leaves), manifest.step
+
+    return self.first_whole(read, step)
 
   def first_whole(self, use: Callable[[Manifest], T], step: int | None = None) -> T:
     """Applies `use` to the latest checkpoint that is whole.
@@ -229,6 +257,11 @@ class Reader:
     plans = [about.get("plan", "") for about in (manifest.about, self.about)]
     if all(plans) and plans[0] != plans[1]:
       lines.append(f"packing plan of the data: {plans[0]} there, {plans[1]} here")
+    if lines and manifest.about.get("imported") and "step" in wanted:
+      raise CheckpointError(
+        f"{self.workdir} was imported: it holds weights and no state of training. "
+        f"Train them in a directory of their own: --init-from={self.workdir}"
+      )
     if lines:
       raise CheckpointError(
         f"checkpoint {self.folder(manifest.step)} is whole, but does not fit this "

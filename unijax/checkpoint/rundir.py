@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from unijax import config as config_lib
 from unijax.checkpoint.errors import CheckpointError
 from unijax.config import Config
@@ -66,6 +68,24 @@ def read_config(workdir: str | pathlib.Path) -> Config:
   except json.JSONDecodeError as error:
     raise CheckpointError(f"{path} is damaged: {error}") from error
   return config_lib.from_config_dict(content["config"])
+
+
+def config_dict(workdir: str | pathlib.Path) -> ConfigDict:
+  """Returns the config of a run directory as config files return theirs.
+
+  Raises:
+    CheckpointError: there is none.
+  """
+
+  def as_written(value):
+    if isinstance(value, Mapping):
+      return {name: as_written(entry) for name, entry in value.items()}
+    return tuple(map(as_written, value)) if isinstance(value, list) else value
+
+  config = read_config(workdir)
+  found = ConfigDict(as_written(config_lib.to_dict(config)))
+  found.data.tokenizer = tokenizer_path(workdir, config)
+  return found
 
 
 def tokenizer_path(workdir: str | pathlib.Path, config: Config) -> str:

@@ -1,10 +1,13 @@
 """The convolutional autoencoder between pixels and a grid of vectors.
 
 Residual blocks with group norm, halvings on the way down and doublings on the way up,
-one attention in the middle (Esser et al. 2021, arXiv 2012.09841, table 7; Rombach et
-al. 2022, arXiv 2112.10752, appendix E.1). What happens to the vectors in between is
-the bottleneck's affair (`unijax.codecs.bottlenecks`).
+one attention in the middle, and others after the blocks of some levels (Esser et al.
+2021, arXiv 2012.09841, table 7; Rombach et al. 2022, arXiv 2112.10752, appendix E.1).
+What happens to the vectors in between is the bottleneck's affair
+(`unijax.codecs.bottlenecks`).
 """
+
+import itertools
 
 import flax.linen as nn
 import jax
@@ -13,6 +16,14 @@ import jax.numpy as jnp
 from unijax.config_sections import CodecConfig
 
 NORM_EPSILON = 1e-6
+
+
+def blocks_of(config: CodecConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """Residual blocks by level, level 0 at full resolution: (encoder's, decoder's)."""
+  down = config.blocks
+  if len(down) == 1:
+    down *= len(config.multipliers)
+  return down, config.decoder_blocks or tuple(n + 1 for n in down)
 
 
 class Conv(nn.Module):
@@ -114,17 +125,23 @@ class Encoder(nn.Module):
   def __call__(self, x_BHWC):
     c = self.config
     x = Conv(c.width, dtype=self.dtype, name="enter")(x_BHWC.astype(self.dtype))
+    blocks, _ = blocks_of(c)
     for level, multiplier in enumerate(c.multipliers):
-      for block in range(c.blocks):
-        width = c.width * multiplier
-        x = Residual(width, c.groups, self.dtype, name=f"down{level}_{block}")(x)
+      for block in range(blocks[level]):
+        width, place = c.width * multiplier, f"down{level}_{block}"
+        x = Residual(width, c.groups, self.dtype, name=place)(x)
+        if level in c.attention_levels:
+          x = SpatialAttention(c.groups, self.dtype, name=f"attend_{place}")(x)
       if level < len(c.multipliers) - 1:
         # Padded after the picture only, as the published weights have it.
         x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
         x = Conv(x.shape[-1], 3, 2, "VALID", self.dtype, name=f"halve{level}")(x)
     x = Middle(c, self.dtype, name="middle")(x)
     x = Norm(c.groups, name="norm")(x)
-    x = Conv(self.features, dtype=self.dtype, name="leave")(x)
+    inner = c.project_width or self.features
+    x = Conv(inner, dtype=self.dtype, name="leave")(x)
+    if not c.project:
+      return x
     return Conv(self.features, 1, dtype=self.dtype, name="project")(x)
 
 
@@ -136,27 +153,36 @@ class Decoder(nn.Module):
 
   def setup(self):
     c = self.config
-    self.project = Conv(c.channels, 1, dtype=self.dtype)
-    widths = [c.width * m for m in c.multipliers]
+    inner = c.project_width or c.channels
+    self.project = Conv(inner, 1, dtype=self.dtype) if c.project else None
+    widths = [c.width * m for m in c.decoder_multipliers or c.multipliers]
+    _, blocks = blocks_of(c)
     self.enter = Conv(widths[-1], dtype=self.dtype)
     self.middle = Middle(c, self.dtype)
     self.up = [
-      [
-        Residual(w, c.groups, self.dtype, name=f"up{i}_{b}")
-        for b in range(c.blocks + 1)
-      ]
+      [Residual(w, c.groups, self.dtype, name=f"up{i}_{b}") for b in range(blocks[i])]
       for i, w in enumerate(widths)
     ]
+    self.attend = {
+      f"{i}": [
+        SpatialAttention(c.groups, self.dtype, name=f"attend_up{i}_{b}")
+        for b in range(blocks[i])
+      ]
+      for i in c.attention_levels
+    }
     self.double = [Conv(w, dtype=self.dtype) for w in widths[1:]]
     self.norm = Norm(c.groups)
     self.last = Conv(3, dtype=self.dtype)
 
   def hidden(self, z_BHWC):
     """All but the last convolution: vectors -> [B, H, W, width]."""
-    x = self.middle(self.enter(self.project(z_BHWC.astype(self.dtype))))
+    x = z_BHWC.astype(self.dtype)
+    x = self.project(x) if self.project else x
+    x = self.middle(self.enter(x))
     for level in reversed(range(len(self.up))):
-      for block in self.up[level]:
-        x = block(x)
+      attend = self.attend.get(f"{level}", ())
+      for block, mix in itertools.zip_longest(self.up[level], attend):
+        x = mix(block(x)) if mix else block(x)
       if level:
         x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         x = self.double[level - 1](x)

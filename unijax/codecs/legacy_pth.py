@@ -10,21 +10,28 @@ come from the file too and are checked before memory is read.
 
 import collections
 import dataclasses
+import math
 import pickle
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
+import ml_dtypes
 import numpy as np
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_DTYPES = {
+DTYPES = {
+  "BFloat16Storage": "bfloat16",
+  "BoolStorage": "?",
+  "ByteStorage": "u1",
+  "CharStorage": "i1",
   "DoubleStorage": "<f8",
   "FloatStorage": "<f4",
   "HalfStorage": "<f2",
   "IntStorage": "<i4",
   "LongStorage": "<i8",
+  "ShortStorage": "<i2",
 }
 
 
@@ -33,33 +40,42 @@ class WeightsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Storage:
+class Storage:
+  """Numbers that tensors are views of, by the key they are stored under."""
+
   key: str
   dtype: str
   count: int
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tensor:
-  storage: _Storage
+class Tensor:
+  """What a pickle says of a tensor; `view` checks it."""
+
+  storage: Storage
   offset: int
   shape: tuple[int, ...]
   stride: tuple[int, ...]
 
 
 def _rebuild_tensor(storage, offset, shape, stride, *_unused_grad_and_hooks):
-  return _Tensor(storage, offset, tuple(shape), tuple(stride))
+  return Tensor(storage, offset, tuple(shape), tuple(stride))
+
+
+def _rebuild_parameter(tensor, *_unused_grad_and_hooks):
+  return tensor
 
 
 _ALLOWED = {
   ("collections", "OrderedDict"): collections.OrderedDict,
   ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-  **{("torch", name): dtype for name, dtype in _DTYPES.items()},
+  ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+  **{("torch", name): dtype for name, dtype in DTYPES.items()},
 }
 
 
-class _Reader(pickle.Unpickler):
-  """An unpickler that can build dicts, plain values and `_Tensor`s, nothing else."""
+class Reader(pickle.Unpickler):
+  """An unpickler that can build dicts, plain values and `Tensor`s, nothing else."""
 
   def find_class(self, module, name):
     if (module, name) not in _ALLOWED:
@@ -73,7 +89,7 @@ class _Reader(pickle.Unpickler):
     kind, dtype, key, _location, count, view = pid
     if kind != "storage" or view is not None:
       raise WeightsError(f"unknown storage record {pid!r}")
-    return _Storage(key, dtype, count)
+    return Storage(key, dtype, count)
 
 
 def read_legacy_pth(path: Path | str) -> dict[str, np.ndarray]:
@@ -101,28 +117,39 @@ def read_legacy_pth(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def _read(file: BinaryIO) -> dict[str, np.ndarray]:
-  magic, protocol, machine = (_Reader(file).load() for _ in range(3))
+  magic, protocol, machine = (Reader(file).load() for _ in range(3))
   if magic != _MAGIC or protocol != _PROTOCOL:
     raise WeightsError("not a legacy .pth file (wrong magic number or protocol)")
   if not machine["little_endian"]:
     raise WeightsError("written on a big-endian machine, which is not supported")
-  tensors = _Reader(file).load()
-  keys = _Reader(file).load()
-  dtypes = {t.storage.key: t.storage.dtype for t in tensors.values()}
+  tensors = Reader(file).load()
+  keys = Reader(file).load()
+  dtypes = {t.storage.key: dtype_of(t.storage) for t in tensors.values()}
   storages = {}
   for key in keys:
     (count,) = struct.unpack("<q", file.read(8))
-    dtype = np.dtype(dtypes[key])
+    dtype = dtypes[key]
     data = file.read(max(count, 0) * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
       raise WeightsError(f"storage {key} is cut short")
     storages[key] = np.frombuffer(data, dtype)
-  return {name: _view(name, t, storages[t.storage.key]) for name, t in tensors.items()}
+  return {name: view(name, t, storages[t.storage.key]) for name, t in tensors.items()}
 
 
-def _view(name: str, tensor: _Tensor, data: np.ndarray) -> np.ndarray:
+def dtype_of(storage: Storage) -> np.dtype:
+  """The type of the numbers of a storage."""
+  return np.dtype(getattr(ml_dtypes, storage.dtype, storage.dtype))
+
+
+def view(name: str, tensor: Tensor, data: np.ndarray) -> np.ndarray:
+  """Returns a tensor of the numbers of its storage.
+
+  Raises:
+    WeightsError: it reaches outside of them.
+  """
   shape, stride = tensor.shape, tensor.stride
   whole = len(shape) == len(stride) and min(shape + stride, default=0) >= 0
+  whole = whole and math.prod(shape) <= data.size  # none is given out twice
   if 0 in shape:
     return np.zeros(shape, data.dtype)
   last = sum((n - 1) * s for n, s in zip(shape, stride, strict=False))

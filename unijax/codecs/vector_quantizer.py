@@ -37,8 +37,17 @@ def nearest(vectors_NC, codebook_KC) -> jax.Array:
   return jnp.argmin(distance, axis=-1).astype(jnp.int32)
 
 
+def counted(config: CodecConfig) -> bool:
+  """Whether uses of entries are kept: averages and revival need them."""
+  return config.codebook_update == "average" or config.revive_below > 0
+
+
 class VectorQuantizer(nn.Module):
-  """Q codebooks of K entries; level q sees what levels before it left over."""
+  """Q codebooks of K entries; level q sees what levels before it left over.
+
+  Where vectors have length 1 (`codec.cosine`), entries are read at length 1 too,
+  whatever length they are kept at (Yu et al. 2022, arXiv 2110.04627, section 3.2).
+  """
 
   config: CodecConfig
   depth: int  # Q
@@ -48,9 +57,9 @@ class VectorQuantizer(nn.Module):
     shape = (self.depth, c.codebook, c.channels)
     init = nn.initializers.normal(c.channels**-0.5)
     self.codebook = self.param("codebook", self._initial(init), shape, jnp.float32)
-    self.uses = self.param(
-      "uses", nn.initializers.ones_init(), shape[:2], jnp.float32
-    )  # fmt: skip
+    if counted(c):
+      ones = nn.initializers.ones_init()
+      self.uses = self.param("uses", ones, shape[:2], jnp.float32)
 
   def _initial(self, init):
     if not self.config.cosine:
@@ -102,15 +111,20 @@ class VectorQuantizer(nn.Module):
   def entries(self, codes_BHWQ):
     """Sum of the entries of the codes of each place."""
     levels = range(self.depth)
-    return sum(jnp.take(self.codebook[q], codes_BHWQ[..., q], axis=0) for q in levels)
+    return sum(jnp.take(self._book(q), codes_BHWQ[..., q], axis=0) for q in levels)
+
+  def _book(self, q: int):
+    book_KC = self.codebook[q]
+    return normalised(book_KC) if self.config.cosine else book_KC
 
   def _vectors(self, z_BHWC):
     z = z_BHWC.astype(jnp.float32)
     return normalised(z) if self.config.cosine else z
 
   def _level(self, rest, q: int):
-    code = nearest(rest.reshape(-1, rest.shape[-1]), self.codebook[q])
-    entry = jnp.take(self.codebook[q], code, axis=0).reshape(rest.shape)
+    book = self._book(q)
+    code = nearest(rest.reshape(-1, rest.shape[-1]), book)
+    entry = jnp.take(book, code, axis=0).reshape(rest.shape)
     return entry, code.reshape(rest.shape[:-1])
 
   @staticmethod
@@ -119,12 +133,15 @@ class VectorQuantizer(nn.Module):
 
     Args:
       config: of the codec.
-      params: `codebook` [Q, K, C] and `uses` [Q, K].
+      params: `codebook` [Q, K, C] and, where they are counted, `uses` [Q, K].
       statistics: sums over the whole batch, as `__call__` gives them.
       key: of the draws.
     """
     sums_QKC, counts = statistics["assigned"]
     counts_QK, (spread_QK, _) = counts[..., 0], statistics["spread"]
+    if not counted(config):
+      book = params["codebook"]
+      return {**params, "codebook": normalised(book) if config.cosine else book}
     decay, entries, uses = config.codebook_decay, params["codebook"], params["uses"]
     new_uses = decay * uses + (1.0 - decay) * counts_QK
     if config.codebook_update == "average":

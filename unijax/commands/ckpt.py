@@ -6,12 +6,15 @@ import pathlib
 import shutil
 import sys
 
+from unijax.commands import interop
+
 EXAMPLES = """examples:
   unijax ckpt ls runs/tiny
   unijax ckpt verify runs/tiny                 reads every number of every checkpoint
   unijax ckpt diff runs/tiny@400 runs/tiny@800
   unijax ckpt rm runs/tiny@400
   unijax ckpt export runs/tiny --out=tiny.safetensors
+  unijax ckpt convert weights.pth --out=weights.safetensors
 
 A checkpoint is RUN@STEP; without @STEP it is the latest that is whole.
 verify exits with 3 if any checkpoint it looked at is damaged."""
@@ -44,11 +47,15 @@ def add_arguments(parser) -> None:
     "--weights", choices=("ema", "params"), default="ema",
     help="averaged weights, or those of the last step",
   )  # fmt: skip
+  sub = action("convert", "Turn a PyTorch file of plain tensors into .safetensors.")
+  sub.add_argument("file", help=".pth, .pt, .bin or .ckpt; nothing in it is run")
+  sub.add_argument("--out", required=True, help="file.safetensors")
 
 
 def run(args) -> dict:
   """Runs one action; returns what it found."""
-  actions = {"ls": _ls, "verify": _verify, "diff": _diff, "rm": _rm, "export": _export}
+  actions = {"ls": _ls, "verify": _verify, "diff": _diff, "rm": _rm, "export": _export,
+             "convert": interop.convert}  # fmt: skip
   return {"verb": "ckpt", "action": args.action, **actions[args.action](args)}
 
 
@@ -217,14 +224,16 @@ def _agreed(question: str) -> bool:
 def _export(args) -> dict:
   import numpy as np
 
+  from unijax.asked import asked_file
   from unijax.checkpoint import safetensors
   from unijax.checkpoint.errors import CheckpointError
   from unijax.checkpoint.start import open_run
 
+  path = asked_file(args.out, "--out", "weights.safetensors")
   reader, step = open_run(args.where)
-  prefix = "ema_params." if args.weights == "ema" else "params."
 
   def export(manifest):
+    prefix = manifest.prefix(args.weights)
     leaves = {n: x for n, x in manifest.leaves.items() if n.startswith(prefix)}
     other = sorted({x.dtype for x in leaves.values()} - set(safetensors.TYPES))
     if other:
@@ -239,14 +248,13 @@ def _export(args) -> dict:
       "format": "flax", "weights": args.weights, "step": str(manifest.step),
       "about": json.dumps(dict(manifest.about), sort_keys=True),
     }  # fmt: skip
-    path = pathlib.Path(args.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     return manifest.step, len(forms), safetensors.write(path, forms, load, about)
 
   step, count, size = reader.first_whole(export, step)
   reader.close()
-  print(f"wrote {count} arrays of step {step} to {args.out} ({_bytes(size)})")
-  return {"step": step, "arrays": count, "bytes": size, "out": args.out}
+  print(f"wrote {count} arrays of step {step} to {path} ({_bytes(size)})")
+  return {"step": step, "arrays": count, "bytes": size, "out": str(path)}
 
 
 def _chunks(reader, manifest, leaves):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from unijax.asked import asked_folder
 from unijax.commands.systems import NOT_SYSTEMS, PRESET
 from unijax.config import ConfigError
 from unijax.evals import compare, compare_one
@@ -24,11 +25,11 @@ def run(args, overrides: list[str]) -> dict:
   chosen = [c if ":" in c else f"{c}:{PRESET}" for c in args.configs if _is_system(c)]
   if not chosen:
     raise ConfigError("name config files, such as configs/transfusion.py:tiny")
+  place = asked_folder(args.out or args.workdir, "--out" if args.out else "--workdir")
   found = compare.run(
     chosen, args.flops, args.workdir,
     out=args.out, overrides=overrides, prompts=args.eval_prompts,
   )  # fmt: skip
-  place = pathlib.Path(args.out or args.workdir)
   print((place / "compare.md").read_text())
   failed = [x["name"] for x in found["systems"] if "error" in x]
   return {

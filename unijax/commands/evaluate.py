@@ -1,8 +1,8 @@
 """`unijax eval`."""
 
-import pathlib
 import time
 
+from unijax.asked import asked_file
 from unijax.checkpoint import rundir
 from unijax.evals.tasks import EVALUATIONS
 
@@ -10,8 +10,10 @@ from unijax.evals.tasks import EVALUATIONS
 def run(args) -> dict:
   """Evaluates a run as its task is measured; returns all figures."""
   began = time.monotonic()
+  report = None
+  if args.report:
+    report = asked_file(args.report, "--report", "report.html")
   task = rundir.read_config(args.workdir).train.task
-  report = pathlib.Path(args.report) if args.report else None
   options = {"split": args.split, "items": args.items}
   figures = EVALUATIONS[task].evaluate(args.workdir, args.step, report, options)
   return {

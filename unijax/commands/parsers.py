@@ -2,6 +2,8 @@
 
 import argparse
 
+from unijax.commands import interop
+
 EPILOG = """examples:
   unijax demo
   unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny
@@ -17,6 +19,7 @@ EPILOG = """examples:
   unijax compare configs/chameleon.py configs/transfusion.py --flops=3e12
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
   unijax ckpt verify runs/tiny
+  unijax import autoencoder_kl downloads/sdxl-vae --out=runs/vae
 """
 
 STAGES = """
@@ -77,6 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
   _add_mesh(verb)
   _add_systems(verb)
   _add_compare(verb)
+  interop.add_import(verb)
+  interop.add_export(verb)
   return parser
 
 
@@ -130,7 +135,7 @@ def _add_sample(verb) -> None:
   sub.add_argument("--workdir", required=True, help="directory of a trained run")
   sub.add_argument("--prompt", help="what the user says")
   sub.add_argument("--image", action="append", default=[], help="picture file to read")
-  sub.add_argument("--out", default="sample.png", help="where pictures go")
+  sub.add_argument("--out", default="sample.png", help="picture to write, or a folder")
   sub.add_argument("--count", type=int, default=1, help="answers to the same prompt")
   sub.add_argument("--seed", type=int, default=0)
   sub.add_argument("--step", type=int, help="checkpoint; the latest if not given")

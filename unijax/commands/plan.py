@@ -2,7 +2,9 @@
 
 import argparse
 import json
-import pathlib
+
+from unijax.asked import asked_file
+from unijax.disk import write_whole
 
 EPILOG = """examples:
   unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
@@ -41,6 +43,9 @@ def run(args, overrides: list[str]) -> dict:
   from unijax.config import ConfigError
   from unijax.dryrun import table, topology
 
+  for option, file in (("json", "plan.json"), ("hlo", "plan.hlo")):
+    if getattr(args, option):  # said before minutes of compiling, not after
+      setattr(args, option, asked_file(getattr(args, option), f"--{option}", file))
   config = config_file.load(overrides)
   for option, least in (("search", 0), ("rows", 1)):
     if getattr(args, option) < least:
@@ -58,9 +63,7 @@ def run(args, overrides: list[str]) -> dict:
     lines = table.lines(report)
   print("\n".join(lines), flush=True)
   if args.json:
-    path = pathlib.Path(args.json)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    write_whole(args.json, json.dumps(report, indent=1) + "\n")
   return {"verb": "plan", **report}
 
 
@@ -80,7 +83,7 @@ def _training(config, name, args) -> dict:
     report, text = plan.plan(config, name, args.search, number)
     reports.append({"stage": names, **report} if names else report)
     if args.hlo:
-      pathlib.Path(args.hlo).write_text(text)
+      write_whole(args.hlo, text)
   if len(reports) == 1:
     return reports[0]
   return {"fits": all(r["fits"] for r in reports), "stages": reports}

@@ -7,8 +7,9 @@ import time
 import numpy as np
 from PIL import Image as Picture
 
+from unijax.asked import asked_file
 from unijax.data.document import DataError, Image, Part, Text, Turn
-from unijax.data.images import Limits, decode
+from unijax.data.images import SUFFIXES, Limits, Prepare, decode
 from unijax.infer import prompts
 from unijax.infer.generate import Generated, Prompt
 from unijax.infer.load import LoadedRun, load_run
@@ -22,6 +23,7 @@ HELP = """Say something and press Enter. Commands:
 
 def run(args) -> dict:
   """Samples from a run as the arguments say; writes PNG files beside --out."""
+  args.out = str(asked_file(args.out, "--out", "sample.png", SUFFIXES))
   loaded = load_run(args.workdir, args.step, only_sample=True)
   knobs = {
     name: getattr(args, name)
@@ -49,7 +51,8 @@ def run(args) -> dict:
     Prompt(prompts.user(parts, loaded.chat), args.begin, seed=args.seed + i)
     for i in range(args.count)
   ]
-  answers = loaded.generator(rows=args.count, **knobs).generate(asked, on_image=_watch)
+  generator = loaded.generator(args.count, asked[0], **knobs)
+  answers = generator.generate(asked, on_image=_watch)
   texts, files = [], []
   for answer in answers:
     texts.append(answer.text)
@@ -68,7 +71,9 @@ def read_picture(path: str, loaded: LoadedRun) -> Image:
     content = pathlib.Path(path).read_bytes()
   except OSError as error:
     raise DataError(f"--image {path}: {error.strerror}") from error
-  pixels = decode(content, loaded.config.data.image_size, Limits(), path)
+  data = loaded.config.data
+  prepare = Prepare(data.fit, data.resample, data.resize)
+  pixels = decode(content, data.image_size, Limits(), path, prepare)
   return prompts.picture(pixels, path)
 
 

@@ -80,7 +80,10 @@ def files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   Raises:
     ConfigError: there is none.
   """
-  paths = sorted(p for p in folder.rglob("*.py") if p.name not in NOT_SYSTEMS)
+  paths = sorted(
+    p for p in folder.rglob("*.py")
+    if p.name not in NOT_SYSTEMS and p.parent.name != "released"  # read by interop
+  )  # fmt: skip
   if not paths:
     raise ConfigError(f"{folder}: no config files; name their folder with --configs")
   return {str(path.relative_to(folder)): path for path in paths}

@@ -12,9 +12,11 @@ import os
 import sys
 import time
 
+from unijax.asked import asked_file, asked_folder
 from unijax.config import Config, SourceConfig
-from unijax.data import picture, plan_command, prepare, sources
+from unijax.data import picture, plan_command, prepare, row_text, sources
 from unijax.data.document import DataError
+from unijax.data.images import SUFFIXES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,12 +143,13 @@ def run_tokenizer(args: argparse.Namespace, config: Config) -> dict:
   """Learns a tokenizer and says how much text a token holds."""
   from unijax.data.train_tokenizer import train_tokenizer
 
-  ratios = train_tokenizer(config, args.out, args.size, args.documents)
+  out = str(asked_file(args.out, "--out", "tokenizer.json"))
+  ratios = train_tokenizer(config, out, args.size, args.documents)
   for kind, ratio in ratios.items():
     print(f"{kind:20s} {ratio:.2f} bytes a token")
   return {
     "verb": "data tokenizer",
-    "out": os.path.abspath(args.out),
+    "out": os.path.abspath(out),
     "size": args.size,
     "bytes_a_token": {kind: round(ratio, 3) for kind, ratio in ratios.items()},
   }
@@ -156,6 +159,7 @@ def run_prepare(args: argparse.Namespace) -> dict:
   """Writes a source's documents; people read the progress on stderr."""
   started = time.monotonic()
   options = parse_options(args.option)
+  asked_folder(args.out, "--out")
   entry = SourceConfig(name=args.kind, kind=args.kind, weight=1.0, options=options)
   source = sources.make_source(entry, args.image_size)
   info = prepare.prepare(
@@ -194,6 +198,7 @@ def run_inspect(args: argparse.Namespace, config: Config) -> dict:
 
   if args.rows < 1 or args.columns < 8:
     raise DataError("data inspect: --rows must be at least 1, and --columns 8")
+  out = asked_file(args.out, "--out", "rows.png", SUFFIXES)
   if args.kind:
     entry = SourceConfig(args.kind, args.kind, 1.0, parse_options(args.option))
     data = dataclasses.replace(config.data, sources=(entry,))
@@ -208,15 +213,14 @@ def run_inspect(args: argparse.Namespace, config: Config) -> dict:
     batch, vocabulary, tokenizer, config.data.patch_size, args.columns,
     loader.builder.codec,
   )  # fmt: skip
-  folder = os.path.dirname(os.path.abspath(args.out))
-  os.makedirs(folder, exist_ok=True)
-  drawn.save(args.out)
-  text = picture.text_rows(batch, vocabulary, tokenizer)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  drawn.save(out)
+  text = row_text.text_rows(batch, vocabulary, tokenizer)
   print(text.encode(sys.stdout.encoding or "utf-8", "replace").decode(errors="replace"))
   filled = float((batch.segment_BT > 0).mean())
   return {
     "verb": "data inspect",
-    "out": os.path.abspath(args.out),
+    "out": os.path.abspath(out),
     "rows": args.rows,
     "documents": int(batch.segment_BT.max(axis=1).sum()),
     "filled": round(filled, 4),

@@ -42,8 +42,44 @@ class Limits:
       raise DataError(f"max_pixels and min_side must be positive, got {self}")
 
 
-def decode(content: bytes, size: int, limits: Limits, name: str) -> np.ndarray:
-  """Returns the centre square of a picture, resized, as uint8 [size, size, 3].
+FILTERS = {
+  "lanczos": Picture.Resampling.LANCZOS,
+  "bicubic": Picture.Resampling.BICUBIC,
+  "bilinear": Picture.Resampling.BILINEAR,
+}
+FITS = ("crop", "resize", "squeeze")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+  """How a picture of any shape becomes a square.
+
+  Attributes:
+    fit: crop (the middle, then resized), resize (the shorter side, then the middle is
+      cut out, as most released encoders have it) or squeeze (both sides, all of it).
+    resample: of `FILTERS`.
+    side: pixels of the shorter side with fit="resize"; 0 are those of the square.
+  """
+
+  fit: str = "crop"
+  resample: str = "lanczos"
+  side: int = 0
+
+  def __post_init__(self):
+    if self.fit not in FITS or self.resample not in FILTERS or self.side < 0:
+      raise DataError(
+        f"fit must be one of {', '.join(FITS)}, resample one of {', '.join(FILTERS)} "
+        f"and the shorter side not negative, got {self}"
+      )
+
+
+CROP = Prepare()
+
+
+def decode(
+  content: bytes, size: int, limits: Limits, name: str, prepare: Prepare = CROP
+) -> np.ndarray:
+  """Returns a picture as a square, uint8 [size, size, 3].
 
   EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8
   bits, and of an animation the first frame is taken.
@@ -68,13 +104,14 @@ def decode(content: bytes, size: int, limits: Limits, name: str) -> np.ndarray:
     raise BadItem(name, "too small a picture", detail, _FIX)
   try:
     # JPEG can decode at 1/2, 1/4 or 1/8 of its size, several times as fast.
-    picture.draft(None, (2 * size, 2 * size))
+    if prepare.fit == "crop":  # others are to be as where an encoder was trained
+      picture.draft(None, (2 * size, 2 * size))
     picture.load()
     picture = to_rgb(ImageOps.exif_transpose(picture))
   except Exception as error:
     detail = f"{type(error).__name__}: {error}"
     raise BadItem(name, "broken picture", detail, _FIX) from error
-  return square(picture, size)
+  return square(picture, size, prepare)
 
 
 def to_rgb(picture: Picture.Image) -> Picture.Image:
@@ -97,14 +134,22 @@ def to_rgb(picture: Picture.Image) -> Picture.Image:
   return picture.convert("RGB")
 
 
-def square(picture: Picture.Image, size: int) -> np.ndarray:
-  """Returns the centre square, resized with antialiasing, as uint8 [size, size, 3]."""
-  width, height = picture.size
-  side = min(width, height)
-  left, top = (width - side) // 2, (height - side) // 2
-  # Cropped first: resizing with a box would mix in pixels from outside of it.
-  picture = picture.crop((left, top, left + side, top + side))
-  return np.asarray(picture.resize((size, size), Picture.Resampling.LANCZOS))
+def square(picture: Picture.Image, size: int, prepare: Prepare = CROP) -> np.ndarray:
+  """Returns a square, resized with antialiasing, as uint8 [size, size, 3]."""
+  resample = FILTERS[prepare.resample]
+  if prepare.fit == "crop":
+    # Cropped first: resizing with a box would mix in pixels from outside of it.
+    picture = _middle(picture, min(picture.size))
+  elif prepare.fit == "resize":
+    short = prepare.side or size
+    sides = [int(short * side / min(picture.size)) for side in picture.size]
+    return np.asarray(_middle(picture.resize(sides, resample), size))
+  return np.asarray(picture.resize((size, size), resample))
+
+
+def _middle(picture: Picture.Image, side: int) -> Picture.Image:
+  left, top = ((length - side) // 2 for length in picture.size)
+  return picture.crop((left, top, left + side, top + side))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

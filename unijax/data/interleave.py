@@ -3,6 +3,8 @@
   plain   BOS text.. BOI [TIME] patch.. EOI text.. EOS
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
+or, in the place of BOS, USER and ASSISTANT, what `data.chat` says.
+
 A context image may be read through an encoder, by `model.read`:
 
   features   BOI feature.. EOI
@@ -32,7 +34,12 @@ from unijax.config import READS, Config
 from unijax.data import copies, hashing, text_blocks
 from unijax.data.document import DataError, Document, Image, Text, Turn
 from unijax.data.layout import Layout
-from unijax.data.tokenizer import Tokenizer, Vocabulary, vocabulary_of
+from unijax.data.tokenizer import (
+  Tokenizer,
+  Vocabulary,
+  encode_marked,
+  vocabulary_of,
+)
 
 
 class Interleaver:
@@ -55,7 +62,16 @@ class Interleaver:
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
     self.image_size = config.data.image_size
-    self.grid = config.grid
+    self.grid, self.never = config.grid, config.write.never
+    self._read_chat(dict(config.data.chat))
+
+  def _read_chat(self, chat: dict[str, str]):
+    """Finds the ids that begin a document, and those before and after turns."""
+    special = self.vocabulary.special
+    ids = {name: encode_marked(self.tokenizer, text) for name, text in chat.items()}
+    self.begin = ids.get("begin", [special.bos])
+    self.before = {r: ids.get(r, [getattr(special, r)]) for r in ("user", "assistant")}
+    self.after = {r: ids.get(f"{r}_end", []) for r in self.before}
 
   def layout(
     self, document: Document, key: int = 0, *, open_end=False, without_text=None
@@ -75,7 +91,7 @@ class Interleaver:
     """
     special = self.vocabulary.special
     result = Layout(key=key)
-    result.add_tokens([special.bos], 0.0)
+    result.add_tokens(self.begin, 0.0)
     role = None
     parts = document.parts
     if without_text is None:
@@ -94,10 +110,12 @@ class Interleaver:
       elif isinstance(part, Turn):
         if role == "assistant":
           self.write(result, [special.eos])
-        role = part.role
-        self.give(result, [getattr(special, role)])
+        end, role = self.after.get(role, []), part.role
+        self.give(result, [*end, *self.before[role]])
     if not open_end:
       self.write(result, [special.eos], ends=True)
+    if not self.begin and result.text_weight:
+      result.text_weight[0] = 0.0  # nothing of this document stands before it
     return result
 
   def write(self, x: Layout, ids, weight: float = 1.0, ends: bool = False):
@@ -120,7 +138,7 @@ class Interleaver:
     if self.text_block:  # where blocks end depends on what stands beside them
       x = self.layout(document, key)
       return len(x), len(x.images)
-    positions, images, role = 2, 0, None  # BOS and EOS
+    positions, images, role = len(self.begin) + 1, 0, None  # with EOS
     parts = self._drop_caption(document.parts, key)
     if self.clean_copy:
       images = len(copies.twice(parts))
@@ -137,7 +155,8 @@ class Interleaver:
         if read.features:
           positions += self.features + 2
       else:
-        positions += 1 + (role == "assistant")  # the end of what the model said
+        positions += len(self.before[part.role]) + len(self.after.get(role, []))
+        positions += role == "assistant"  # the end of what the model said
         role = part.role
     return positions, images
 
@@ -165,6 +184,11 @@ class Interleaver:
     limit = 1.0
     if image.context:
       read, limit = self.read, self.noise_limit
+    if read.written and self.never:
+      raise DataError(
+        f"{image.name}: with model.write='none' no image is written, and those that "
+        "are read need model.read='features'"
+      )
     if read.written:
       self._add_boi(x, written, boi_weight)
       if twice:

@@ -32,7 +32,8 @@ class ItemOptions(pairs.PairOptions):
   """What is taken from a user's data set, and (inherited) as which documents.
 
   Attributes:
-    image_size: pixels a side; the centre square of a picture is resized to it.
+    image_size: pixels a side of the square that a picture becomes.
+    fit, resample, resize: how it does; see `images.Prepare`.
     split: train, held_out or all.
     held_out: share of the items held out, by a hash of their keys.
     on_error: fail, or skip: leave bad items out and count them.
@@ -41,6 +42,9 @@ class ItemOptions(pairs.PairOptions):
   """
 
   image_size: int = 64
+  fit: str = images.CROP.fit
+  resample: str = images.CROP.resample
+  resize: int = images.CROP.side
   split: str = "train"
   held_out: float = 0.05
   on_error: str = "fail"
@@ -59,10 +63,15 @@ class ItemOptions(pairs.PairOptions):
     if self.on_error not in ("fail", "skip"):
       raise DataError(f"on_error must be 'fail' or 'skip', got {self.on_error!r}")
     self.limits()
+    self.prepare()
 
   def limits(self) -> images.Limits:
     """Returns the limits on the size of pictures."""
     return images.Limits(self.max_pixels, self.min_side)
+
+  def prepare(self) -> images.Prepare:
+    """Returns how a picture becomes a square."""
+    return images.Prepare(self.fit, self.resample, self.resize)
 
 
 class ItemSource(pairs.PairSource):
@@ -148,7 +157,9 @@ class ItemSource(pairs.PairSource):
 
   def _pixels(self, number: int) -> np.ndarray:
     options, name = self.options, f"{self.name}: {self.label(number)}"
-    return images.decode(self.read(number), options.image_size, options.limits(), name)
+    return images.decode(
+      self.read(number), options.image_size, options.limits(), name, options.prepare()
+    )
 
   def _check_caption(self, number: int) -> str:
     caption = self.caption(number)

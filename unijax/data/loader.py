@@ -198,6 +198,8 @@ class Loader:
       changes += ["breaks", breaks]
     if data.clean_copy:
       changes += ["clean_copy"]
+    if data.chat:
+      changes += [data.chat]
     if self.config.read.encodes:
       changes += [self.config.model.read, self.config.features]
     if factors := loss_factors(self.config):

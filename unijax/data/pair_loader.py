@@ -6,6 +6,7 @@ text.
 
 import dataclasses
 import os
+import string
 
 import numpy as np
 
@@ -45,17 +46,28 @@ def pair_sources(config: Config, *, held_out: bool = False, **changes):
     known = sources.option_names(entry)
     only = {"tasks": {"draw": 1.0}, "caption_first": None, **changes}
     only = {k: v for k, v in only.items() if k in known}
+    only = {**sources.prepared(config, entry), **only}
     size = config.data.image_size
     source = sources.make_source(entry, size, held_out=held_out, **only)
     made.append((source, entry.weight))
   return made
 
 
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+CANONICAL = {  # what is done to a text before tokens are made of it
+  "as_is": lambda text: text,
+  "lower": str.lower,
+  # Lower case, without punctuation, single spaces, as in Zhai et al. 2023.
+  "words": lambda text: " ".join(text.lower().translate(NO_PUNCTUATION).split()),
+}
+
+
 class Captions(TokenRows):
-  """Texts as rows of tokens of one length, BOS first and EOS last.
+  """Texts as rows of tokens of one length: BOS if `text.bos`, words, EOS, padding.
 
   Attributes:
     vocab: ids that the token table has.
+    marks: what else than the tokenizer decides rows.
 
   Raises:
     ConfigError: `text.vocab` is smaller than what the tokenizer needs.
@@ -63,20 +75,29 @@ class Captions(TokenRows):
 
   def __init__(self, config: Config):
     tokenizer = make_tokenizer(config.data.tokenizer)
-    known = vocabulary(tokenizer)
-    super().__init__(tokenizer, known.special, config.text.length)
-    self.vocab = config.text.vocab or known.size
-    if self.vocab < known.size:
+    known, t = vocabulary(tokenizer, given=config.data.special), config.text
+    special = known.special
+    super().__init__(tokenizer, special, t.length)
+    self.canonical, self.bos = t.canonical, t.bos
+    self.marks = [special.pad, special.bos, special.eos, t.canonical, t.bos]
+    self.vocab = t.vocab or known.size
+    used = [special.pad, special.eos, *([special.bos] if t.bos else [])]
+    if config.align.objective == "queries":
+      used.append(special.assistant)
+    needed = max(tokenizer.vocab_size, *(i + 1 for i in used))
+    if self.vocab < needed:
       raise ConfigError(
         f"text.vocab: {self.vocab} ids, but data.tokenizer="
-        f"{config.data.tokenizer!r} and the special tokens need {known.size}; "
+        f"{config.data.tokenizer!r} and the special tokens need {needed}; "
         "0 takes what is needed"
       )
 
   def ids(self, text: str) -> list[int]:
     """Returns the ids without padding; what does not fit is cut off."""
-    ids = self.tokenizer.encode(text)[: self.length - 2]
-    return [self.special.bos, *ids, self.special.eos]
+    text = CANONICAL[self.canonical](text)
+    first = [self.special.bos] * self.bos
+    ids = self.tokenizer.encode(text)[: self.length - 1 - len(first)]
+    return [*first, *ids, self.special.eos]
 
   def rows(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (tokens [B, length], positions of EOS [B])."""
@@ -120,7 +141,7 @@ class PairLoader(NumberedLoader):
     self.vocab, self.text_length = self.captions.vocab, self.captions.length
     signature = [
       VERSION, config.seed, config.data.image_size, config.text.length,
-      self.captions.tokenizer.signature,
+      self.captions.tokenizer.signature, self.captions.marks,
     ]  # fmt: skip
     super().__init__(config, pair_sources(config, held_out=held_out), signature)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from unijax import codecs, disk
-from unijax.data import latents, records
+from unijax.data import latents, record_bytes, records
 from unijax.data.document import DataError, Document, Image, Text
 
 _STATE = ".state"  # folder: which source this is, and a file for each finished shard
@@ -76,7 +76,7 @@ def prepare(
   if final.exists():
     raise DataError(f"prepare: {out} exists; remove it or choose another folder")
   partial = final.with_name(final.name + ".partial")
-  identity = [source.signature, on_error, shard_documents, records.VERSION]
+  identity = [source.signature, on_error, shard_documents, record_bytes.VERSION]
   if codec:
     identity.append(codecs.identity(codec))
     described = {**(described or {}), "codec": codecs.identity(codec)}
@@ -144,10 +144,10 @@ def _write_shard(
     while shard.next < len(source) and shard.documents < count:
       index, shard.next = shard.next, shard.next + 1
       try:
-        document = records.with_pixels(source[index])
+        document = record_bytes.with_pixels(source[index])
         if codec:
           document = latents.with_encoded(document, codec)
-        record = records.pack(document, first + shard.documents, source.signature)
+        record = record_bytes.pack(document, first + shard.documents, source.signature)
       except DataError as error:
         if on_error == "fail":
           raise
@@ -159,7 +159,7 @@ def _write_shard(
       shard.documents += 1
       shard.text_bytes.append(_text_bytes(document))
       shard.images.append(_image_sizes(document))
-      shard.groups.append(records.group(document))
+      shard.groups.append(record_bytes.group(document))
       if progress and (shard.next % 256 == 0 or shard.next == len(source)):
         progress(shard.next, len(source))
   finally:
@@ -191,7 +191,7 @@ def _info(source, shards: list[_Shard], described: dict, attribution: str) -> di
   sizes = {tuple(size) for s in shards for document in s.images for size in document}
   content = hashlib.sha256("".join(s.sha256 for s in shards).encode()).hexdigest()
   return {
-    "version": records.VERSION,
+    "version": record_bytes.VERSION,
     "content": content,  # hash of all records in order
     "source": {"name": source.name, "signature": source.signature, **described},
     "attribution": attribution,

@@ -99,9 +99,19 @@ def make_sources(config: Config, *, held_out=False) -> list[tuple[Source, float]
   """Builds all sources of a config with their mixture weights."""
   size = config.data.image_size
   return [
-    (make_source(entry, size, held_out=held_out), entry.weight)
+    (
+      make_source(entry, size, held_out=held_out, **prepared(config, entry)),
+      entry.weight,
+    )
     for entry in config.data.sources
   ]
+
+
+def prepared(config: Config, entry: SourceConfig) -> dict[str, str | int]:
+  """Options that the data section fills in for sources of pictures of any shape."""
+  data, known = config.data, option_names(entry) - set(entry.options)
+  options = {"fit": data.fit, "resample": data.resample, "resize": data.resize}
+  return {name: x for name, x in options.items() if name in known}
 
 
 def option_names(entry: SourceConfig) -> set[str]:

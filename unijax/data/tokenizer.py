@@ -8,12 +8,15 @@ the text vocabulary by `vocabulary`, so any tokenizer can be used unchanged.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import pathlib
-from collections.abc import Iterable
-from typing import Protocol
+import re
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Protocol
 
 from unijax.config import Config
 from unijax.data.document import DataError
+from unijax.errors import nearest
 
 
 class Tokenizer(Protocol):
@@ -21,6 +24,7 @@ class Tokenizer(Protocol):
 
   vocab_size: int  # text ids only
   signature: str  # short hash of everything that decides the ids
+  marks: Mapping[str, int]  # names that are tokens where somebody means them, and ids
 
   def encode(self, text: str) -> list[int]:
     """Returns text ids; no special token is ever added."""
@@ -34,6 +38,7 @@ class ByteTokenizer:
 
   vocab_size = 256
   signature = "bytes"
+  marks: ClassVar[Mapping[str, int]] = {}
 
   def encode(self, text: str) -> list[int]:
     """Returns UTF-8 bytes; a lone surrogate, which has none, becomes '?'."""
@@ -81,6 +86,11 @@ class SentencePieceTokenizer(_FileTokenizer):
     self.processor = sentencepiece.SentencePieceProcessor()
     self.processor.LoadFromSerializedProto(self.content)
     self.vocab_size = self.processor.vocab_size()
+    named = [
+      i for i in range(self.vocab_size)
+      if self.processor.is_control(i) or self.processor.is_unknown(i)
+    ]  # fmt: skip
+    self.marks = {self.processor.id_to_piece(i): i for i in named}
 
   def encode(self, text: str) -> list[int]:
     """Returns piece ids without begin or end of sentence."""
@@ -106,6 +116,12 @@ class HuggingFaceTokenizer(_FileTokenizer):
     # "<|end|>" inside a document must not end it: special names are read as text.
     self.tokenizer.encode_special_tokens = True
     self.vocab_size = 1 + max(self.tokenizer.get_vocab().values())  # ids may have gaps
+    added = self.tokenizer.get_added_tokens_decoder()
+    self.marks = {token.content: i for i, token in added.items() if token.special}
+
+  def around_nothing(self) -> list[int]:
+    """Ids that the file's post-processor puts around an empty text."""
+    return self.tokenizer.encode("", add_special_tokens=True).ids
 
   def encode(self, text: str) -> list[int]:
     """Returns ids without the special tokens of the file's post-processor."""
@@ -115,6 +131,21 @@ class HuggingFaceTokenizer(_FileTokenizer):
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text; special ids and ids beyond the vocabulary are left out."""
     return self.tokenizer.decode(self._text_ids(ids), skip_special_tokens=True)
+
+
+def encode_marked(tokenizer: Tokenizer, text: str) -> list[int]:
+  """Encodes what a person wrote about turns, in which names of `marks` are tokens.
+
+  What a user or a document says is never read so.
+  """
+  if not tokenizer.marks or not text:
+    return tokenizer.encode(text) if text else []
+  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
+  ids = []
+  for piece in re.split(f"({'|'.join(longest_first)})", text):
+    mark = tokenizer.marks.get(piece)
+    ids += [mark] if mark is not None else tokenizer.encode(piece) if piece else []
+  return ids
 
 
 def make_tokenizer(path: str) -> Tokenizer:
@@ -187,15 +218,15 @@ class Vocabulary:
     return names | {self.first_slot + i: f"slot {i}" for i in range(self.slots)}
 
   def is_text(self, token: int) -> bool:
-    """Says whether the tokenizer can decode this id."""
-    return 0 <= token < self.text_size
+    """Says whether this id is text: of the tokenizer, and no special token."""
+    return 0 <= token < self.text_size and token not in self.names
 
 
 def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
   """Returns the vocabulary of a config: with image codes where it writes them."""
   return vocabulary(
     tokenizer, codes=config.codebook, masks=config.write.masks, slots=config.slots,
-    rows=config.data.vocab,
+    rows=config.data.vocab, given=config.data.special,
   )  # fmt: skip
 
 
@@ -206,18 +237,26 @@ def vocabulary(
   masks: bool = False,
   slots: int = 0,
   rows: int = 0,
+  given: Iterable[tuple[str, int]] = (),
 ) -> Vocabulary:
   """Returns the model's vocabulary; its size is rounded up to a multiple.
 
   The multiple keeps the embedding and the logits divisible by the mesh axis that they
   are sharded over. `rows` above 0 is the size itself, as published models have it.
-  Raises DataError if the multiple is not positive, or the rows are too few.
+  `given` are special tokens that have ids already; two may share one.
+  Raises DataError if the multiple is not positive, the rows are too few, or a given
+  token has no such name or no row.
   """
   if multiple < 1:
     raise DataError(f"vocabulary: multiple must be at least 1, got {multiple}")
-  first = tokenizer.vocab_size
-  count = len(dataclasses.fields(SpecialTokens))
-  special = SpecialTokens(*range(first, first + count))
+  first, ids = tokenizer.vocab_size, dict(given)
+  names = [field.name for field in dataclasses.fields(SpecialTokens)]
+  for name in ids:
+    if name not in names:
+      raise DataError(f"data.special: no token {name!r}{nearest(name, names)}")
+  own = [name for name in names if name not in ids]
+  count = len(own)
+  special = SpecialTokens(**ids, **dict(zip(own, itertools.count(first), strict=False)))
   needed = first + count + codes + masks + slots
   if 0 < rows < needed:
     raise DataError(
@@ -226,4 +265,7 @@ def vocabulary(
       "0 takes what is needed"
     )
   size = rows or -(-needed // multiple) * multiple
+  for name, token in ids.items():
+    if not 0 <= token < size - codes - masks - slots:
+      raise DataError(f"data.special: {name} is {token}, and the table has {size} rows")
   return Vocabulary(first, special, size, codes, masks, slots)

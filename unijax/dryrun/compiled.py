@@ -107,14 +107,21 @@ def _names(entry) -> tuple[str, ...]:
   return entry if isinstance(entry, tuple) else (entry,) if entry else ()
 
 
-def abstract_batch(rows, size: int, places):
-  """Shapes, dtypes and places of a batch of `size` rows like those given."""
+def shapes(rows, size: int):
+  """Shapes and dtypes of a batch of `size` rows like those given."""
 
-  def one(x, place):
+  def one(x):
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
-    return jax.ShapeDtypeStruct((size, *x.shape[1:]), dtype, sharding=place)
+    return jax.ShapeDtypeStruct((size, *x.shape[1:]), dtype)
 
-  return jax.tree.map(one, rows, places)
+  return jax.tree.map(one, rows)
+
+
+def abstract_batch(rows, size: int, places):
+  """As `shapes`, with the places of the arrays."""
+  return jax.tree.map(
+    lambda x, place: x.update(sharding=place), shapes(rows, size), places
+  )
 
 
 def device_bytes(tree) -> int:

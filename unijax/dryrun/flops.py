@@ -1,9 +1,10 @@
-"""Model FLOPs of a training step, counted by hand from the config and real rows.
+"""FLOPs of the decoder by part, counted by hand from the config and real rows.
 
 Two FLOPs a multiply-add of matrix products and convolutions; norms, softmax and the
 optimizer are left out, as is usual (Chowdhery et al. 2022, appendix B). Attention
-counts only the keys that the interval mask shows. The backward pass costs twice the
-forward pass; what remat computes again is no model FLOP and is told apart.
+counts only the keys that the interval mask shows. Encoders, bridges and tasks other
+than the decoder's are not here: `products` counts the whole of any step. It cannot see
+which positions and keys are of use; that is what this module is for.
 """
 
 import dataclasses
@@ -16,13 +17,18 @@ from unijax.nn import layers
 from unijax.types import Batch
 
 
+def _maps(m: ModelConfig) -> int:
+  """Products of an MLP: gate, if it has one, up and down."""
+  return 3 if m.mlp == "swiglu" else 2
+
+
 def _dense(m: ModelConfig) -> int:
-  return 3 * m.width * m.mlp_width
+  return _maps(m) * m.width * m.mlp_width
 
 
 def _routed(m: ModelConfig) -> int:
   active = m.experts_per_token + m.shared_experts
-  return 3 * m.width * active * m.expert_width + m.width * m.experts
+  return _maps(m) * m.width * active * m.expert_width + m.width * m.experts
 
 
 # Multiply-adds of the MLP that one position goes through, by `model.sharing`: copies
@@ -56,6 +62,12 @@ class Layout:
   def padding(self) -> float:
     """Share of empty positions."""
     return 1 - self.tokens / self.positions
+
+  def padded(self, images: int) -> "Layout":
+    """The same with every position and all slots of images in use, as compiled."""
+    return dataclasses.replace(
+      self, tokens=self.positions, patches=self.positions, images=images
+    )
 
 
 def measure(batch: Batch, image_mask: str) -> Layout:
@@ -156,41 +168,7 @@ def _unet(config: Config) -> float:
   return total
 
 
-def recomputed(config: Config, parts: dict[str, float]) -> float:
-  """FLOPs that the backward pass repeats under the config's remat policy.
-
-  A block's last product, the MLP's way down, is never needed again.
-
-  Args:
-    config: of the run.
-    parts: as `forward` gives them.
-
-  Raises:
-    KeyError: a policy that this table does not have.
-  """
-  maps, attention = parts["attention_maps"], parts["attention"]
-  mlp = parts["mlp"] * 2 / 3
-  # Kernels work the scores out again inside their backward pass in any case.
-  scores = attention / 2 if config.model.attention == "dense" else 0.0
-  return {
-    "none": 0.0,
-    "full": maps + attention + mlp,
-    "dots": attention,
-    "attention": maps + scores + mlp,
-    "offload": maps + scores + mlp,
-  }[config.model.remat]
-
-
-def train_step(config: Config, vocab: int, row: Layout) -> dict:
-  """FLOPs of a whole step.
-
-  Returns:
-    model: forward and backward; recomputed: by remat; forward: by part.
-  """
-  rows = config.train.batch_size
-  parts = {k: v * rows for k, v in forward(config, vocab, row).items()}
-  return {
-    "model": 3 * sum(parts.values()),
-    "recomputed": recomputed(config, parts),
-    "forward": parts,
-  }
+def share(config: Config, vocab: int, row: Layout) -> float:
+  """Share of what a dense step of the decoder computes that these rows hold."""
+  part, whole = (forward(config, vocab, x) for x in (row, everything(config)))
+  return sum(part.values()) / sum(whole.values())

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 
 from unijax.config import Config, ConfigError
-from unijax.dryrun import compiled, flops, roofline, search, topology
+from unijax.dryrun import compiled, flops, products, roofline, search, topology
 from unijax.dryrun.compiled import Outcome, Step
 from unijax.errors import nearest
 from unijax.scale.mesh import row_shards
@@ -87,11 +87,9 @@ def plan(
     "memory_bytes": outcome.memory,
     "memory_limit_bytes": outcome.limit or (int(name.chip.hbm) if name.chip else None),
   }  # fmt: skip
-  counted = count(config.at(stage), vocab, rows)
-  if counted:
-    report |= {"rows": counted.rows, "flops": counted.real}
+  report |= count(config.at(stage), vocab, rows)
   if outcome.fits:
-    report |= _reading(config, name, first, unit, counted)
+    report |= _reading(config, name, first, unit, report["flops"])
   else:
     report["needs_bytes"] = outcome.needs
     report |= _smallest_change(config, first, attempt, most)
@@ -131,35 +129,39 @@ class Unit:
     return cls("position", count, count * used)
 
 
-@dataclasses.dataclass(frozen=True)
-class Counted:
-  """FLOPs of a step, and what they were counted over.
+def count(config: Config, vocab: int, rows) -> dict:
+  """Counts the FLOPs of a step of any task, from shapes alone.
 
-  Attributes:
-    rows: averages of the rows that were read.
-    real: of what those rows hold, as `flops.train_step` says.
-    computed: of everything that the compiled step computes.
+  Args:
+    config: of the run, or of a stage.
+    vocab: ids that the token table holds.
+    rows: a batch of the run's loader, of any size. Only packed rows are looked at: for
+      what of them is of use.
+
+  Returns:
+    flops: `dense`, all products of the step; `computed`, without keys that a mask
+      hides, which kernels skip; `recomputed`, what remat adds to that; `model`,
+      `computed` without padding. Beside `dense` they are shares, worked out for the
+      decoder and taken for the whole. Tasks without packed rows have no such keys and
+      count no padding. For packed rows also `forward`, of the decoder by part, without
+      hidden keys and padding.
+    rows: averages of the packed rows, if these are such.
   """
-
-  rows: dict
-  real: dict
-  computed: dict
-
-
-def count(config: Config, vocab: int, rows) -> Counted | None:
-  """Counts the FLOPs of a step; None for tasks whose FLOPs nothing counts."""
+  batch = compiled.shapes(rows, config.train.batch_size)
+  dense = products.train_step(config, vocab, batch)
+  again = products.train_step(config, vocab, batch, remat=True) - dense
+  found = {"dense": dense, "computed": dense, "recomputed": again, "model": dense}
   if not isinstance(rows, Batch):
-    return None
+    return {"flops": found}
   row = flops.measure(rows, config.model.image_mask)
-  whole = dataclasses.replace(
-    row, tokens=row.positions, patches=row.positions,
-    images=config.data.images_per_row,
-  )  # fmt: skip
-  return Counted(
-    {**dataclasses.asdict(row), "padding": row.padding},
-    flops.train_step(config, vocab, row),
-    flops.train_step(config, vocab, whole),
-  )
+  shown = flops.share(config, vocab, row.padded(config.data.images_per_row))
+  found["computed"] *= shown
+  found["recomputed"] *= shown
+  found["model"] *= flops.share(config, vocab, row)
+  parts = flops.forward(config, vocab, row)
+  found["forward"] = {k: v * config.train.batch_size for k, v in parts.items()}
+  averages = {**dataclasses.asdict(row), "padding": row.padding}
+  return {"rows": averages, "flops": found}
 
 
 def compiler(name: topology.Name) -> str:
@@ -170,7 +172,7 @@ def compiler(name: topology.Name) -> str:
   return f"{package} {importlib.metadata.version(package)}"
 
 
-def _reading(config, name, made: Step, unit: Unit, counted: Counted | None) -> dict:
+def _reading(config, name, made: Step, unit: Unit, counted: dict) -> dict:
   """What can be said of a step that compiled."""
   outcome, mesh = made.outcome, made.mesh
   found = compiled.network(outcome.text, mesh, name.slices)
@@ -185,9 +187,8 @@ def _reading(config, name, made: Step, unit: Unit, counted: Counted | None) -> d
   for c in found["collectives"]:
     sent[c["network"]] += c["sent_bytes"]
   work = roofline.Work(
-    model_flops=counted and counted.real["model"],
-    computed_flops=counted
-    and counted.computed["model"] + counted.computed["recomputed"],
+    model_flops=counted["model"],
+    computed_flops=counted["computed"] + counted["recomputed"],
     hbm_bytes=roofline.hbm_bytes(
       config, outcome.memory, made.weights, search.remat(config)
     ),

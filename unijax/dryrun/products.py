@@ -1,9 +1,9 @@
 """FLOPs of the matrix products and convolutions of a traced function, whatever it is.
 
-`flops` counts the decoder by hand, by part, and leaves out what a mask hides. This
-module reads the traced program instead, so that it holds for every task, every way to
-write and every frozen part, and counts what the program multiplies: all positions and
-all keys, padding too. Products of routed experts count the rows that they have, once.
+This module reads the traced program, so that it holds for every task, every way to
+read and to write and every frozen part, and counts what the program multiplies: all
+positions and all keys, padding too. Which of them are of use `flops` tells. Products of
+routed experts count the rows that they have, once.
 """
 
 import dataclasses
@@ -21,24 +21,27 @@ from unijax.nn import logical
 from unijax.train import step, tasks
 
 
-def train_step(config: Config, vocab: int, batch) -> float:
+def train_step(config: Config, vocab: int, batch, *, remat: bool = False) -> float:
   """FLOPs of one training step: forward and backward, as far as parameters are trained.
 
-  Two a multiply-add; norms, softmax and the optimizer are left out, and so is what
-  remat computes again. A run with stages has one number a stage: give it
-  `config.at(number)`.
+  Two a multiply-add; norms, softmax and the optimizer are left out. A run with stages
+  has one number a stage: give it `config.at(number)`.
 
   Args:
     config: of the run, or of a stage.
     vocab: ids that the token table holds, as the loader counts them.
     batch: of the loader, or its shapes.
+    remat: whether to count what remat computes again, too: of attention in its dense
+      form. Kernels repeat the scores in any case.
   """
-  once = {
-    name: dataclasses.replace(getattr(config, name), remat="none")
-    for name in ("model", "vision", "text")
-  }
-  once["model"] = dataclasses.replace(once["model"], attention="dense")
-  task = tasks.make_task(dataclasses.replace(config, **once), vocab)
+  if not remat:
+    once = {
+      name: dataclasses.replace(getattr(config, name), remat="none")
+      for name in ("model", "vision", "text")
+    }
+    config = dataclasses.replace(config, **once)
+  model = dataclasses.replace(config.model, attention="dense")
+  task = tasks.make_task(dataclasses.replace(config, model=model), vocab)
   key = jax.eval_shape(jax.random.key, 0)
   params = jax.eval_shape(lambda key: nn.unbox(task.init_params(key)), key)
   with logical.traced_for("tpu"):  # there the products of groups of rows are one

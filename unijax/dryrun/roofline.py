@@ -16,16 +16,15 @@ class Work:
   """What one chip has to do in a step.
 
   Attributes:
-    model_flops: of all chips, useful ones: no padding, visible keys, no remat; None
-      where nothing counts them.
-    computed_flops: of all chips, with padding and remat; likewise.
+    model_flops: of all chips, useful ones: no padding, visible keys, no remat.
+    computed_flops: of all chips, with padding and remat; visible keys.
     hbm_bytes: of one chip.
     ici_bytes, dcn_bytes: sent by one chip.
     units: of all chips, without padding: positions of rows, or pictures.
   """
 
-  model_flops: float | None
-  computed_flops: float | None
+  model_flops: float
+  computed_flops: float
   hbm_bytes: float
   ici_bytes: float
   dcn_bytes: float
@@ -35,24 +34,20 @@ class Work:
 def floors(chip: Chip, chips: int, work: Work) -> dict:
   """Returns seconds by resource, the floor of the step, and what follows from it."""
   seconds = {
-    "compute": (work.computed_flops or 0.0) / chips / chip.flops,
+    "compute": work.computed_flops / chips / chip.flops,
     "hbm": work.hbm_bytes / chip.hbm_bandwidth,
     "ici": work.ici_bytes / chip.ici,
     "dcn": work.dcn_bytes / chip.dcn,
   }
-  if work.computed_flops is None:
-    del seconds["compute"]  # not counted
   bound = max(seconds, key=seconds.get)
   step = seconds[bound]
-  found = {
+  return {
     "seconds": seconds,
     "bound_by": bound,
     "step_seconds_at_least": step,
     "units_per_second_at_most": work.units / step,
+    "mfu_at_most": work.model_flops / (step * chips * chip.flops),
   }
-  if work.model_flops is not None:
-    found["mfu_at_most"] = work.model_flops / (step * chips * chip.flops)
-  return found
 
 
 def hbm_bytes(config: Config, memory: dict, weights: int, remat: str) -> float:

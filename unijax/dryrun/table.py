@@ -4,8 +4,6 @@ from unijax.dryrun.chips import GIB
 from unijax.dryrun.collectives import KINDS
 from unijax.report import plain_table
 
-UNCOUNTED = "model FLOPs of this task are not counted"
-
 
 def lines(report: dict) -> list[str]:
   """Returns the lines of a report of `plan.plan`."""
@@ -24,7 +22,7 @@ def lines(report: dict) -> list[str]:
   if not report["fits"]:
     return out + _does_not_fit(report)
   out += ["", *_collectives(report["collectives"])]
-  out += ["", *(_flops(report) if "flops" in report else [UNCOUNTED])]
+  out += ["", *_flops(report["flops"], report.get("rows"))]
   unit = report["unit"]
   out += ["", *cycles(report["cycles"], report["loops_of_unknown_length"], unit)]
   if "roofline" in report:
@@ -83,12 +81,16 @@ def _collectives(rows: list[dict]) -> list[str]:
   return plain_table(head, cells, left=(0, 1, 2)).splitlines()
 
 
-def _flops(report: dict) -> list[str]:
-  f, r = report["flops"], report["rows"]
+def _flops(f: dict, rows: dict | None) -> list[str]:
+  """What a step multiplies; `rows` is known of packed rows only."""
+  again = f"; remat computes {f['recomputed']:.4g} more" if f["recomputed"] else ""
+  if not rows:
+    return [f"model FLOPs of a step {f['model']:.4g}, of all its products{again}"]
   return [
-    f"model FLOPs of a step {f['model']:.4g} (visible keys {r['visible']:,.0f} of "
-    f"{r['positions'] ** 2:,.0f} a row, padding {r['padding']:.1%}, read off "
-    f"{r['rows']} rows); remat computes {f['recomputed']:.4g} more",
+    f"model FLOPs of a step {f['model']:.4g} (visible keys {rows['visible']:,.0f} of "
+    f"{rows['positions'] ** 2:,.0f} a row, padding {rows['padding']:.1%}, read off "
+    f"{rows['rows']} rows)",
+    f"  with padding {f['computed']:.4g}, with hidden keys too {f['dense']:.4g}{again}",
   ]
 
 
@@ -115,12 +117,11 @@ TOLD = (*KINDS, *(f"{k}-start" for k in KINDS), "custom-call", "fusion", "copy")
 
 def _roofline(r: dict, unit: str) -> list[str]:
   parts = ", ".join(f"{k} {v * 1e3:,.1f}" for k, v in r["seconds"].items())
-  mfu = f" and MFU {r['mfu_at_most']:.1%}" if "mfu_at_most" in r else ""
   return [
     f"floors of a step, ms: {parts}; no step is faster than "
     f"{r['step_seconds_at_least'] * 1e3:,.1f} ms ({r['bound_by']})",
-    f"  at most {r['units_per_second_at_most']:,.0f} {unit}s/s{mfu}: bounds, not "
-    "predictions",
+    f"  at most {r['units_per_second_at_most']:,.0f} {unit}s/s and MFU "
+    f"{r['mfu_at_most']:.1%}: bounds, not predictions",
   ]
 
 

@@ -83,19 +83,20 @@ def evaluate(
   functions = StepFunctions(config, tasks.make_loader(config).vocab)
   store = Store(workdir, read_only=True)
   try:
-    state = store.restore(functions.abstract_state(), step)
+    params, done = store.weights(functions.abstract_state().params, step)
   finally:
     store.close()
-  params = state.ema_params
-  losses = held_out.losses(config, functions, params, config.eval.loss_batches)
+  objective, losses = functions.task.objective, {}
+  if config.align.objective != "none":
+    losses = held_out.losses(config, functions, params, config.eval.loss_batches)
   scores: dict[str, Score] = {}
-  if hasattr(functions.task.objective, "texts"):
-    retrieval = Retrieval(config, functions.task.objective)
+  if hasattr(objective, "images"):
+    retrieval = Retrieval(config, objective)
     scores = retrieval.scores(params, options["items"])
   rows = _rows(losses, scores)
   print(pages.score_table(rows))
   result = {
-    "step": int(state.step), "held_out": losses,
+    "step": done, "held_out": losses,
     "zero_shot": {n: [round(v, 4) for v in s.value] for n, s in scores.items()},
   }  # fmt: skip
   if report:

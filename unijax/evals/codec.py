@@ -85,18 +85,20 @@ def pictures(config: Config, count: int, *, held_out: bool) -> np.ndarray:
 
 def _freeze(run: Run, state, step: int) -> None:
   """Writes the artefact, at the end."""
-  codec = freeze(run.workdir, run.config, state)
+  codec = freeze(run.workdir, run.config, state.ema_params, int(state.step))
   run.progress.say(
     f"codec in {run.workdir / 'codec'}: latents shifted by {codec.shift:.4f}, scaled "
     f"by {codec.scale:.4f}; train on them with --config.data.codec={run.workdir}"
   )
 
 
-def freeze(workdir: pathlib.Path, config: Config, state) -> Weighted:
-  """Writes the artefact of a state; its scale is that of training pictures."""
-  seen = pictures(config, min(codec_export.MEASURED, 256), held_out=False)
-  params = jax.device_get(state.ema_params["codec"])
-  return codec_export.write(workdir, config, params, seen, int(state.step))
+def freeze(workdir: pathlib.Path, config: Config, params, step: int) -> Weighted:
+  """Writes the artefact of weights; its scale is that of training pictures, if any."""
+  seen = None
+  if not config.codec.scale:
+    seen = pictures(config, min(codec_export.MEASURED, 256), held_out=False)
+  params = jax.device_get(params["codec"])
+  return codec_export.write(workdir, config, params, seen, step)
 
 
 def evaluate(
@@ -148,12 +150,13 @@ def measure(
   config = rundir.read_config(workdir)
   store = Store(workdir, read_only=True)
   try:
-    state = store.restore(StepFunctions(config, 0).abstract_state(), step)
+    abstract = StepFunctions(config, 0).abstract_state().params
+    params, done = store.weights(abstract, step)
   finally:
     store.close()
-  codec = freeze(pathlib.Path(workdir), config, state)
+  codec = freeze(pathlib.Path(workdir), config, params, done)
   pixels = pictures(config, items or config.eval.kid_images, held_out=True)
-  return int(state.step), reconstruction.measure(codec, pixels), codec
+  return done, reconstruction.measure(codec, pixels), codec
 
 
 def headline(result: Reconstructions) -> list[Score]:

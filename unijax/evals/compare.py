@@ -9,16 +9,17 @@ compare.png and compare.md.
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 
 from unijax.config import ConfigError
 from unijax.disk import write_whole
 from unijax.evals import compare_page
-
-STOPPED = (75, 130)  # exit codes of a run that was asked to stop and has saved
+from unijax.train.interrupt import Interrupted, Preempted
 
 
 def run(
@@ -42,7 +43,8 @@ def run(
 
   Raises:
     ConfigError: a budget that is none; two configs of one name.
-    KeyboardInterrupt: a run was stopped; the same command goes on.
+    Interrupted: by Ctrl-C or SIGTERM, here or in the process of a config, after a run
+      in training has saved; the same command goes on.
   """
   if flops <= 0 or prompts < 1:
     raise ConfigError(f"--flops={flops:g}, --eval-prompts={prompts}: give more than 0")
@@ -52,13 +54,14 @@ def run(
     raise ConfigError(f"two configs would share the run folder {twice[0]!r}")
   folder, results = pathlib.Path(workdir), []
   folder.mkdir(parents=True, exist_ok=True)
-  for number, (name, config) in enumerate(zip(names, configs, strict=True), 1):
-    job = {
-      "name": name, "config": config, "overrides": list(overrides), "flops": flops,
-      "prompts": prompts, "workdir": str(folder / name),
-    }  # fmt: skip
-    results.append(_process(job, folder))
-    say(f"[{number}/{len(names)}] {_line(results[-1])}")
+  with Child() as child:
+    for number, (name, config) in enumerate(zip(names, configs, strict=True), 1):
+      job = {
+        "name": name, "config": config, "overrides": list(overrides), "flops": flops,
+        "prompts": prompts, "workdir": str(folder / name),
+      }  # fmt: skip
+      results.append(_process(job, folder, child))
+      say(f"[{number}/{len(names)}] {_line(results[-1])}")
   found = {"flops": flops, "prompts": prompts, "overrides": list(overrides)}
   found["systems"] = results
   place = pathlib.Path(out) if out else folder
@@ -78,20 +81,57 @@ def name_of(config: str) -> str:
   return re.sub(r"[^\w.-]+", "_", "-".join([*parts, *([preset] if preset else [])]))
 
 
-def _process(job: dict, folder: pathlib.Path) -> dict:
+class Child:
+  """Runs one process at a time; while open, what asks this one to stop goes to that.
+
+  It saves and ends, and only then does this one. It is in a process group of its own,
+  so that Ctrl-C at a terminal, which a whole group receives, reaches it once: the
+  second interrupts a run in training at once.
+  """
+
+  def __init__(self):
+    self.asked: int | None = None  # the first signal
+    self.process: subprocess.Popen | None = None
+    self._before: dict[int, object] = {}
+
+  def __enter__(self) -> "Child":
+    if threading.current_thread() is threading.main_thread():
+      both = signal.SIGINT, signal.SIGTERM
+      self._before = {number: signal.signal(number, self._tell) for number in both}
+    return self
+
+  def __exit__(self, *_) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def run(self, command: list[str], **options) -> int:
+    """Runs a command to its end; returns its exit code. Options are those of Popen.
+
+    Raises:
+      Interrupted: this process was asked to stop, or that one was and has saved.
+    """
+    self.process = subprocess.Popen(command, process_group=0, **options)
+    if self.asked is not None:  # before there was anybody to tell
+      self.process.send_signal(self.asked)
+    code = self.process.wait()
+    if self.asked is None and code not in (Preempted.code, Interrupted.code):
+      return code
+    by_hand = signal.SIGINT == (self.asked or code - 128)
+    raise (Interrupted if by_hand else Preempted)("stopped; the same command goes on")
+
+  def _tell(self, number: int, frame) -> None:
+    self.asked = self.asked or number
+    if self.process is not None:
+      self.process.send_signal(number)
+
+
+def _process(job: dict, folder: pathlib.Path, child: Child) -> dict:
   """Runs a job in a process; its scores, or the error of its one message."""
   log = folder / f"{job['name']}.log"
   command = [sys.executable, "-m", "unijax", "compare", "--one", json.dumps(job)]
   began = time.monotonic()
   with log.open("w") as file:
-    process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    try:
-      code = process.wait()
-    except KeyboardInterrupt:
-      process.wait()  # it was told as well, and saves
-      raise
-  if code in STOPPED:
-    raise KeyboardInterrupt
+    code = child.run(command, stdout=file, stderr=subprocess.STDOUT)
   if code == 0:
     path = pathlib.Path(job["workdir"]) / "scores.json"
     return json.loads(path.read_text())["result"]

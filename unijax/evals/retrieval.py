@@ -2,8 +2,9 @@
 
 Retrieval is on held-out pairs whose captions all differ. Classification takes pictures
 of one thing each and asks which of all names fits best; a name is the mean of the
-vectors of a few captions about it. Encoders that give every picture the same vector
-score 0, not chance: ties are lost.
+vectors of a few captions about it. Encoders of pictures alone are asked whether the
+nearest of the other pictures is of the same kind. Encoders that give every picture the
+same vector score 0, not chance: ties are lost.
 """
 
 import dataclasses
@@ -45,18 +46,25 @@ class Retrieval:
 
   Args:
     config: of the run.
-    objective: of its task; must have `images` and `texts`.
+    objective: of its task; must have `images`, and `texts` if words were compared.
   """
 
   def __init__(self, config: Config, objective):
     self.config, self.captions = config, Captions(config)
-    self._images, self._texts = jax.jit(objective.images), jax.jit(objective.texts)
+    self._images = jax.jit(objective.images)
+    self._texts = jax.jit(objective.texts) if hasattr(objective, "texts") else None
     self._pairs = functools.cache(self._read)
     self._named = functools.cache(self._classes)
 
   def scores(self, params, items: int | None = None) -> dict[str, Score]:
     """Returns name -> score; `items` questions of a kind, None is eval.prompts."""
     items = items or self.config.eval.prompts
+    if self._texts is None:
+      return {
+        f"{name}_by_neighbour": self._neighbours(params, pixels, label)
+        for name, (pixels, label, _) in self._named(items).items()
+        if len(set(label)) < len(label)  # else nothing has a neighbour of its kind
+      }
     scores = {}
     for source, (pixels, texts) in self._pairs(items).items():
       if len(texts) > 1:
@@ -66,6 +74,11 @@ class Retrieval:
       matrix = self._similarity(params, pixels, captions)
       scores[name] = classified(matrix, label)
     return scores
+
+  def _neighbours(self, params, pixels, label) -> Score:
+    """Of pictures by the nearest other one; chance is that of a random other one."""
+    vectors = self._batches(functools.partial(self._images, params), pixels)[:, 0]
+    return neighbours(vectors @ vectors.T, label)
 
   def _similarity(self, params, pixels, texts) -> np.ndarray:
     """Pictures by texts; of several captions a text, the mean vector counts."""
@@ -159,6 +172,16 @@ def recalls(similarity_NN: np.ndarray) -> dict[str, Score]:
       chance = min(1.0, best / count)
       scores[f"{name}@{best}"] = Score(bootstrap(found), chance, count)
   return scores
+
+
+def neighbours(similarity_NN: np.ndarray, label_N: np.ndarray) -> Score:
+  """Is the most similar of the others of the same class?"""
+  same = label_N[:, None] == label_N
+  others = ~np.eye(len(label_N), dtype=bool)
+  own = np.where(same & others, similarity_NN, -np.inf).max(axis=1)
+  wrong = np.where(~same, similarity_NN, -np.inf).max(axis=1)
+  chance = float((same & others).sum() / max(1, others.sum()))
+  return Score(bootstrap((own > wrong).astype(float)), chance, len(label_N))
 
 
 def classified(similarity_NC: np.ndarray, label_N: np.ndarray) -> Score:

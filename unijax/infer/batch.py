@@ -51,9 +51,10 @@ class RowBatch:
     self.slots, self.first = generator.slots, first
     self.size = generator.rows
     self.special = self.builder.vocabulary.special
+    self.ends = (self.special.eos, *self.config.sample.stops)
     self.chunk, self.block = chunk_length(self.config), self.config.text_block
     self.least = self.block or 1  # positions that are written at once
-    self.path = self.functions.path
+    self.path, self.never = self.functions.path, self.config.write.never
     self.branches = 1 if self.config.sample.guidance == 1.0 else 2
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
     self.caches = [
@@ -81,6 +82,8 @@ class RowBatch:
       self.builder.layout(document, open_end=True, without_text=bool(branch))
       for branch in range(self.branches)
     ]
+    if not tracks[0]:
+      raise DataError(f"prompt {number} is empty, and data.chat begins with nothing")
     tracks[0], given = text_blocks.take_open(tracks[0], self.block)
     image = self.config.image_positions + 1
     wanted = self.least + (image if prompt.begin == "image" else 0)
@@ -92,12 +95,14 @@ class RowBatch:
         "data.seq_len"
       )
     images = s.max_images if prompt.max_images is None else prompt.max_images
+    if self.never and prompt.begin == "image":
+      raise DataError(f"prompt {number} asks for an image: model.write='none' has none")
     tokens = prompt.max_text_tokens
     return Row(
       tracks,
       phase=IMAGE if prompt.begin == "image" else TEXT,
       seed=prompt.seed,
-      images_left=0 if prompt.begin == "text" else images,
+      images_left=0 if self.never or prompt.begin == "text" else images,
       tokens_left=s.max_text_tokens if tokens is None else tokens,
       one_image=prompt.stop_after_image,
       given=given,
@@ -153,7 +158,8 @@ class RowBatch:
     tokens = tokens[len(row.given) :][: row.tokens_left]
     row.given = []
     row.tokens_left -= len(tokens)
-    tokens = [t for t in tokens if t != self.special.pad]  # the rest of a block
+    if self.block:  # what was not written of the last one
+      tokens = [t for t in tokens if t != self.special.pad]
     row.tokens += tokens
     fresh = [t for t in tokens if self.builder.vocabulary.is_text(t)]
     row.text_ids += fresh
@@ -162,9 +168,9 @@ class RowBatch:
         row.parts.pop()
       row.parts.append(self.builder.tokenizer.decode(row.text_ids))
     last = tokens[-1] if tokens else None
-    if last == self.special.eos:
+    if last in self.ends:
       row.phase, row.finished = DONE, True
-    elif last == self.special.boi:
+    elif last == self.special.boi and not self.never:
       row.phase = IMAGE
     elif row.tokens_left <= 0 or self._full(row):
       row.phase = DONE

@@ -30,12 +30,15 @@ from unijax.types import Batch, Cache, Inputs
 from unijax.write import make_write_path
 from unijax.write.base import Span
 
+TEXT_CHUNK = 64  # positions of text that are prefilled together
+
 
 def chunk_length(config: Config) -> int:
-  """Positions of a prefill chunk: one image with BOI and EOI, or a block of text; a
-  multiple of 8."""
+  """Positions of a prefill chunk: one image with BOI and EOI, or a block of text, or
+  where no image is written as much text; a multiple of 8."""
   image = max(config.image_positions, config.features) + 2
-  return -(-max(image, config.text_block) // 8) * 8
+  text = TEXT_CHUNK if config.write.never else config.text_block
+  return -(-max(image, text) // 8) * 8
 
 
 class SampleFunctions:
@@ -85,25 +88,26 @@ def arguments(
     return jax.ShapeDtypeStruct(sizes, dtype)
 
   path, V = functions.path, builder.vocabulary.size
-  cache = jax.eval_shape(lambda: make_cache(config, rows, slots))
+  found, cache = {}, jax.eval_shape(lambda: make_cache(config, rows, slots))
   chunk = stack([builder.chunk(None, chunk_length(config))] * rows)
   keys = shape(rows, dtype=jax.eval_shape(jax.random.key, 0).dtype)
-  branches = 1 if config.sample.guidance == 1.0 else 2
-  positions = config.image_positions + 1
-  span = Span(shape(rows, positions), shape(rows, positions, 3))
-  caches = (cache,) * branches
-  state = jax.eval_shape(path.begin, caches, keys)
   sampling = text_sampling.text_sampling(config.sample)
-  knobs = jax.eval_shape(lambda: path.knobs(config))
   given = (shape(rows, config.text_block),) if config.text_block else ()
-  found = {
+  if not config.write.never:
+    branches = 1 if config.sample.guidance == 1.0 else 2
+    positions = config.image_positions + 1
+    span = Span(shape(rows, positions), shape(rows, positions, 3))
+    caches = (cache,) * branches
+    state = jax.eval_shape(path.begin, caches, keys)
+    knobs = jax.eval_shape(lambda: path.knobs(config))
+    found["draw_image"] = (
+      params, caches, state, (span,) * branches, keys, shape(), shape(), knobs,
+    )  # fmt: skip
+  found |= {
     "prefill": (params, cache, chunk),
     "decode_text": (
       params, cache, shape(rows, V, dtype=jnp.float32), shape(rows), keys, shape(rows),
       shape(rows, dtype=jnp.bool_), shape(), sampling, *given,
-    ),
-    "draw_image": (
-      params, caches, state, (span,) * branches, keys, shape(), shape(), knobs,
     ),
   }  # fmt: skip
   return jax.tree.map(lambda x: shape(*np.shape(x), dtype=x.dtype), found)
@@ -145,14 +149,17 @@ def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):
 def _next_tokens(config: Config, vocabulary: Vocabulary):
   """Returns `decode_text` for the vocabulary and the limits of a config."""
   special = vocabulary.special
-  written = {*range(vocabulary.text_size), special.eos, special.boi}
+  begins = () if config.write.never else (special.boi,)
+  stops, longest = (special.eos, *config.sample.stops), config.sample.max_text_tokens
+  stops += begins
+  written = {*range(vocabulary.text_size), *stops}
   forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
-  stops, longest = (special.eos, special.boi), config.sample.max_text_tokens
-  return functools.partial(decode_text, stops, forbidden, special.boi, longest)
+  return functools.partial(decode_text, stops, forbidden, begins, longest)
 
 
 def decode_text(
-  stops: tuple[int, ...], forbidden: tuple[int, ...], boi: int, longest: int,
+  stops: tuple[int, ...], forbidden: tuple[int, ...], begins: tuple[int, ...],
+  longest: int,
   model: Model, params, cache: Cache, logits_BV, position_B, keys_B, allowance_B,
   images_B, limit, sampling,
 ):  # fmt: skip
@@ -171,8 +178,9 @@ def decode_text(
     (cache, logits_BV, tokens [B, longest] with -1 where nothing was written).
   """
   B, V = logits_BV.shape
-  banned = jnp.zeros(V, bool).at[jnp.asarray(forbidden)].set(True)
-  no_image = jnp.zeros(V, bool).at[boi].set(True)
+  nothing = jnp.zeros(V, bool)
+  banned = nothing.at[jnp.asarray(forbidden, jnp.int32)].set(True)
+  no_image = nothing.at[jnp.asarray(begins, jnp.int32)].set(True)
 
   def step(carry):
     i, cache, logits, tokens, active = carry

@@ -8,7 +8,6 @@ every row has a shadow that has seen the images but none of the text.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -85,14 +84,17 @@ class Generator(Weights):
     builder: lays out prompts; it carries the tokenizer.
     rows: prompts decoded together. Fixed: another number compiles anew.
     slots: positions of the cache; None is data.seq_len.
-  """
 
-  tasks: ClassVar[tuple[str, ...]] = ("draw", "describe", "ask", "edit")  # can be asked
+  Attributes:
+    tasks: what it can be asked.
+  """
 
   def __init__(
     self, config: Config, params, builder: RowBuilder, rows: int = 1, slots=None
   ):
     self.config, self.builder, self.dtype = config, builder, config.model.dtype
+    reads = ("describe", "ask")
+    self.tasks = reads if config.write.never else ("draw", *reads, "edit")
     self.rows, self.slots = rows, slots or config.data.seq_len
     self.functions = SampleFunctions(config, builder.vocabulary)
     self.params = params

@@ -8,17 +8,19 @@ from unijax.checkpoint import rundir
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError, SampleConfig
+from unijax.data.document import Document
 from unijax.data.rows import RowBuilder
 from unijax.data.sources import has_turns
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.drawing import DrawingGenerator
-from unijax.infer.generate import Generator
+from unijax.infer.generate import Generator, Prompt
 from unijax.train.functions import StepFunctions
 
+SLOTS = 256  # caches of text grow by so many positions, each a program of its own
 GENERATORS = {"unified": Generator, "drawing": DrawingGenerator}  # by train.task
 
 
-def make_generator(config: Config, params, builder: RowBuilder, rows: int = 1):
+def make_generator(config: Config, params, builder: RowBuilder, rows: int = 1, **more):
   """Returns what samples from the weights of a run; see `generate.Generator`.
 
   Raises:
@@ -29,7 +31,7 @@ def make_generator(config: Config, params, builder: RowBuilder, rows: int = 1):
       f"sample: a run of train.task={config.train.task!r} draws and writes nothing; "
       f"those of {', '.join(GENERATORS)} do"
     )
-  return GENERATORS[config.train.task](config, params, builder, rows)
+  return GENERATORS[config.train.task](config, params, builder, rows, **more)
 
 
 @dataclasses.dataclass
@@ -43,20 +45,30 @@ class LoadedRun:
 
   @property
   def chat(self) -> bool:
-    """Whether its documents have turns of user and assistant."""
-    return has_turns(self.config)
+    """Whether it is spoken to in turns: by its format, or as its documents have it."""
+    format_ = dict(self.config.data.chat)
+    return "user" in format_ if format_ else has_turns(self.config)
 
-  def generator(self, rows: int = 1, **sample):
+  def generator(self, rows: int = 1, longest: Prompt | None = None, **sample):
     """Returns a Generator, with knobs of the sample section replaced.
 
     Args:
       rows: prompts decoded together.
+      longest: of the prompts to come, where the run writes text alone: caches then hold
+        that and what may be written, in place of data.seq_len positions, which of
+        released models may be more than memory.
       **sample: fields of SampleConfig; None leaves the run's value.
     """
     changes = {k: v for k, v in sample.items() if v is not None}
     new: SampleConfig = dataclasses.replace(self.config.sample, **changes)
     config = dataclasses.replace(self.config, sample=new)
-    return make_generator(config, self.params, self.builder, rows)
+    more = {}
+    if longest is not None and config.write.never:
+      document = Document(tuple(longest.parts), id=0)
+      begun = self.builder.layout(document, open_end=True, without_text=False)
+      slots = -(-(len(begun) + new.max_text_tokens) // SLOTS) * SLOTS
+      more = {"slots": min(slots, config.data.seq_len)}
+    return make_generator(config, self.params, self.builder, rows, **more)
 
 
 def load_run(
@@ -88,10 +100,10 @@ def load_run(
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)
   try:
-    state = store.restore(functions.abstract_state(), step)
+    params, done = store.weights(functions.abstract_state().params, step)
   finally:
     store.close()
-  loaded = LoadedRun(config, state.ema_params, builder, int(state.step))
+  loaded = LoadedRun(config, params, builder, done)
   if only_sample:
     loaded.params = loaded.generator().params
   return loaded

@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from unijax.config import ModelConfig
 from unijax.nn import attention_splash, attention_tokamax, logical, masks, rope
-from unijax.nn.layers import Linear, RMSNorm
+from unijax.nn.layers import BIASED, Linear, Norm
 from unijax.nn.logical import constrain
 from unijax.nn.masks import MaskUnsupportedError
 from unijax.nn.modality import GroupedLinear, GroupedNorm, Groups
@@ -221,20 +221,24 @@ class Attention(nn.Module):
     c = self.config
     dtype = jnp.dtype(c.dtype)
     shape = x_BTD.shape[:2]
-    linear, norm, more = Linear, RMSNorm, ()
+    linear, norm, more = Linear, Norm, ()
     if groups is not None:
       linear, norm, more = GroupedLinear, GroupedNorm, (groups,)
 
+    biased = BIASED[c.bias].split()
+
     def project(name, heads, axis):
-      project = linear(heads * c.head_dim, ("embed", axis), dtype, name=name)
+      axes, bias = ("embed", axis), name in biased
+      project = linear(heads * c.head_dim, axes, dtype, bias=bias, name=name)
       return project(x_BTD, *more).reshape(*shape, heads, c.head_dim)
 
     q = project("q", c.heads, "heads")
     k = project("k", c.kv_heads, "kv_heads")
     v = project("v", c.kv_heads, "kv_heads")
     if c.qk_norm:
-      q = norm(c.norm_eps, "head_norm", name="q_norm")(q, *more)
-      k = norm(c.norm_eps, "head_norm", name="k_norm")(k, *more)
+      about = c.norm_eps, "head_norm", c.qk_norm_kind
+      q = norm(*about, name="q_norm")(q, *more)
+      k = norm(*about, name="k_norm")(k, *more)
     if groups is not None:
       q = groups.leave(q, "act_heads", None)
       k, v = (groups.leave(x, "act_kv_heads", None) for x in (k, v))
@@ -254,5 +258,8 @@ class Attention(nn.Module):
     y = y.reshape(*shape, c.heads * c.head_dim)
     if groups is not None:
       y = groups.enter(y, "act_heads")
-    out = linear(c.width, ("heads", "embed"), dtype, scale=self.out_scale, name="out")
+    out = linear(
+      c.width, ("heads", "embed"), dtype,
+      bias="out" in biased, scale=self.out_scale, name="out",
+    )  # fmt: skip
     return out(y, *more), (k, v)

@@ -150,6 +150,19 @@ class QueryEncoder(Aligned):
     return images, texts, match, words, self.scale()
 
 
+class LoneEncoder(nn.Module):
+  """An encoder of pictures that no text was ever compared with."""
+
+  config: Config
+
+  def setup(self):
+    self.vision = VisionTransformer(self.config.vision, self.config.data.image_size)
+
+  def __call__(self, pixels_BHWC) -> jax.Array:
+    """uint8 pixels -> unit vectors, float32 [B, 1, E]."""
+    return unit(self.vision(normalised(pixels_BHWC))[0])[:, None]
+
+
 class MaskedStudent(nn.Module):
   """Predicts features of hidden patches that a teacher saw (Fang et al. 2023).
 

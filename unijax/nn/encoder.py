@@ -14,44 +14,16 @@ from jax.ad_checkpoint import checkpoint_name
 from unijax.config_sections import TowerConfig
 from unijax.nn import rope
 from unijax.nn.attention import ATTENTION, attend
-from unijax.nn.layers import Linear, RMSNorm, param
+from unijax.nn.layers import ACTIVATIONS, ORDERS, LayerNorm, Linear, RMSNorm, param
 from unijax.nn.logical import constrain
 from unijax.nn.transformer import REMAT
 
-ACTIVATIONS = {
-  "gelu": lambda x: nn.gelu(x, approximate=False),
-  "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
-  "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016
-}
-# Where a residual branch is normalised: before it (Xiong et al. 2020), after the sum
-# (Vaswani et al. 2017), or at its end (Liu et al. 2022, "res-post-norm").
-ORDERS = {
-  "pre": lambda x, branch, norm: x + branch(norm(x)),
-  "post": lambda x, branch, norm: norm(x + branch(x)),
-  "branch": lambda x, branch, norm: x + norm(branch(x)),
-}
 BIASED = {"all": "qkv", "query_value": "qv", "none": ""}
 
 
 def everything() -> jax.Array:
   """The mask [1, 1, 1] in which every query sees every key."""
   return jnp.ones((1, 1, 1), bool)
-
-
-class LayerNorm(nn.Module):
-  """Mean and variance norm over the last axis, in float32 (Ba et al. 2016)."""
-
-  eps: float
-
-  @nn.compact
-  def __call__(self, x):
-    shape, axes = (x.shape[-1],), ("norm",)
-    scale = param(self, "scale", nn.initializers.ones_init(), shape, axes)
-    bias = param(self, "bias", nn.initializers.zeros_init(), shape, axes)
-    y = x.astype(jnp.float32)
-    y = y - y.mean(axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-    return (y * scale + bias).astype(x.dtype)
 
 
 class EncoderAttention(nn.Module):
@@ -157,17 +129,42 @@ class EncoderBlock(nn.Module):
     return y_BTD * param(self, name, init, (c.width,), ("norm",)).astype(y_BTD.dtype)
 
 
+class KeepingBlock(EncoderBlock):
+  """A block whose carry remembers the sequence as it was after the first `left`."""
+
+  def __call__(self, carry, mask_BTS, rotation):
+    x_BTD, kept_BTD, left = carry
+    x_BTD, _ = super().__call__(x_BTD, mask_BTS, rotation)
+    return (x_BTD, jnp.where(left > 0, x_BTD, kept_BTD), left - 1), None
+
+
 class Encoder(nn.Module):
   """All blocks: [B, T, D] -> [B, T, D]. Where the last norm stands is the caller's."""
 
   config: TowerConfig
 
   @nn.compact
-  def __call__(self, x_BTD, mask_BTS, rotation=None):
+  def __call__(self, x_BTD, mask_BTS, rotation=None, skip: int = 0):
+    """Runs the blocks.
+
+    Args:
+      x_BTD: the sequence.
+      mask_BTS: as in `EncoderAttention`.
+      rotation: likewise.
+      skip: how many blocks at the end the second result does without.
+
+    Returns:
+      (after all blocks [B, T, D], after all but the last `skip` [B, T, D]).
+    """
     c = self.config
-    blocks = scanned(EncoderBlock, c.remat, c.depth, broadcast=2)
     x_BTD = constrain(x_BTD, "batch", None, "act_embed")
-    return blocks(c, name="blocks")(x_BTD, mask_BTS, rotation)[0]
+    kind = KeepingBlock if skip else EncoderBlock
+    blocks = scanned(kind, c.remat, c.depth, broadcast=2)(c, name="blocks")
+    if not skip:
+      x_BTD = blocks(x_BTD, mask_BTS, rotation)[0]
+      return x_BTD, x_BTD
+    carry = x_BTD, x_BTD, jnp.asarray(c.depth - skip)
+    return blocks(carry, mask_BTS, rotation)[0][:2]
 
 
 def scanned(block, remat: str, length: int, broadcast: int):

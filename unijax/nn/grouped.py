@@ -9,6 +9,7 @@ one row a group is computed in vain. The gradient of a group's weights is one pr
 with as many rows as the next size of a ladder has, or a sum of the largest.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -59,70 +60,68 @@ def _backward(saved, dy_MF):
 _product.defvjp(_forward, _backward)
 
 
-def mlp(x_MD, gate_EDF, up_EDF, down_EFD, sizes_E) -> jax.Array:
-  """A SwiGLU a group (Shazeer 2020): down(silu(gate(x)) * up(x)).
+def mlp(activate: Callable, x_MD, first, down_EFD, sizes_E) -> jax.Array:
+  """An MLP a group: activate(x @ first[0], ..) @ down.
 
-  Equals three calls of `product`. Where groups are cut into blocks, all of a block is
-  done while it is in the processor's cache: between three products of 4,096 rows, arrays
-  as large as the rows would be written and read a dozen times.
+  Equals calls of `product`. Where groups are cut into blocks, all of a block is done
+  while it is in the processor's cache: between products of thousands of rows, arrays as
+  large as those would be written and read a dozen times.
 
   Args:
+    activate: elementwise; makes hidden units of as many arrays as there are in `first`.
     x_MD: rows sorted by group.
-    gate_EDF, up_EDF, down_EFD: weights of the groups.
+    first: weights [E, D, F] of the groups, one or several.
+    down_EFD: weights of the way out.
     sizes_E: int32, rows of each group; their sum is at most M.
 
   Returns:
     [M, D], as `product` does.
   """
   if logical.platform() in NATIVE:
-    hidden = jax.nn.silu(product(x_MD, gate_EDF, sizes_E))
-    hidden *= product(x_MD, up_EDF, sizes_E)
+    hidden = activate(*(product(x_MD, w_EDF, sizes_E) for w_EDF in first))
     return product(hidden, down_EFD, sizes_E)
-  return _mlp(x_MD, gate_EDF, up_EDF, down_EFD, sizes_E)
+  return _mlp(activate, x_MD, tuple(first), down_EFD, sizes_E)
 
 
-@jax.custom_vjp
-def _mlp(x_MD, gate_EDF, up_EDF, down_EFD, sizes_E):
-  return _mlp_forward(x_MD, gate_EDF, up_EDF, down_EFD, sizes_E)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _mlp(activate, x_MD, first, down_EFD, sizes_E):
+  return _mlp_forward(activate, x_MD, first, down_EFD, sizes_E)[0]
 
 
-def _mlp_forward(x_MD, gate_EDF, up_EDF, down_EFD, sizes_E):
+def _mlp_forward(activate, x_MD, first, down_EFD, sizes_E):
   def of_group(e):
-    gate_DF, up_DF, down_FD = gate_EDF[e], up_EDF[e], down_EFD[e]
+    into, down_FD = [w[e] for w in first], down_EFD[e]
 
     def block(x):
-      gate, up = x @ gate_DF, x @ up_DF
-      return (jax.nn.silu(gate) * up) @ down_FD, gate, up
+      made = [x @ w_DF for w_DF in into]
+      return (activate(*made) @ down_FD, *made)
 
     return block
 
-  y_MD, gate_MF, up_MF = _blocks(of_group, (x_MD,), sizes_E)
-  return y_MD, (x_MD, gate_MF, up_MF, gate_EDF, up_EDF, down_EFD, sizes_E)
+  y_MD, *made = _blocks(of_group, (x_MD,), sizes_E)
+  return y_MD, (x_MD, tuple(made), first, down_EFD, sizes_E)
 
 
-def _mlp_backward(saved, dy_MD):
+def _mlp_backward(activate, saved, dy_MD):
   saved, dy_MD = jax.lax.optimization_barrier((saved, dy_MD))
-  x_MD, gate_MF, up_MF, gate_EDF, up_EDF, down_EFD, sizes_E = saved
+  x_MD, made, first, down_EFD, sizes_E = saved
 
   def of_group(e):
-    gate_FD, up_FD, down_DF = gate_EDF[e].T, up_EDF[e].T, down_EFD[e].T
+    back, down_DF = [w[e].T for w in first], down_EFD[e].T
 
-    def block(gate, up, dy):
-      hidden, pull = jax.vjp(lambda gate, up: jax.nn.silu(gate) * up, gate, up)
-      d_gate, d_up = pull(dy @ down_DF)
-      return d_gate @ gate_FD + d_up @ up_FD, hidden, d_gate, d_up
+    def block(dy, *made):
+      hidden, pull = jax.vjp(activate, *made)
+      d_made = pull(dy @ down_DF)
+      dx = sum(d @ w_FD for d, w_FD in zip(d_made, back, strict=True))
+      return (dx, hidden, *d_made)
 
     return block
 
-  given = gate_MF, up_MF, dy_MD
-  dx_MD, hidden_MF, d_gate_MF, d_up_MF = _blocks(of_group, given, sizes_E)
-  return (
-    dx_MD,
-    _outer(x_MD, d_gate_MF, gate_EDF, sizes_E),
-    _outer(x_MD, d_up_MF, up_EDF, sizes_E),
-    _outer(hidden_MF, dy_MD, down_EFD, sizes_E),
-    None,
+  dx_MD, hidden_MF, *d_made = _blocks(of_group, (dy_MD, *made), sizes_E)
+  d_first = tuple(
+    _outer(x_MD, d_MF, w, sizes_E) for d_MF, w in zip(d_made, first, strict=True)
   )
+  return dx_MD, d_first, _outer(hidden_MF, dy_MD, down_EFD, sizes_E), None
 
 
 _mlp.defvjp(_mlp_forward, _mlp_backward)

@@ -1,8 +1,11 @@
-"""Linear, RMS norm, embedding, gated MLP and the timestep embedding.
+"""Linear, norms, embedding, MLP and the timestep embedding.
 
 Every parameter is declared once, with the logical names of its axes; meshes map
-those names to devices and nothing else does. Kernels are [in, out].
+those names to devices and nothing else does. Kernels are [in, out]. What published
+decoders and encoders do differently in these parts are entries of tables here.
 """
+
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +14,32 @@ import jax.numpy as jnp
 from unijax.nn.logical import constrain
 
 TIME_FEATURES = 128  # sines and cosines of the timestep
+ACTIVATIONS = {  # of an MLP of two layers; `swiglu` has three
+  "gelu": lambda x: nn.gelu(x, approximate=False),
+  "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
+  "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016
+}
+# Which maps of a decoder's block have a bias, by `model.bias`.
+BIASED = {
+  "none": "",
+  "qkv": "q k v",
+  "attention": "q k v out",
+  "all": "q k v out gate up down",
+}
+
+
+def _kept(y):
+  return y
+
+
+# Where a residual branch is normalised: before it (Xiong et al. 2020), after the sum
+# (Vaswani et al. 2017), or at its end (Liu et al. 2022, "res-post-norm"). A gate acts
+# on what is added.
+ORDERS = {
+  "pre": lambda x, branch, norm, gate=_kept: x + gate(branch(norm(x))),
+  "post": lambda x, branch, norm, gate=_kept: norm(x + gate(branch(x))),
+  "branch": lambda x, branch, norm, gate=_kept: x + gate(norm(branch(x))),
+}
 
 
 def param(module: nn.Module, name, init, shape, axes) -> jax.Array:
@@ -86,20 +115,65 @@ class Linear(nn.Module):
     return y
 
 
-class RMSNorm(nn.Module):
-  """Root-mean-square norm over the last axis, in float32 (Zhang & Sennrich 2019)."""
+class NormKind(NamedTuple):
+  """A kind of norm over the last axis.
+
+  Attributes:
+    centred: the mean is taken off first, and a bias added last.
+    axes: last axes that scale and bias have: 2 is a set for each head.
+  """
+
+  centred: bool
+  axes: int
+
+
+NORMS = {
+  "rms": NormKind(False, 1),  # Zhang & Sennrich 2019
+  "layer": NormKind(True, 1),  # Ba et al. 2016
+  "layer_heads": NormKind(True, 2),  # the same, and each head has its own scale
+}
+
+
+def normalized(x, kind: str, eps: float) -> jax.Array:
+  """x / sqrt(mean square + eps) over the last axis, in float32."""
+  y = x.astype(jnp.float32)
+  if NORMS[kind].centred:
+    y = y - y.mean(axis=-1, keepdims=True)
+  return y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
+
+
+def affine(module: nn.Module, kind: str, shape, axis: str):
+  """Declares the scale of a norm over arrays of a shape, and its bias or None."""
+  shape = shape[-NORMS[kind].axes :]
+  axes = (axis,) * len(shape)
+  scale = param(module, "scale", nn.initializers.ones_init(), shape, axes)
+  if not NORMS[kind].centred:
+    return scale, None
+  return scale, param(module, "bias", nn.initializers.zeros_init(), shape, axes)
+
+
+class Norm(nn.Module):
+  """A norm of a kind of `NORMS` over the last axis, in float32."""
 
   eps: float
   axis: str = "norm"
+  kind: str = "rms"
 
   @nn.compact
   def __call__(self, x):
-    scale = param(
-      self, "scale", nn.initializers.ones_init(), (x.shape[-1],), (self.axis,)
-    )
-    y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-    return (y * scale).astype(x.dtype)
+    scale, bias = affine(self, self.kind, x.shape, self.axis)
+    y = normalized(x, self.kind, self.eps) * scale
+    return (y if bias is None else y + bias).astype(x.dtype)
+
+
+class RMSNorm(Norm):
+  """Root-mean-square norm."""
+
+
+class LayerNorm(Norm):
+  """Mean and variance norm."""
+
+  kind: str = "layer"
 
 
 class Embedding(nn.Module):
@@ -124,27 +198,36 @@ class Embedding(nn.Module):
 
 
 class MLP(nn.Module):
-  """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)).
+  """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)); or one of `ACTIVATIONS`.
 
-  `linear` is the kind of its three maps; what it needs besides x is passed on.
+  `linear` is the kind of its maps; what it needs besides x is passed on.
   """
 
   hidden: int
   width: int
   dtype: jnp.dtype
   out_scale: float
+  kind: str = "swiglu"
+  bias: bool = False
   linear: type[nn.Module] = Linear
 
   @nn.compact
   def __call__(self, x_BTD, *more):
     def linear(features, axes, name, scale=1.0):
-      return self.linear(features, axes, self.dtype, scale=scale, name=name)
+      of = self.linear(
+        features, axes, self.dtype, bias=self.bias, scale=scale, name=name
+      )
+      return lambda x: of(x, *more)
 
-    gate = linear(self.hidden, ("embed", "mlp"), "gate")(x_BTD, *more)
-    up = linear(self.hidden, ("embed", "mlp"), "up")(x_BTD, *more)
-    hidden = constrain(nn.silu(gate) * up, "batch", "sequence", "act_mlp")
-    down = linear(self.width, ("mlp", "embed"), "down", self.out_scale)
-    return down(hidden, *more)
+    def into(name):
+      return linear(self.hidden, ("embed", "mlp"), name)(x_BTD)
+
+    if self.kind == "swiglu":
+      hidden = nn.silu(into("gate")) * into("up")
+    else:
+      hidden = ACTIVATIONS[self.kind](into("up"))
+    hidden = constrain(hidden, "batch", "sequence", "act_mlp")
+    return linear(self.width, ("mlp", "embed"), "down", self.out_scale)(hidden)
 
 
 def time_features(time: jax.Array) -> jax.Array:

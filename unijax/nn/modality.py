@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.nn import grouped, logical
-from unijax.nn.layers import kernel_init, param
+from unijax.nn.layers import affine, kernel_init, normalized, param
 
 MODALITIES = ("text", "image")  # and the names of the copies
 POSITIONS = ("batch", "sequence")
@@ -31,6 +31,12 @@ class Groups:
   sorted_image_BT: jax.Array  # bool, sorted
   order_BT: jax.Array  # int32: the position that comes at this place of the sorted
   place_BT: jax.Array  # int32: the place of this position among the sorted
+
+  def pick(self, text: jax.Array, image: jax.Array, axes: int) -> jax.Array:
+    """Picks by sorted position, for arrays [B, T, ..] of so many axes."""
+    is_image = self.sorted_image_BT
+    is_image = is_image.reshape(*is_image.shape, *[1] * (axes - 2))
+    return jnp.where(is_image, image, text)
 
   def enter(self, x: jax.Array, *names: str | None) -> jax.Array:
     """Sorts [B, T, ...], whose last axes have these names."""
@@ -97,34 +103,41 @@ def _move(x, order_BT, place_BT, names):
   return moved(x, order_BT, place_BT)
 
 
-class Kernel(nn.Module):
-  """The weights of one `Linear`, or of several, stacked in front."""
+class Weights(nn.Module):
+  """The kernel of one `Linear`, or of several, stacked in front; and its bias."""
 
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]
   scale: float
+  bias: bool = False
 
   @nn.compact
   def __call__(self):
+    """(kernel [.., in, out], bias [.., out] or None)."""
     init = kernel_init(self.scale, stacked=len(self.shape) - 2)
-    return param(self, "kernel", init, self.shape, self.axes)
+    kernel = param(self, "kernel", init, self.shape, self.axes)
+    if not self.bias:
+      return kernel, None
+    shape, axes = ((*x[:-2], x[-1]) for x in (self.shape, self.axes))
+    return kernel, param(self, "bias", nn.initializers.zeros_init(), shape, axes)
 
 
 class GroupedLinear(nn.Module):
-  """`Linear` without bias over sorted positions, with a kernel for each modality."""
+  """`Linear` over sorted positions, with a kernel and a bias for each modality."""
 
   features: int
   axes: tuple[str, str]
   dtype: jnp.dtype
+  bias: bool = False
   scale: float = 1.0
 
   @nn.compact
   def __call__(self, x_BTD, groups: Groups):
     shape, axes = (x_BTD.shape[-1], self.features), self.axes
-    kernels = tuple(
-      Kernel(shape, axes, self.scale, name=name)().astype(self.dtype)
-      for name in MODALITIES
-    )
+    copies = [
+      Weights(shape, axes, self.scale, self.bias, name=name)() for name in MODALITIES
+    ]
+    kernels = tuple(kernel.astype(self.dtype) for kernel, _ in copies)
     give, take = (f"act_{axis}" for axis in axes)
     layout = POSITIONS, (*POSITIONS, give), (give, take)
     divided = mesh_axes(x_BTD.shape, give)
@@ -139,32 +152,36 @@ class GroupedLinear(nn.Module):
       return y_MF.reshape(*x_BTD.shape[:2], -1)
 
     apply = over_positions(x_BTD.shape, local, layout, (*POSITIONS, take))
-    return apply(groups.image_BT, x_BTD.astype(self.dtype), kernels)
+    y_BTF = apply(groups.image_BT, x_BTD.astype(self.dtype), kernels)
+    if not self.bias:
+      return y_BTF
+    return y_BTF + groups.pick(*[b for _, b in copies], 3).astype(self.dtype)
 
 
-class Scale(nn.Module):
-  """The weights of one copy of an `RMSNorm`."""
+class Affine(nn.Module):
+  """The scale and the bias of one copy of a `Norm` over arrays of a shape."""
 
-  width: int
+  kind: str
+  shape: tuple[int, ...]
   axis: str
 
   @nn.compact
   def __call__(self):
-    return param(
-      self, "scale", nn.initializers.ones_init(), (self.width,), (self.axis,)
-    )
+    return affine(self, self.kind, self.shape, self.axis)
 
 
 class GroupedNorm(nn.Module):
-  """`RMSNorm` over sorted positions [B, T, ..., D], with a scale for each modality."""
+  """`Norm` over sorted positions [B, T, ..., D], with its own for each modality."""
 
   eps: float
   axis: str = "norm"
+  kind: str = "rms"
 
   @nn.compact
   def __call__(self, x, groups: Groups):
-    text, image = (Scale(x.shape[-1], self.axis, name=name)() for name in MODALITIES)
-    is_image = groups.sorted_image_BT.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
-    y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-    return (y * jnp.where(is_image, image, text)).astype(x.dtype)
+    copies = [Affine(self.kind, x.shape, self.axis, name=name)() for name in MODALITIES]
+    scales, biases = zip(*copies, strict=True)
+    y = normalized(x, self.kind, self.eps) * groups.pick(*scales, x.ndim)
+    if biases[0] is not None:
+      y = y + groups.pick(*biases, x.ndim)
+    return y.astype(x.dtype)

@@ -92,7 +92,7 @@ class Model(nn.Module):
     if self.fused:
       self.fusion = reading.Fusion(c.width, dtype)
     if not c.tie_embeddings:
-      self.text_head = Linear(s.vocab, ("embed", "vocab"), dtype)
+      self.text_head = Linear(s.vocab, ("embed", "vocab"), dtype, c.head_bias)
 
   def __call__(self, inputs: Inputs):
     """Both heads over whole rows: (logits_BTV, what the image head says, or None)."""

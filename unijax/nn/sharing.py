@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unijax.config import ModelConfig
-from unijax.nn.layers import MLP, Linear
+from unijax.nn.layers import BIASED, MLP, Linear
 from unijax.nn.modality import GroupedLinear
 from unijax.nn.moe import Experts
 
@@ -31,7 +31,8 @@ class Sharing(NamedTuple):
 
 
 def _mlp(c: ModelConfig, out_scale: float, linear: type[nn.Module] = Linear) -> MLP:
-  return MLP(c.mlp_width, c.width, jnp.dtype(c.dtype), out_scale, linear, name="mlp")
+  dtype, bias = jnp.dtype(c.dtype), "up" in BIASED[c.bias].split()
+  return MLP(c.mlp_width, c.width, dtype, out_scale, c.mlp, bias, linear, name="mlp")
 
 
 def _shared(c, out_scale, x_BTD, groups):

@@ -50,6 +50,6 @@ class TextTransformer(nn.Module):
     place = param(self, "position", init, (c.length, c.width), (None, "embed"))
     x = x + place[:T].astype(dtype)
     mask = jnp.tril(jnp.ones((T, T), bool))[None] if c.causal else everything()
-    h = Encoder(c, name="encoder")(x, mask)
+    h, _ = Encoder(c, name="encoder")(x, mask)
     h = LayerNorm(c.norm_eps, name="final_norm")(h)
     return POOLS[c.pool](h, end_B), h

@@ -1,4 +1,4 @@
-"""The decoder: a scan over identical pre-norm blocks, with a named remat policy."""
+"""The decoder: a scan over identical blocks, with a named remat policy."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from unijax.config import ConfigError, ModelConfig
 from unijax.nn import logical, masks, modality, rope
 from unijax.nn.attention import ATTENTION, Attention, pick_backend
-from unijax.nn.layers import RMSNorm, param
+from unijax.nn.layers import ORDERS, Norm, param
 from unijax.nn.logical import constrain
 from unijax.nn.modality import GroupedNorm
 from unijax.nn.moe import ROUTING
@@ -30,13 +30,16 @@ REMAT = {
 
 
 class Block(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)).
+  """x + attention(norm(x)), then x + mlp(norm(x)), or as `model.block` has it.
+
+  A parallel block adds both branches of one norm at once (Wang & Komatsuzaki 2021);
+  `ORDERS` has where the norms of the others stand.
 
   With AdaLN (Peebles & Xie 2023, one shared projection and an offset a layer as in
-  PixArt-alpha) the norms are shifted and scaled and the branches gated at image
-  positions; `modulation_BT6D` is None elsewhere in the design space. `groups` is None
-  where nothing depends on the modality of a position; see `sharing.Sharing` for the
-  order that x_BTD and the modulation come in.
+  PixArt-alpha) what enters the branches is shifted and scaled, and what they add is
+  gated, at image positions; `modulation_BT6D` is None elsewhere in the design space.
+  `groups` is None where nothing depends on the modality of a position; see
+  `sharing.Sharing` for the order that x_BTD and the modulation come in.
   """
 
   config: ModelConfig
@@ -46,7 +49,7 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x_BTD, cached, rotation, sees, cache_mask_BTS, modulation, groups):
     c, sharing = self.config, SHARING[self.config.sharing]
-    norm, more, attended = RMSNorm, (), None
+    norm, more, attended = Norm, (), None
     if sharing.sorted:
       norm, more, attended = GroupedNorm, (groups,), groups
     out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
@@ -56,13 +59,29 @@ class Block(nn.Module):
       change = gate = [lambda x: x] * 2
     else:
       change, gate = self._adaln(*modulation)
-    y = change[0](norm(c.norm_eps, name="attention_norm")(x_BTD, *more))
     attention = Attention(c, out_scale, self.backend, self.lookahead, name="attention")
-    y, kv = attention(y, rotation, sees, cached, attended)
-    x_BTD = x_BTD + gate[0](y)
-    y = change[1](norm(c.norm_eps, name="mlp_norm")(x_BTD, *more))
-    y = sharing.mlp(c, out_scale, y, groups)
-    return constrain(x_BTD + gate[1](y), "batch", "sequence", "act_embed"), kv
+    kv = None
+
+    def normed(name):
+      of = norm(c.norm_eps, kind=c.norm, name=f"{name}_norm")
+      return lambda x: of(x, *more)
+
+    def mix(x):
+      nonlocal kv
+      y, kv = attention(change[0](x), rotation, sees, cached, attended)
+      return y
+
+    def think(x):
+      return sharing.mlp(c, out_scale, change[1](x), groups)
+
+    if c.block == "parallel":
+      y = normed("attention")(x_BTD)
+      x_BTD = x_BTD + gate[0](mix(y)) + gate[1](think(y))
+    else:
+      add = ORDERS[c.block]
+      x_BTD = add(x_BTD, mix, normed("attention"), gate[0])
+      x_BTD = add(x_BTD, think, normed("mlp"), gate[1])
+    return constrain(x_BTD, "batch", "sequence", "act_embed"), kv
 
   def _adaln(self, shared_BT6D, is_image_BT):
     offset = param(
@@ -95,7 +114,10 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
     c = self.config
-    turn = rope.rotation(inputs.position_BTA, c.head_dim, c.rope_theta, c.positions)
+    turned = round(c.head_dim * c.rope_fraction)
+    stretch = c.rope_factor, c.rope_low, c.rope_high, c.rope_length
+    about = turned, c.rope_theta, c.positions, stretch
+    turn = rope.rotation(inputs.position_BTA, *about)
     name, cached, cache_mask = "dense", None, None
     if cache is None:
       sees = (inputs.start_BT, inputs.end_BT, inputs.hidden_BT)
@@ -145,6 +167,6 @@ class Transformer(nn.Module):
     )(c, name, self.lookahead, name="blocks")
     x_BTD, kv = blocks(x_BTD, cached, turn, sees, cache_mask, modulation, groups)
     if not sharing.sorted:
-      return RMSNorm(c.norm_eps, name="final_norm")(x_BTD), kv
-    x_BTD = GroupedNorm(c.norm_eps, name="final_norm")(x_BTD, groups)
+      return Norm(c.norm_eps, kind=c.norm, name="final_norm")(x_BTD), kv
+    x_BTD = GroupedNorm(c.norm_eps, kind=c.norm, name="final_norm")(x_BTD, groups)
     return groups.leave(x_BTD, "act_embed"), kv

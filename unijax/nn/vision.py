@@ -4,9 +4,11 @@
   h = norm(encoder(x))                   every token sees every token
   features = h of the patches            pooled = one vector a picture, of `POOLS`
 
-Pixels come as float32 in [-1, 1]; another normalisation of a published encoder is an
-affine map that the patch kernel and its bias absorb.
+Features may be taken some blocks earlier, and without the norm. Pixels come as float32
+in [-1, 1]; `vision.mean` and `vision.std` make of them what the encoder was trained on.
 """
+
+import math
 
 import flax.linen as nn
 import jax
@@ -32,10 +34,22 @@ def normalised(pixels_BHWC: jax.Array) -> jax.Array:
   return pixels_BHWC.astype(jnp.float32) / 127.5 - 1.0
 
 
+def standardised(pixels_BHWC: jax.Array, config: VisionConfig) -> jax.Array:
+  """Pixels in [-1, 1] -> (p - mean) / std, where p are the same pixels in [0, 1]."""
+  mean, std = (np.asarray(x, np.float32) for x in (config.mean, config.std))
+  if (mean == 0.5).all() and (std == 0.5).all():
+    return pixels_BHWC
+  return (pixels_BHWC + (1.0 - 2.0 * mean)) / (2.0 * std)
+
+
 def cut(pixels_BHWC: jax.Array, size: int) -> jax.Array:
-  """Cuts pictures into patches in raster order: [B, P, size * size * 3], rows first."""
+  """Cuts pictures into patches in raster order: [B, P, size * size * 3], rows first.
+
+  What stands right of the last whole patch, or below it, is left out.
+  """
   B, height, width, channels = pixels_BHWC.shape
-  x = pixels_BHWC.reshape(B, height // size, size, width // size, size, channels)
+  x = pixels_BHWC[:, : height // size * size, : width // size * size]
+  x = x.reshape(B, height // size, size, width // size, size, channels)
   return x.swapaxes(2, 3).reshape(B, -1, size * size * channels)
 
 
@@ -53,6 +67,45 @@ def sincos(grid: int, width: int) -> np.ndarray:
   columns = np.broadcast_to(waves[None], (grid, grid, width // 2))
   table = np.concatenate([rows, columns], axis=-1).reshape(grid**2, width)
   return table.astype(np.float32)
+
+
+# Sharpness of the cubic kernel, and whether it widens when a table shrinks (then the
+# result is smooth). Both exist in released encoders.
+RESIZES = {"bicubic": (-0.75, False), "smooth": (-0.5, True)}
+
+
+def resize_matrix(old: int, new: int, resize: str) -> np.ndarray:
+  """Weights [new, old] that resample a line of `old` values at `new` places.
+
+  Keys 1981, eq. 8 with -a = 3/4 or 1/2: a piecewise cubic kernel over four values, of
+  which those beyond an end count as that end ("bicubic") or not at all ("smooth", the
+  weights then sum to one). Values stand in the middle of equal intervals.
+  """
+  a, smooth = RESIZES[resize]
+  width = max(old / new, 1.0) if smooth else 1.0
+  center = (np.arange(new)[:, None] + 0.5) * old / new - 0.5
+  place = np.arange(-2 - old, 2 * old + 2)
+  x = np.abs(place - center) / width
+  near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+  far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+  weight = np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+  if smooth:
+    weight = weight * ((place >= 0) & (place < old))
+  matrix = np.zeros((new, old))
+  np.add.at(matrix.T, np.clip(place, 0, old - 1), weight.T)
+  return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def resized(table_PD: jax.Array, new: int, resize: str) -> jax.Array:
+  """A table of a square grid at another grid of `new` places a side: [new^2, D]."""
+  old = math.isqrt(table_PD.shape[0])
+  if old == new:
+    return table_PD
+  w = jnp.asarray(resize_matrix(old, new, resize), jnp.float32)
+  grid = table_PD.reshape(old, old, -1)
+  exact = jax.lax.Precision.HIGHEST
+  grid = jnp.einsum("ya,xb,abd->yxd", w, w, grid, precision=exact)
+  return grid.reshape(new**2, -1)
 
 
 def grid_rotation(grid: int, trained: int, prefix: int, head_dim: int):
@@ -127,8 +180,10 @@ class VisionTransformer(nn.Module):
   Attributes:
     config: its shape.
     image_size: pixels a side.
-    maskable: has a vector that stands in for hidden patches.
+    maskable: has a vector that stands in for hidden patches, as with
+      `vision.mask_token`.
     pooled: makes one vector of a picture, too; without, there are no parameters for it.
+      Blocks and a norm that features do without stay all the same.
   """
 
   config: VisionConfig
@@ -150,17 +205,20 @@ class VisionTransformer(nn.Module):
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     grid = self.image_size // c.patch_size
     embed = Linear(c.width, ("patch", "embed"), dtype, bias=c.patch_bias, name="patch")
-    x = embed(cut(pixels_BHWC, c.patch_size))
+    x = embed(cut(standardised(pixels_BHWC, c), c.patch_size))
     normal = nn.initializers.normal(0.02)
-    if self.maskable:
+    if self.maskable or c.mask_token:
       mask = param(self, "mask", normal, (c.width,), ("embed",)).astype(dtype)
       if hidden_BP is not None:
         x = jnp.where(hidden_BP[..., None], mask, x)
     if c.pool == "class":
       x = _before(x, param(self, "class", normal, (1, c.width), (None, "embed")))
     if c.positions == "learned":
-      shape = (x.shape[1], c.width)
-      x = x + param(self, "position", normal, shape, (None, "embed")).astype(dtype)
+      first, rows = x.shape[1] - grid**2, (c.position_grid or grid) ** 2
+      shape = (first + rows, c.width)
+      place = param(self, "position", normal, shape, (None, "embed"))
+      patches = resized(place[first:], grid, c.position_resize)
+      x = x + jnp.concatenate([place[:first], patches]).astype(dtype)
     elif c.positions == "sincos":
       place = np.pad(sincos(grid, c.width), ((x.shape[1] - grid**2, 0), (0, 0)))
       x = x + jnp.asarray(place, dtype)
@@ -174,10 +232,13 @@ class VisionTransformer(nn.Module):
     prefix, rotation = prefix_length(c), None
     if c.rope_grid:
       rotation = grid_rotation(grid, c.rope_grid, prefix, c.width // c.heads)
-    h = Encoder(c, name="encoder")(x, everything(), rotation)
-    h = LayerNorm(c.norm_eps, name="final_norm")(h)
+    last, kept = Encoder(c, name="encoder")(x, everything(), rotation, c.skip_blocks)
+    norm = LayerNorm(c.norm_eps, name="final_norm")
+    h = norm(last)
     pooled = POOLS[c.pool](c, name="pool")(h) if self.pooled else None
-    return pooled, constrain(h[:, prefix:], "batch", None, "act_embed")
+    if c.features_norm:
+      kept = norm(kept) if c.skip_blocks else h
+    return pooled, constrain(kept[:, prefix:], "batch", None, "act_embed")
 
 
 def _before(x_BTD, tokens_LD):

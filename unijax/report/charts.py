@@ -86,6 +86,18 @@ def line_chart(
     y = _round(y_axis(bar))
     ends = dict(x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
     shapes.append(el("line", class_="bar", **ends))
+  paths, keys, said = _drawn(lines, x_axis, y_axis, ordered)
+  view = f"0 0 {_WIDTH} {_HEIGHT}"
+  label = f"{title} over {x_label}: " + "; ".join(said)
+  svg = el("svg", shapes, paths, viewBox=view, role="img", aria_label=label)
+  window = max(_window(y) for _, _, y in lines)
+  note = f"Bold: running mean of up to {window} points." if window > 1 else None
+  legend = el("ul", keys, class_="keys")
+  return _figure(title, join(svg, legend, el("small", note) if note else None))
+
+
+def _drawn(lines, x_axis, y_axis, ordered: bool):
+  """Lines (name, x, y) of a chart: (shapes, entries of the legend, words for each)."""
   paths, keys, said = [], [], []
   for i, (name, x, y) in enumerate(lines):
     colour = _colour(i, len(lines), ordered)
@@ -95,13 +107,7 @@ def line_chart(
     swatch = el("i", style=f"background:{colour}")
     keys.append(el("li", swatch, f"{name} ", el("small", last)))
     said.append(f"{name} ends at {last}")
-  view = f"0 0 {_WIDTH} {_HEIGHT}"
-  label = f"{title} over {x_label}: " + "; ".join(said)
-  svg = el("svg", shapes, paths, viewBox=view, role="img", aria_label=label)
-  window = max(_window(y) for _, _, y in lines)
-  note = f"Bold: running mean of up to {window} points." if window > 1 else None
-  legend = el("ul", keys, class_="keys")
-  return _figure(title, join(svg, legend, el("small", note) if note else None))
+  return paths, keys, said
 
 
 def columns(*blocks: Html) -> Html:

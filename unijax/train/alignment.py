@@ -4,6 +4,7 @@
   sigmoid   every pair of the batch is a yes or a no              (two encoders)
   queries   contrast, matching and writing, through learned queries
   distill   features of hidden patches, as a frozen teacher saw them
+  none      pictures alone: an encoder that others read, and that is not trained here
 
 Contrastive losses are over the whole batch on any mesh (`contrastive`).
 """
@@ -14,7 +15,13 @@ import jax.numpy as jnp
 from unijax.config import Config, ConfigError
 from unijax.data.pair_loader import Captions
 from unijax.nn import logical
-from unijax.nn.dual_encoder import DualEncoder, MaskedStudent, QueryEncoder, unit
+from unijax.nn.dual_encoder import (
+  DualEncoder,
+  LoneEncoder,
+  MaskedStudent,
+  QueryEncoder,
+  unit,
+)
 from unijax.train import contrastive
 from unijax.train.encoders import FrozenEncoder, open_encoder
 from unijax.types import Pairs, Sum
@@ -137,6 +144,31 @@ class Queries(Contrast):
     return Sum((_nll(logits, batch.tokens_BT[:, 1:]) * weight).sum(), weight.sum())
 
 
+class Alone:
+  """An encoder of pictures by itself; it is scored by its neighbours, not trained.
+
+  Raises:
+    ConfigError: when it is asked for a loss.
+  """
+
+  def __init__(self, config: Config, vocab: int):
+    del vocab
+    self.module = LoneEncoder(config)
+
+  def arguments(self, batch):
+    return (batch.pixels_BHWC,)
+
+  def images(self, params, pixels_BHWC):
+    """uint8 pixels -> unit vectors [B, 1, E]."""
+    return self.module.apply({"params": params}, pixels_BHWC)
+
+  def sums(self, params, batch, key):
+    raise ConfigError(
+      "align.objective: 'none' has no loss to train on: use 'distill' with a teacher, "
+      "or 'softmax' or 'sigmoid' with texts, and begin from this run with --init-from"
+    )
+
+
 class Distill:
   """Cosines with a teacher's features at hidden patches (Fang et al. 2023, eq. 1)."""
 
@@ -203,6 +235,7 @@ OBJECTIVES = {
   "sigmoid": Contrast,
   "queries": Queries,
   "distill": Distill,
+  "none": Alone,
 }
 
 

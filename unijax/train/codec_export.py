@@ -33,7 +33,7 @@ def latent_moments(codec: frozen.Weighted, pixels: np.ndarray) -> tuple[float, f
 
 
 def write(
-  workdir: pathlib.Path, config: Config, params, pixels: np.ndarray, step: int
+  workdir: pathlib.Path, config: Config, params, pixels: np.ndarray | None, step: int
 ) -> frozen.Weighted:
   """Writes RUN/codec; what stood there before is replaced.
 
@@ -41,7 +41,8 @@ def write(
     workdir: of the run.
     config: of the run.
     params: weights of the codec, whole on this host.
-    pixels: training pictures, uint8 [n, h, w, 3], for shift and scale.
+    pixels: training pictures, uint8 [n, h, w, 3], which shift and scale are measured
+      on; None where the config gives them.
     step: that the weights are of.
 
   Returns:
@@ -54,8 +55,10 @@ def write(
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
   }
   codec = weighted(config, params)
-  mean, deviation = latent_moments(codec, pixels)
-  shift, scale = mean, 1.0 / max(deviation, 1e-6)
+  shift, scale = config.codec.shift, config.codec.scale
+  if not scale:
+    shift, deviation = latent_moments(codec, pixels)
+    scale = 1.0 / max(deviation, 1e-6)
   path = folder / artefact.WEIGHTS
   forms = {name: (x.shape, "float32") for name, x in named.items()}
   safetensors.write(path, forms, named.items, {"format": "unijax codec"})
@@ -70,7 +73,12 @@ def write(
       shift=shift,
       scale=scale,
       step=step,
-      weights=hashlib.sha256(path.read_bytes()).hexdigest(),
+      weights=_hash(path),
     ),
   )
   return frozen.Weighted(codec.form, params, shift, scale)
+
+
+def _hash(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()

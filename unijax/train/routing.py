@@ -94,24 +94,27 @@ def losses(
   loss = (t.balance_loss_weight * balance + t.router_z_loss * log_z) / divisor
 
   weight = layers * here.positions_M.sum()
-  metrics = {
-    "balance_loss": Sum(balance, weight),
-    "router_log_z": Sum(log_z, weight),
-    "experts_dropped": Sum(
-      m.experts_per_token * weight - here.chosen_NME.sum(), m.experts_per_token * weight
-    ),
-  }
   entropy_NBT = -jnp.sum(p_NBTE * log_p_NBTE, axis=-1)
   entropy_M = jnp.einsum("nbt,btm->m", entropy_NBT, modality_BTM)
+  return loss, {
+    "balance_loss": Sum(balance, weight),
+    "router_log_z": Sum(log_z, weight),
+    **_by_modality(here, entropy_M, m.experts_per_token),
+  }
+
+
+def _by_modality(here: Load, entropy_M, per_token: int) -> dict[str, Sum]:
+  """Entropy of the router and load of experts by modality; choices that got lost."""
+  layers, _, experts = here.chosen_NME.shape
+  expected = per_token * layers * here.positions_M.sum()
+  metrics = {"experts_dropped": Sum(expected - here.chosen_NME.sum(), expected)}
   for i, name in enumerate(MODALITIES):
     count = layers * here.positions_M[i]
     metrics[f"router_entropy/{name}"] = Sum(entropy_M[i], count)
-    for expert in range(m.experts):
+    for expert in range(experts):
       chosen = here.chosen_NME[:, i, expert].sum()
-      metrics[f"expert_load/{name}/{expert:02d}"] = Sum(
-        chosen, m.experts_per_token * count
-      )
-  return loss, metrics
+      metrics[f"expert_load/{name}/{expert:02d}"] = Sum(chosen, per_token * count)
+  return metrics
 
 
 def _sown(routed) -> tuple[jax.Array, jax.Array]:

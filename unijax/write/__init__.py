@@ -13,6 +13,7 @@ from unijax.write.masked import Masked
 from unijax.write.masked_all import MaskedAll
 from unijax.write.masked_diffusion import MaskedDiffusion
 from unijax.write.mixture import Mixture
+from unijax.write.none import Nothing
 from unijax.write.regression import Regression
 from unijax.write.token_diffusion import TokenDiffusion
 
@@ -26,6 +27,7 @@ WRITE_PATHS: dict[str, type[WritePath]] = {
   "regression": Regression,
   "masked_all": MaskedAll,
   "masked_diffusion": MaskedDiffusion,
+  "none": Nothing,
 }
 
 

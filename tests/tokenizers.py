@@ -1,0 +1,38 @@
+"""A small tokenizer.json as released chat models have one."""
+
+import pathlib
+
+SPLIT = r"\p{N}|[^\r\n\p{L}\p{N}]?\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
+MARKS = ("<s>", "<|im_start|>", "<|im_end|>")  # ids 0, 1, 2
+
+
+def tokenizer_json(path: pathlib.Path, words: str, vocab: int = 300, begin=()) -> None:
+  """Bytes with a rule of where words end, and special tokens.
+
+  Args:
+    path: of the file.
+    words: that pairs are learnt from.
+    vocab: ids, at least 259.
+    begin: names that its post-processor puts before a text.
+  """
+  import tokenizers
+  from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+  made = tokenizers.Tokenizer(models.BPE())
+  split = pre_tokenizers.Split(tokenizers.Regex(SPLIT), "isolated")
+  made.pre_tokenizer = pre_tokenizers.Sequence(
+    [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+  )
+  made.decoder = decoders.ByteLevel()
+  alphabet = pre_tokenizers.ByteLevel.alphabet()
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab, special_tokens=list(MARKS), initial_alphabet=alphabet,
+    show_progress=False,
+  )  # fmt: skip
+  made.train_from_iterator([words] * 4, trainer)
+  if begin:
+    made.post_processor = processors.TemplateProcessing(
+      single=" ".join([*begin, "$A"]),
+      special_tokens=[(name, MARKS.index(name)) for name in begin],
+    )
+  made.save(str(path))

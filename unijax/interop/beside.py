@@ -1,0 +1,54 @@
+"""What releases say of a model: config.json, and how its pictures are prepared."""
+
+import json
+import pathlib
+from typing import Any
+
+from unijax.checkpoint.errors import CheckpointError
+
+# Field of a release -> its file; all others are in config.json.
+FILES = {"preprocessor": "preprocessor_config.json"}
+
+
+def folder(path: pathlib.Path) -> pathlib.Path:
+  """The folder of a release, of which `path` is the folder or a file."""
+  return path if path.is_dir() else path.parent
+
+
+def read_json(place: pathlib.Path) -> dict[str, Any]:
+  """The object in a JSON file; {} where there is no file.
+
+  Raises:
+    CheckpointError: it is damaged.
+  """
+  if not place.is_file():
+    return {}
+  try:
+    content = json.loads(place.read_text())
+  except (ValueError, RecursionError) as error:
+    raise CheckpointError(f"{place} is damaged: {error}") from error
+  if not isinstance(content, dict):
+    raise CheckpointError(f"{place} is damaged: it is no JSON object")
+  return content
+
+
+def fields(path: pathlib.Path) -> dict[str, Any]:
+  """config.json of a release with what its other files say under their names.
+
+  Raises:
+    CheckpointError: one of them is damaged.
+  """
+  found = read_json(folder(path) / "config.json")
+  for name, file in FILES.items():
+    content = read_json(folder(path) / file)
+    if content and found:
+      found[name] = content
+  return found
+
+
+def write(content: dict[str, Any], place: pathlib.Path) -> None:
+  """The inverse of `fields`: config.json, and other files where there is something."""
+  rest = {name: x for name, x in content.items() if name not in FILES}
+  parts = {"config.json": rest} | {FILES[n]: content[n] for n in FILES if n in content}
+  for file, part in parts.items():
+    (place / file).write_text(json.dumps(part, indent=2) + "\n")

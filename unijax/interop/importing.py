@@ -1,0 +1,183 @@
+"""From a released model to a run folder."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from unijax import codecs
+from unijax.checkpoint import rundir
+from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.store import Store
+from unijax.config import Config, ConfigError
+from unijax.disk import new_folder
+from unijax.interop import beside, files, keymap, matching, stream, system, texts
+from unijax.interop.system import System
+from unijax.train import codec_export
+from unijax.train.encoders import write_encoder
+from unijax.train.run import versions
+
+Say = Callable[[str], None]
+ABOUT = "imported"  # entry of config.json
+SECONDS = 5.0  # between words on how far it is
+CONFIG_FILE = '''"""The config of this imported run, to train from it:
+
+  unijax train --config={run}/config.py --init-from={run} --workdir=OTHER
+"""
+
+import pathlib
+
+from unijax.checkpoint import rundir
+
+
+def get_config():
+  """Returns what config.json beside this file says."""
+  return rundir.config_dict(pathlib.Path(__file__).parent)
+'''
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A released model whose headers fit a config of ours.
+
+  Attributes:
+    system: that it is of.
+    config: of ours.
+    theirs: name -> entry of its files.
+    match: of the two.
+    ours: path -> shape and dtype of a parameter.
+  """
+
+  system: System
+  config: Config
+  theirs: Mapping[str, files.Entry]
+  match: keymap.Match
+  ours: Mapping[str, jax.ShapeDtypeStruct]
+
+
+def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
+  """Matches a released model with a config of ours, from headers alone.
+
+  Args:
+    name: of the system, or the path of its file.
+    path: of the weights: a file, an index, or the folder of a release.
+    size: of those that the system lists, for weights without a config.json.
+
+  Raises:
+    CheckpointError: the files are damaged, or are not what the config says; all that is
+      missing, unknown and misfits is listed.
+    ConfigError: no such system or size; a released config that cannot be done.
+  """
+  path = pathlib.Path(path)
+  chosen = system.load(name)
+  theirs = files.open_weights(path)
+  about = texts.beside(path) | _published(chosen, path, size)
+  fields = chosen.fields(about, theirs)
+  config = chosen.config(fields)
+  ours = system.leaves(config)
+  match = matching.match(chosen.table(config), ours, theirs)
+  if not match.report.fits:
+    raise CheckpointError(
+      f"{path} is not a whole {chosen.name} of this config: {match.report.text()}"
+    )
+  stream.check_dropped(chosen.table(config), match.report.dropped, theirs)
+  return Found(chosen, config, theirs, match, ours)
+
+
+def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
+  """Fields of config.json, or those of a size where there is none."""
+  written, sizes = beside.fields(path), chosen.sizes()
+  if size and size not in sizes:
+    raise ConfigError(f"{chosen.name} has no size {size!r}; known: {', '.join(sizes)}")
+  if not written and not size:
+    raise ConfigError(
+      f"no config.json beside {path}: say which it is with --size, one of "
+      f"{', '.join(sizes)}"
+    )
+  return written or dict(sizes[size])
+
+
+def import_run(
+  name: str, path: str | pathlib.Path, out: str | pathlib.Path, size: str = "",
+  say: Say = print,
+) -> dict[str, Any]:  # fmt: skip
+  """Writes the run folder of a released model; nothing is left of one that fails.
+
+  The arguments are those of `look`, which also says what is raised, and:
+    out: a folder that does not exist yet.
+    say: prints one sentence.
+
+  Returns:
+    What was done, for RESULT.
+  """
+  out = new_place(out)
+  with new_folder(out) as folder:
+    found = look(name, path, size)
+    report = found.match.report
+    kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
+    say(f"{path}: {report.text()}; numbers are {kinds}")
+    params = system.nested(dict(_read(found, say)))
+    about = {
+      "system": found.system.name, "from": pathlib.Path(path).name,
+      "tensors": len(report.consumed), "dropped": report.dropped,
+    }  # fmt: skip
+    identity = codecs.identity(found.config.data.codec)
+    extra = {"versions": versions(), "codec": identity, ABOUT: about}
+    rundir.write_config(folder, found.config, extra)
+    texts.keep(pathlib.Path(path), folder)
+    (folder / "config.py").write_text(CONFIG_FILE.format(run=out))
+    if found.config.train.task == "alignment":
+      _say_words(found.config, path, say)
+      write_encoder(folder, found.config, params, 0)
+    if found.config.train.task == "codec":
+      whole = jax.device_get(params["codec"])
+      codec_export.write(folder, found.config, whole, None, 0)
+    store = Store(folder, about={ABOUT: found.system.name}, say=say)
+    try:
+      store.save({"params": params}, 0)
+      store.wait()
+    finally:
+      store.close()
+  count = sum(x.size for x in jax.tree.leaves(params))
+  say(f"wrote {out}: {count:,} parameters; train from it with --init-from={out}")
+  return {
+    "system": found.system.name, "out": str(out), "parameters": count,
+    "tensors": len(report.consumed), "dropped": len(report.dropped),
+  }  # fmt: skip
+
+
+def _say_words(config: Config, path, say: Say) -> None:
+  """Says so where texts cannot be read as the weights of an encoder know them."""
+  if config.align.objective != "none" and config.data.tokenizer == "bytes":
+    say(
+      f"no tokenizer beside {path}: texts are read as bytes, which means nothing to "
+      f"these weights; put one of {', '.join(texts.TOKENIZERS)} there"
+    )
+
+
+def new_place(out: str | pathlib.Path) -> pathlib.Path:
+  """Returns a path at which nothing is.
+
+  Raises:
+    CheckpointError: something is.
+  """
+  out = pathlib.Path(out)
+  if out.exists():
+    raise CheckpointError(f"{out} is there already: name another --out, or remove it")
+  return out
+
+
+def _read(found: Found, say: Say) -> Iterator[tuple[str, jax.Array]]:
+  """Reads all leaves, and says how far it is every few seconds."""
+  told = time.monotonic()
+
+  def tell(number: int, count: int, leaf: str) -> None:
+    nonlocal told
+    if time.monotonic() - told > SECONDS:
+      told = time.monotonic()
+      say(f"{number} of {count} parameters read; next {leaf}")
+
+  return stream.read(found.match.pieces, found.theirs, found.ours, tell)
