@@ -44,7 +44,7 @@ def test_every_choice_reaches_its_expert(here):
     scale = jnp.asarray([e + 1.0 for e in here]).reshape(-1, 1, 1)
     eye = jnp.broadcast_to(jnp.eye(D), (len(here), D, D))
     kernels = (eye, eye * scale, eye)  # silu(x) * (e + 1) x
-    got = moe._dispatch(x, weights, chosen - min(here), *kernels)
+    got = moe._dispatch(x, weights, chosen - min(here), kernels, "swiglu")
     factor = np.where(np.isin(chosen, list(here)), chosen + 1.0, 0.0)
     want = np.asarray(jax.nn.silu(x) * x) * (weights * factor).sum(1, keepdims=True)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
