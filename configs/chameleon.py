@@ -4,8 +4,7 @@
   --config=configs/chameleon.py:7B         the paper's sizes: 7B, 34B
 
 Axes: codes read and written; next token over codes; causal images; shared parameters;
-1-D RoPE; QK-norm (at the paper's sizes a layer norm a head); norms after the branches
-(34B); z-loss 1e-5.
+1-D RoPE; QK-norm (published: a layer norm a head); norms after branches (34B); z-loss.
 
 Differences from the paper, at its sizes: `data.codec` is "blocks" (216 colours, images
 of 128 pixels, hence the same 1,024 codes) until a codec of 8,192 codes is named; no

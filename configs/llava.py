@@ -1,14 +1,14 @@
 """LLaVA-1.5 (Liu et al. 2024): CLIP's features through an MLP, then text. Never draws.
 
   --config=configs/llava.py:tiny         trains on a laptop, the encoder with the rest
-  --config=configs/llava.py:tiny-on=RUN  the same on the encoder of an alignment run:
+  --config=configs/llava.py:tiny-frozen  the same on a run RUN of configs/clip.py:tiny
+  --config=configs/llava.py:tiny-on=RUN  or on the encoder of any alignment run RUN:
       --init-from='RUN:(?!vision\\.(?!pool\\.)).*=>' --init-allow=missing
   --config=configs/llava.py:7B           the paper's size
 Axes: no image written; features read; MLP connector; causal features; shared
 parameters; 1-D RoPE; two stages: captions train the connector, then questions, too, all
 but the encoder. Differences from the paper, at its size: pictures are square scenes of
-this repository; one batch size for both stages. `tiny` is the small model of
-configs/transfusion.py with configs/clip.py; both its stages train everything.
+this repository; one batch size. `tiny` joins those of transfusion.py and clip.py.
 """
 
 from ml_collections import ConfigDict
@@ -20,10 +20,10 @@ PUBLISHED = {"7B": 7_063_427_072}
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:
-  """Returns the config of a preset: tiny, tiny-on=RUN or 7B."""
+  """Returns the config of a preset: tiny, tiny-frozen, tiny-on=RUN or 7B."""
   run = preset.partition("tiny-on=")[2]
-  if not run and preset not in ("tiny", "7B"):
-    raise ValueError(f"unknown preset {preset!r}; known: tiny, tiny-on=RUN, 7B")
+  if not run and preset not in ("tiny", "tiny-frozen", "7B"):
+    raise ValueError(f"unknown preset {preset!r}; known: tiny, tiny-frozen, 7B")
   c = base.get_config()
   c.vision = clip.get_config("L-14-336" if preset == "7B" else "tiny").vision
   rest = () if preset == "tiny" else ("vision/*",)

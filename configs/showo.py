@@ -2,20 +2,17 @@
 
   --config=configs/showo.py:tiny       trains on a laptop, embedded data
   --config=configs/showo.py:1.3B       the paper's size, 256 codes an image
-
 Axes: codes read and written; masked tokens over codes with the cosine schedule;
-bidirectional images; shared parameters; 1-D RoPE; QK-norm; no timestep is given.
-
-The paper's size has the blocks of Phi-1.5: layer norms, parallel branches, RoPE on half
-of each head, biases.
+bidirectional images; shared parameters; 1-D RoPE; QK-norm; no timestep is given. At the
+paper's size layer norms, parallel branches, RoPE on half of a head, biases (Phi-1.5).
 
 Differences from the paper, at its size: `data.codec` is "blocks" (216 colours, images
 of 64 pixels, hence the same 256 codes) until a codec of 8,192 codes is named; BOI and
 EOI are outside of the image's mask and a picture that is asked about is read like any
 other; one weight of text (the paper: 0.1 for language, 1 for understanding). The masked
 loss is divided by all codes of drawn images instead of the hidden ones, which pi / 2
-makes up for; guidance w of the paper is 1 + w here; noise on confidence falls linearly.
-`tiny` is the small model of configs/transfusion.py with 64 codes an image.
+makes up for; guidance w is 1 + w here; noise on confidence falls linearly. `tiny` is
+the small model of configs/transfusion.py with 64 codes an image.
 """
 
 from math import pi

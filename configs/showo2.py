@@ -42,11 +42,10 @@ def paper(c: ConfigDict, depth, width, heads, kv_heads, hidden, vocab) -> Config
   """Section 3 of the paper."""
   c.model.update(depth=depth, width=width, heads=heads, kv_heads=kv_heads, head_dim=128)
   c.model.update(mlp_width=hidden, norm_eps=1e-6, rope_theta=1e6, qk_norm=False)
-  c.model.update(
-    bias="qkv", tie_embeddings=width < 2048, dtype="bfloat16", remat="full"
-  )
+  c.model.update(bias="qkv", tie_embeddings=width < 2048)
   c.vision.update(depth=26, width=1152, heads=16, mlp_width=4304, mlp="gelu_tanh")
-  c.vision.update(dtype="bfloat16", remat="full")
+  for part in (c.model, c.vision):
+    part.update(dtype="bfloat16", remat="full")
   c.diffusion.update(predict="velocity", time_law="logit_normal")
   c.data.update(image_size=432, seq_len=4096, images_per_row=4, vocab=vocab)
   scenes = dict(image_size=432, chat=False, caption_first=0.8)

@@ -11,6 +11,8 @@ import pytest
 
 from configs import base
 from tests import small
+from tests.conftest import ROOT
+from unijax import config_file
 from unijax.checkpoint.store import Store
 from unijax.config import ConfigError, from_config_dict
 from unijax.data.document import DataError
@@ -196,6 +198,18 @@ def run(tmp_path_factory) -> pathlib.Path:
   workdir = tmp_path_factory.mktemp("run")
   loop.train(config(), workdir, evaluation.hooks(config()))
   return workdir
+
+
+def test_the_preset_that_distils_a_run_builds(run):
+  file = f"--config={ROOT}/configs/eva_clip.py:tiny-distill"
+  c = config_file.load([file, f"--config.align.frozen={run}"])
+  loader = tasks.make_loader(c)
+  functions = StepFunctions(c, loader.vocab)
+  state = jax.eval_shape(functions.init)
+  new, metrics = jax.eval_shape(functions.train, state, loader.batch(0))
+  form = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+  assert form(new) == form(state)
+  assert "loss" in metrics
 
 
 def test_a_small_run_learns(run, capsys):

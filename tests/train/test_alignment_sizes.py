@@ -27,7 +27,8 @@ def names() -> list[str]:
     with pytest.raises(ConfigError) as error:
       config_file.load([f"--config={ROOT}/configs/{stem}.py:no such preset"])
     known = re.search(r"known: (.*)", str(error.value)).group(1).split(", ")
-    found += [f"{stem}:{preset}" for preset in known]
+    # That of a run which was trained before is built in test_alignment.py.
+    found += [f"{stem}:{preset}" for preset in known if preset != "tiny-distill"]
   return found
 
 
@@ -36,12 +37,9 @@ def count(tree) -> int:
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_config_builds_at_its_published_size(name, request):
+def test_every_config_builds_at_its_published_size(name):
   stem, _, preset = name.partition(":")
-  more = []
-  if preset == "tiny-distill":
-    more = [f"--config.align.frozen={request.getfixturevalue('run')}"]
-  c = config_file.load([f"--config={ROOT}/configs/{stem}.py:{preset}", *more])
+  c = config_file.load([f"--config={ROOT}/configs/{stem}.py:{preset}"])
   loader = tasks.make_loader(c)
   functions = StepFunctions(c, loader.vocab)
   state = jax.eval_shape(functions.init)
@@ -73,7 +71,6 @@ def test_every_config_builds_at_its_published_size(name, request):
 def test_the_tables_name_all_published_sizes():
   assert set(PUBLISHED) == {n for n in names() if ":tiny" not in n}
   for name, parameters in PUBLISHED.items():
+    stem, _, preset = name.partition(":")
     if parameters:
-      assert f"{parameters:,}" in FILES[name.partition(":")[0]].__doc__.replace(
-        "\n", " "
-      )
+      assert FILES[stem].PUBLISHED[preset] == parameters

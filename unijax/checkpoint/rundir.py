@@ -105,8 +105,10 @@ def check_same_run(workdir: pathlib.Path, config: Config) -> None:
   """
   if not (workdir / "config.json").is_file():
     return
-  old = config_lib.to_dict(read_config(workdir))
-  new = json.loads(json.dumps(config_lib.to_dict(config)))  # as it would be read back
+  old, new = (  # as both are read back
+    json.loads(json.dumps(config_lib.to_dict(c)))
+    for c in (read_config(workdir), config)
+  )
   lines = [
     line for line in config_lib.difference(old, new) if not line.startswith(FREE)
   ]
