@@ -53,9 +53,8 @@ def paper(c: ConfigDict, depth, width, heads, kv_heads, hidden, vocab) -> Config
   c.optim.update(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
   c.train.update(batch_size=512, steps=0, image_loss_weight=1.0)
   c.train.stages = ("drawing", "all")
-  words = ("transformer/*", "embedding/*", "vision/*")
-  first = {"optim": {"freeze": words}, "train": {"text_loss_weight": 0.2}}
-  c.stages.drawing = {"steps": 150_000, **first}
+  first = {"optim": {"freeze": ("transformer/*", "embedding/*", "vision/*")}}
+  c.stages.drawing = {"steps": 150_000, "train": {"text_loss_weight": 0.2}, **first}
   c.stages.all = {"steps": 35_000, "optim": {"learning_rate": 1e-5}}
   c.sample.update(sampler="euler", steps=50, schedule_shift=3.0, guidance=5.0)
   return c
