@@ -36,7 +36,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 test: lint ## ruff and the test suite, without the tests marked slow
-	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## the tests marked slow: 64 devices, long fuzz, a dozen kills, TPU compiles
 	$(VENV)/bin/python -m pytest -m slow --durations=0

@@ -57,7 +57,7 @@ def same_memory(report: dict, state, batch, real) -> None:
   assert m["total"] == whole
 
 
-QUICK = ("unified", "alignment", "ffn")  # of these, by default
+QUICK = ("unified", "ffn")  # of these, by default
 
 
 def each(names):
@@ -122,6 +122,7 @@ def test_experts_are_divided_over_their_axis():
   assert over & {"all-gather", "all-to-all"} and over & {"reduce-scatter", "all-reduce"}
 
 
+@pytest.mark.slow
 def test_stages_whose_steps_differ_are_planned_apart():
   config = test_stages.config()
   assert plan.programs(config) == {0: ["captions"], 1: ["all"]}

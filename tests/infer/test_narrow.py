@@ -65,6 +65,7 @@ def test_narrow_weights_write_and_draw_the_same(sharing):
     assert x.dtype == (jnp.float32 if exact else jnp.bfloat16), name
 
 
+@pytest.mark.slow
 def test_narrow_weights_draw_the_same_from_captions():
   c = test_drawing.config(model__dtype="bfloat16", sample__steps=3)
   builder = small.builder(c)

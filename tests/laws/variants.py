@@ -92,8 +92,9 @@ COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
 VARIANTS |= READ | BLOCKS
 # What the suite runs over; the slow part of it has what is mostly told by the others.
+SLOW = ("diffusion-both", "diffusion-branch-full")
 CASES = [
-  pytest.param(name, marks=pytest.mark.slow) if name in ("diffusion-both",) else name
+  pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
   for name in VARIANTS
 ]
 

@@ -30,7 +30,8 @@ ADVERSARY = dict(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["kl", pytest.param("rvq", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kl", "rvq"])
 def test_parts_of_a_batch_add_up(kind):
   c = small.codec(kind, **(ADVERSARY if kind == "kl" else {}))
   f, batch = small.functions(c), PictureLoader(c).batch(0)
@@ -82,6 +83,7 @@ def test_a_run_learns_resumes_and_freezes(tmp_path):
   assert "Reconstructions" in (tmp_path / "a" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_adversary_counts_from_its_step():
   c = small.codec("kl", optim__weight_decay=0.0, **ADVERSARY)
   f, batch = small.functions(c), PictureLoader(c).batch(0)
@@ -168,6 +170,7 @@ print("FOUND " + json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_codebooks_are_the_same_on_eight_devices():
   flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
   run = subprocess.run(

@@ -107,6 +107,7 @@ def test_what_rests_keeps_its_bits_and_its_average_too(straight):
   assert counts == {"adam": FIRST + SECOND, "adam_in_all": SECOND}
 
 
+@pytest.mark.slow
 def test_muon_and_micro_batches_keep_what_rests():
   c = config(optim__name="muon", train__micro_batches=2)
   functions = StepFunctions(c, small.VOCABULARY.size)
@@ -266,6 +267,7 @@ def test_a_stage_is_not_judged_by_the_losses_of_the_one_before():
   assert seen == [5, 5, 0, 5]
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_to_write_and_then_to_draw(tmp_path):
   """Eight documents of each; what is learnt in the first stage is still there."""
   values = to_dict(config(data__caption_dropout=0.0))

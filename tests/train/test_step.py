@@ -113,7 +113,7 @@ def test_rows_that_lack_something_give_no_nan(name, lacks):
   assert ("image_mse" in scalars) == (lacks == "text")
 
 
-@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("parts", [2, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["add-linear", "token-unet", "experts"])
 def test_parts_of_a_batch_add_up(name, parts):
   """Gradient accumulation: exact denominators for both losses, whatever is where."""
