@@ -15,6 +15,7 @@ from unijax.data.document import Document, Image, Text, Turn
 from unijax.data.rows import RowBuilder
 from unijax.data.tokenizer import ByteTokenizer, vocabulary
 from unijax.nn import masks
+from unijax.train import tasks
 from unijax.train.functions import StepFunctions
 from unijax.types import Batch, Inputs
 
@@ -178,3 +179,22 @@ def lively(weights):
   kernel = weights["text_head"]["kernel"]
   kernel = kernel.at[:, SPECIAL.boi].mul(4.0).at[:, SPECIAL.eos].mul(1.5)
   return {**weights, "text_head": {**weights["text_head"], "kernel": kernel}}
+
+
+def traced(config):
+  """Traces the start and a step of any task, which keeps the form of the state.
+
+  Returns:
+    (shapes of the state, shapes of the metrics).
+  """
+  loader = tasks.make_loader(config)
+  functions = StepFunctions(config, loader.vocab)
+  state = jax.eval_shape(functions.init)
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((config.train.batch_size, *x.shape[1:]), x.dtype),
+    loader.batch(0, range(1)),
+  )
+  new, metrics = jax.eval_shape(functions.train, state, batch)
+  form = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+  assert form(new) == form(state)
+  return state, metrics

@@ -91,6 +91,21 @@ def config(image_size: int, **codec):
   return c
 
 
+def published(config) -> dict:
+  """Fields that transformers has for the tokenizer of any system."""
+  codec = config.codec
+  return {
+    "base_channels": codec.width,
+    "channel_multiplier": list(codec.multipliers),
+    "double_latent": False,
+    "embed_dim": codec.channels,
+    "in_channels": 3,
+    "latent_channels": codec.project_width or codec.channels,
+    "num_embeddings": codec.codebook,
+    "num_res_blocks": codec.blocks[0],
+  }
+
+
 def multipliers(name: str, widths) -> tuple[int, ...]:
   """Widths of levels as multiples of the first.
 

@@ -2,17 +2,14 @@
 
 import dataclasses
 
-from configs import base
+from configs import base, clip
 from unijax.data.tokenizer import make_tokenizer, vocabulary
 from unijax.interop.keymap import Key
 from unijax.interop.ops import COPY, LINEAR
 
 # Means and deviations of red, green and blue, where white is 1.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-PHOTOS = (  # of the 400 million pictures of Radford et al. 2021
-  (0.48145466, 0.4578275, 0.40821073),
-  (0.26862954, 0.26130258, 0.27577711),
-)
+PHOTOS = (clip.MEAN, clip.STD)
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 

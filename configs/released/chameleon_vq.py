@@ -72,21 +72,13 @@ def get_config(published) -> ConfigDict:
 
 def to_published(config) -> dict:
   """The config.json of transformers for a codec of ours."""
-  codec = config.codec
   return {
     "architectures": ["ChameleonVQVAE"],
     "model_type": "chameleon_vqgan",
     "attn_resolutions": None,
-    "attn_type": "vanilla" if codec.attention else None,
-    "base_channels": codec.width,
-    "channel_multiplier": list(codec.multipliers),
-    "double_latent": False,
-    "embed_dim": codec.channels,
-    "in_channels": 3,
-    "latent_channels": codec.project_width or codec.channels,
-    "num_embeddings": codec.codebook,
-    "num_res_blocks": codec.blocks[0],
+    "attn_type": "vanilla" if config.codec.attention else None,
     "resolution": config.data.image_size,
+    **_ladder.published(config),
   }
 
 

@@ -86,21 +86,13 @@ def get_config(published) -> ConfigDict:
 
 def to_published(config) -> dict:
   """The config.json of transformers for a codec of ours."""
-  codec = config.codec
-  levels = len(codec.multipliers)
+  halvings = len(config.codec.multipliers) - 1
   return {
     "architectures": ["JanusVQVAE"],
     "model_type": "janus_vqgan",
-    "base_channels": codec.width,
-    "channel_multiplier": list(codec.multipliers),
-    "double_latent": False,
-    "embed_dim": codec.channels,
-    "in_channels": 3,
-    "latent_channels": codec.project_width or codec.channels,
-    "num_embeddings": codec.codebook,
-    "num_patches": config.data.image_size // 2 ** (levels - 1),
-    "num_res_blocks": codec.blocks[0],
+    "num_patches": config.data.image_size // 2**halvings,
     "out_channels": 3,
+    **_ladder.published(config),
   }
 
 

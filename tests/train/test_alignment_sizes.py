@@ -6,11 +6,10 @@ import jax
 import pytest
 
 from configs import clip, eva_clip, qformer, siglip
+from tests import small
 from tests.conftest import ROOT
 from unijax import config_file
 from unijax.config import ConfigError
-from unijax.train import tasks
-from unijax.train.functions import StepFunctions
 
 FILES = {"clip": clip, "siglip": siglip, "eva_clip": eva_clip, "qformer": qformer}
 PUBLISHED = {
@@ -40,16 +39,7 @@ def count(tree) -> int:
 def test_every_config_builds_at_its_published_size(name):
   stem, _, preset = name.partition(":")
   c = config_file.load([f"--config={ROOT}/configs/{stem}.py:{preset}"])
-  loader = tasks.make_loader(c)
-  functions = StepFunctions(c, loader.vocab)
-  state = jax.eval_shape(functions.init)
-  row = loader.batch(0, range(1))
-  batch = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct((c.train.batch_size, *x.shape[1:]), x.dtype), row
-  )
-  new, metrics = jax.eval_shape(functions.train, state, batch)
-  form = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-  assert form(new) == form(state)
+  state, metrics = small.traced(c)
   assert "loss" in metrics
   if preset.startswith("tiny"):
     assert count(state.params) < 1.3e6

@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 import sys
+import time
 
 from unijax.commands import interop
 
@@ -70,7 +71,7 @@ def _ls(args) -> dict:
     manifest, wrong = _checked(reader, step)
     row = {
       "step": step, "bytes": _size(folder), "ok": not wrong, "why": wrong,
-      "age_seconds": round(_now() - folder.stat().st_mtime),
+      "age_seconds": round(time.time() - folder.stat().st_mtime),
       "metrics": {} if manifest is None else dict(manifest.metrics),
     }  # fmt: skip
     rows.append(row)
@@ -296,7 +297,3 @@ def _bytes(count: float) -> str:
       return f"{count:.3g} {unit}"
     count /= 1000
   return f"{count:.3g} TB"
-
-
-def _now() -> float:
-  return datetime.datetime.now().timestamp()

@@ -4,13 +4,12 @@ Chat templates are programs in the releases; here they are text, in which a syst
 file looks for what it knows, and nothing runs them.
 """
 
-import json
 import pathlib
 import shutil
 from typing import Any
 
-from unijax.checkpoint.errors import CheckpointError
 from unijax.data.tokenizer import HuggingFaceTokenizer, make_tokenizer
+from unijax.interop import beside as releases
 
 TOKENIZERS = (
   "tokenizer.json",
@@ -43,16 +42,16 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
     CheckpointError: a file is damaged.
     DataError: the tokenizer is.
   """
-  folder = path if path.is_dir() else path.parent
+  folder = releases.folder(path)
   found: dict[str, Any] = {}
-  ends = _read(folder / "generation_config.json").get("eos_token_id")
+  ends = releases.read_json(folder / "generation_config.json").get("eos_token_id")
   if ends is not None:
     found["tokenizer.ends"] = tuple(ends) if isinstance(ends, list) else (ends,)
   file = next((folder / n for n in TOKENIZERS if (folder / n).is_file()), None)
   if file is None:
     return found
   tokenizer = make_tokenizer(str(file))
-  settings = _read(folder / "tokenizer_config.json")
+  settings = releases.read_json(folder / "tokenizer_config.json")
   found["tokenizer.file"] = str(file)
   found["tokenizer.chat"] = _chat(folder, settings)
   found["tokenizer.begin"] = _begin(tokenizer, settings)
@@ -64,8 +63,7 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
 
 def keep(path: pathlib.Path, run: pathlib.Path) -> None:
   """Copies what lies beside the weights at `path` into the folder of a run."""
-  folder = path if path.is_dir() else path.parent
-  _copy(folder, run / FOLDER)
+  _copy(releases.folder(path), run / FOLDER)
 
 
 def give_back(run: pathlib.Path, release: pathlib.Path) -> None:
@@ -104,15 +102,3 @@ def _name(token) -> str:
   """The name of a token, which may be written with its settings."""
   token = token.get("content") if isinstance(token, dict) else token
   return token if isinstance(token, str) else ""
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  if not path.is_file():
-    return {}
-  try:
-    content = json.loads(path.read_text())
-  except (ValueError, RecursionError) as error:
-    raise CheckpointError(f"{path} is damaged: {error}") from error
-  if not isinstance(content, dict):
-    raise CheckpointError(f"{path} is damaged: it is no JSON object")
-  return content
