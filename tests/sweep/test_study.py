@@ -77,14 +77,20 @@ def test_trials_of_points_and_seeds(make):
 
 def test_names_know_nothing_of_files_and_order(make):
   one = study.plan(make(), seeds=2)
-  turned = "return product(param('train.batch_size', [8, 4]), param('align.width', [64, 32]))"
-  old = 'return product(param("align.width", [32, 64]), param("train.batch_size", [4, 8]))'
+  turned = (
+    "return product(param('train.batch_size', [8, 4]), param('align.width', [64, 32]))"
+  )
+  old = (
+    'return product(param("align.width", [32, 64]), param("train.batch_size", [4, 8]))'
+  )
   other = study.plan(make((old, turned), name="renamed.py"), seeds=3)
   assert {t.name for t in one} < {t.name for t in other}
 
 
 def test_points_of_equal_configs_are_one_trial(make):
-  old = 'return product(param("align.width", [32, 64]), param("train.batch_size", [4, 8]))'
+  old = (
+    'return product(param("align.width", [32, 64]), param("train.batch_size", [4, 8]))'
+  )
   new = 'return [{"align.width": 32}, {"train.batch_size": 4}, {"align.width": 32, "train.batch_size": 64}]'
   found = study.plan(make((old, new)), seeds=2)
   assert [(t.number, t.seed) for t in found] == [(0, 5), (0, 6), (1, 5), (1, 6)]
@@ -92,7 +98,9 @@ def test_points_of_equal_configs_are_one_trial(make):
 
 
 def test_a_point_may_name_another_file(make, tmp_path):
-  old = 'return product(param("align.width", [32, 64]), param("train.batch_size", [4, 8]))'
+  old = (
+    'return product(param("align.width", [32, 64]), param("train.batch_size", [4, 8]))'
+  )
   new = 'return product(param("config", ["configs/clip.py", "configs/siglip.py:tiny"]), param("align.width", [96]))'
   base = '{"config": "configs/clip.py"}'
   found = study.plan(
@@ -155,7 +163,9 @@ def test_no_such_study_and_preset(tmp_path):
 
 
 def test_seeds_may_be_swept(make):
-  found = study.plan(make(('param("train.batch_size", [4, 8])', 'param("seed", [3, 8])')))
+  found = study.plan(
+    make(('param("train.batch_size", [4, 8])', 'param("seed", [3, 8])'))
+  )
   assert [(t.label, t.seed) for t in found] == [
     ("width=32", 3), ("width=32", 8), ("width=64", 3), ("width=64", 8)
   ]  # fmt: skip

@@ -82,11 +82,19 @@ def load(study: str) -> Study:
   return found
 
 
-def baselines(points: Sequence[Point], baseline: Point | None) -> list[int | None]:
+def baselines(
+  points: Sequence[Point], baseline: Point | None, groups: Sequence[str] = ()
+) -> list[int | None]:
   """Number of the point that each point is compared with.
 
   Of the points that have all of `baseline`, it is the only one; else the one that
   agrees with the point in every other path.
+
+  Args:
+    points: of a sweep.
+    baseline: {dotted path: value}; None: nothing is compared.
+    groups: hashes of their configs, by which points may turn out to be one; not given,
+      what is swept besides and seeds tells them apart.
 
   Raises:
     ConfigError: no point has all of it.
@@ -101,7 +109,8 @@ def baselines(points: Sequence[Point], baseline: Point | None) -> list[int | Non
   ]
   if not has:
     raise ConfigError(f"BASELINE {baseline}: no point of the sweep has these values")
-  if len({json.dumps(rest(points[i]), default=str) for i in has}) == 1:
+  same = groups or [json.dumps(rest(point), default=str) for point in points]
+  if len({same[i] for i in has}) == 1:
     return [has[0]] * len(points)
   alike = lambda p: next((i for i in has if rest(points[i]) == rest(p)), None)  # noqa: E731
   return [alike(point) for point in points]
@@ -146,12 +155,13 @@ def plan(
   """
   swept = study.points
   _check_twice(swept, flops, seeds, prompts)
-  labels, against = points_lib.labels(swept), baselines(swept, study.baseline)
+  labels = points_lib.labels(swept)
   configs = [_named(i, study, overrides, labels) for i in range(len(swept))]
   spends = [point.get(FLOPS, flops) for point in swept]
   costs = [_cost(*x, budget) for x in zip(configs, spends, strict=True)]
   configs = [config for config, _ in costs]
   groups = [points_lib.name_of(config, seed=False) for config in configs]
+  against = baselines(swept, study.baseline, groups)
   found: dict[str, Trial] = {}
   for i, (config, counted) in enumerate(costs):
     for more in range(seeds):
