@@ -117,6 +117,14 @@ def _compare(args, overrides) -> dict:
   return compare.run(args, overrides)
 
 
+def _sweep(args, overrides) -> dict:
+  from unijax.commands import sweep
+
+  if args.action == "trial":
+    _cache_compilations()
+  return sweep.run(args, overrides)
+
+
 def _import(args, overrides) -> dict:
   from unijax.commands import interop
 
@@ -141,6 +149,7 @@ RUN = {
   "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
   "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
   "systems": _systems, "compare": _compare, "import": _import, "export": _export,
+  "sweep": _sweep,
 }  # fmt: skip
 
 
