@@ -50,7 +50,7 @@ def as_training_reads(command) -> ConfigDict:
 def test_values_are_read_back(tmp_path, path, monkeypatch):
   file = tmp_path / "c.py"
   file.write_text(FILE)
-  monkeypatch.setattr(jobs, "from_config_dict", lambda read: None)  # no such knobs
+  monkeypatch.setattr(jobs, "_digest", lambda read: "")  # no such knobs
   points = [(str(n), {path: value}) for n, value in enumerate(VALUES[path])]
   made = make_jobs(f"{file}:p", points, tmp_path)
   for job, (_, point) in zip(made, points, strict=True):
@@ -74,9 +74,10 @@ def test_the_commands_of_a_real_config(tmp_path):
     "lr=0.005",
     ("py", "-m", "unijax", "train", f"--config={TINY}",
      f"--workdir={tmp_path}/root/lr=0.005", *common, "--config.optim.learning_rate=0.005"),
-    f"{tmp_path}/root/lr=0.005", (("A", "b"),), Resources("v5p:4x4x4", 16), 1, (75, 76),
+    f"{tmp_path}/root/lr=0.005", (("A", "b"),), Resources("v5p:4x4x4", 16), 1, (75, 76), one.config,
   )  # fmt: skip
   assert one.resources.chips == 64 and one.resources.kind == "v5p"
+  assert len(one.config) == 16 and one.config != two.config
   read = as_training_reads(two.command)
   assert read.seed == 3 and read.train.steps == 7
   assert read.optim.freeze == ("patch_codec/*",) and read.model.qk_norm is False

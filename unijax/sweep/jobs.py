@@ -6,6 +6,8 @@ runs: the pool of this machine, XManager, Slurm and GKE take the same list.
 
 import ast
 import dataclasses
+import hashlib
+import json
 import pathlib
 import re
 import sys
@@ -15,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from unijax import config_file
-from unijax.config import ConfigError, from_config_dict
+from unijax.config import ConfigError, from_config_dict, to_dict
 
 RESTART = (75, 76)  # stopped by SIGTERM after saving; left on a hang: both go on
 
@@ -84,6 +86,7 @@ class JobSpec:
     resources: what it needs.
     retries: how often it is started again after an exit code of `requeue`.
     requeue: exit codes after which the same command goes on.
+    config: digest of every knob; a folder that is done with another is not this trial.
   """
 
   name: str
@@ -93,6 +96,7 @@ class JobSpec:
   resources: Resources = Resources()
   retries: int = 3
   requeue: tuple[int, ...] = RESTART
+  config: str = ""
 
 
 def make_jobs(
@@ -133,13 +137,13 @@ def make_jobs(
     try:
       read = config_file.read(arguments)
       _check_read(point, read)
-      from_config_dict(read)
+      digest = _digest(read)
     except ConfigError as error:
       raise ConfigError(f"point {name}: {error}") from error
     workdir = str(pathlib.Path(root) / name)
     command = [python, "-m", "unijax", "train", arguments[0], f"--workdir={workdir}"]
     command += [*more, *arguments[1:]]
-    jobs.append(JobSpec(name, tuple(command), workdir, **spec))
+    jobs.append(JobSpec(name, tuple(command), workdir, config=digest, **spec))
   if not jobs:
     raise ConfigError(f"{config}: the sweep has no points, so there is nothing to run")
   return jobs
@@ -183,6 +187,16 @@ def spread(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     path = f"{before}{name}"
     flat |= spread(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
   return flat
+
+
+def _digest(config: ConfigDict) -> str:
+  """A short hash of the resolved config.
+
+  Raises:
+    ConfigError: it is not valid.
+  """
+  text = json.dumps(to_dict(from_config_dict(config)), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _path(path: str) -> str:
