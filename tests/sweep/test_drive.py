@@ -97,7 +97,7 @@ def get_config(preset="tiny"):
   c.vision.update(depth=1, width=16, heads=2, mlp_width=16)
   c.text.update(depth=1, width=16, heads=2, mlp_width=16, length=12)
   c.data.update(window=16, threads=1)
-  c.data.sources.pop("emoji")
+  del c.data.sources.emoji
   c.align.width = 8
   c.train.update(steps=12, batch_size=4, log_every=1, eval_every=100)
   c.checkpoint.every_steps = 4
