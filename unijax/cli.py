@@ -5,7 +5,7 @@ one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt v
 found damage; 4 a planned config does not fit its topology. Training, and a comparison
 that trains, also end with 75 after SIGTERM and saving, the same command goes on; 76
 after a hang, where guard.hang_exit is set, the same command goes on; 130 after Ctrl-C
-and saving.
+and saving. A sweep ends with 75 after either signal, once its trials have saved.
 """
 
 import json
@@ -117,6 +117,14 @@ def _compare(args, overrides) -> dict:
   return compare.run(args, overrides)
 
 
+def _sweep(args, overrides) -> dict:
+  from unijax.commands import sweep
+
+  if args.action == "trial":
+    _cache_compilations()
+  return sweep.run(args, overrides)
+
+
 def _import(args, overrides) -> dict:
   from unijax.commands import interop
 
@@ -141,6 +149,7 @@ RUN = {
   "train": _train, "sample": _sample, "eval": _eval, "data": _data, "ckpt": _ckpt,
   "goodput": _goodput, "mesh": _mesh, "plan": _plan, "demo": _demo,
   "systems": _systems, "compare": _compare, "import": _import, "export": _export,
+  "sweep": _sweep,
 }  # fmt: skip
 
 

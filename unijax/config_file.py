@@ -3,7 +3,7 @@
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from unijax.config import Config, ConfigError, from_config_dict
 
@@ -15,8 +15,20 @@ def load(arguments: list[str]) -> Config:
     arguments: only `--config...` arguments, `--config=x` or `--config x`.
 
   Raises:
-    ConfigError: no such file or preset, an unknown knob (with the nearest known one),
-      a value of the wrong type, or whatever `from_config_dict` finds.
+    ConfigError: as `read`, or whatever `from_config_dict` finds.
+  """
+  return from_config_dict(read(arguments))
+
+
+def read(arguments: list[str]) -> ConfigDict:
+  """Reads a config file with its overrides, and looks no further into its values.
+
+  Args:
+    arguments: as for `load`.
+
+  Raises:
+    ConfigError: no such file or preset, an unknown knob (with the nearest known one) or
+      a value of the wrong type.
   """
   values = flags.FlagValues()
   argv = ["unijax", *arguments]
@@ -40,7 +52,7 @@ def load(arguments: list[str]) -> Config:
     raise ConfigError(
       "give --config=FILE, such as --config=configs/transfusion.py:tiny"
     )
-  return from_config_dict(config)
+  return config
 
 
 def _reason(arguments: list[str], error: Exception) -> str:

@@ -17,6 +17,7 @@ EPILOG = """examples:
   unijax plan --config=configs/transfusion.py:7B --topology=v5p:4x4x4
   unijax goodput runs/tiny
   unijax compare configs/chameleon.py configs/transfusion.py --flops=3e12
+  unijax sweep run configs/studies/mask.py:tiny --root=runs/mask --seeds=3
   unijax data inspect --config=configs/transfusion.py:tiny --out=row.png
   unijax ckpt verify runs/tiny
   unijax import autoencoder_kl downloads/sdxl-vae --out=runs/vae
@@ -80,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
   _add_mesh(verb)
   _add_systems(verb)
   _add_compare(verb)
+  _add_sweep(verb)
   interop.add_import(verb)
   interop.add_export(verb)
   return parser
@@ -219,6 +221,13 @@ def _add_compare(verb) -> None:
     "--eval-prompts", type=int, default=100, metavar="N",
     help="scored of each task and split; default %(default)s",
   )  # fmt: skip
+
+
+def _add_sweep(verb) -> None:
+  from unijax.commands import sweep
+
+  text = "Run a study: many trainings, one table, whatever kills the driver."
+  sweep.add_arguments(verb("sweep", text, sweep.EXAMPLES))
 
 
 def _add_goodput(verb) -> None:

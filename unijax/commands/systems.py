@@ -9,6 +9,7 @@ from unijax.report import plain_table
 
 BEGIN, END = "<!-- systems: begin -->", "<!-- systems: end -->"
 NOT_SYSTEMS = ("__init__.py", "base.py", "common.py")
+NOT_FOLDERS = ("released", "studies")  # read by interop, and by `unijax sweep`
 PRESET = "tiny"
 
 # Axes that a config decides, by what it trains: (title, knob).
@@ -82,7 +83,7 @@ def files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """
   paths = sorted(
     p for p in folder.rglob("*.py")
-    if p.name not in NOT_SYSTEMS and p.parent.name != "released"  # read by interop
+    if p.name not in NOT_SYSTEMS and p.parent.name not in NOT_FOLDERS
   )  # fmt: skip
   if not paths:
     raise ConfigError(f"{folder}: no config files; name their folder with --configs")

@@ -136,12 +136,12 @@ def _process(job: dict, folder: pathlib.Path, child: Child) -> dict:
     path = pathlib.Path(job["workdir"]) / "scores.json"
     return json.loads(path.read_text())["result"]
   return {
-    "name": job["name"], "config": job["config"], "error": _error(log, code),
+    "name": job["name"], "config": job["config"], "error": why(log, code),
     "log": str(log), "seconds": round(time.monotonic() - began, 1),
   }  # fmt: skip
 
 
-def _error(log: pathlib.Path, code: int) -> str:
+def why(log: pathlib.Path, code: int) -> str:
   """The message of a failed verb, on one line; else what is left of it."""
   text = log.read_text(errors="replace")
   said = re.split(r"^unijax: ", text, flags=re.MULTILINE)

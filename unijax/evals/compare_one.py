@@ -32,6 +32,7 @@ SHOWN = 8  # pictures of a system
 SPOKEN = 3  # captions and answers of it
 WARM_UP = 10  # the learning rate grows over one part of so many at most
 POINTS = 50  # of a loss curve, at least
+SCORES = "scores.json"  # in the folder of a run
 STEPS = ("step", "data_wait", "other")  # spans of a run that steps take
 
 
@@ -68,27 +69,58 @@ def run(job: dict) -> dict:
   Returns:
     The figures of the system, as compare.json has them.
   """
-  began = time.monotonic()
   arguments = [f"--config={job['config']}", *job["overrides"]]
   config = config_file.load(arguments)
-  counted, more = budget(config, job["flops"])
+  counted, knobs = budget(config, job["flops"])
+  more = [f"--config.{path}={value}" for path, value in knobs.items()]
   config = config_file.load([*arguments, *more])
   folder = pathlib.Path(job["workdir"])
   asked = [VERSION, rundir.config_hash(config), job["prompts"]]
   key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-  path = folder / "scores.json"
-  if path.is_file() and json.loads(path.read_text())["key"] == key:
-    return json.loads(path.read_text())["result"]
+  if (done := finished(folder, key)) is not None:
+    return done
   print(f"{job['name']}: {config.train.steps} steps: {', '.join(more)}", flush=True)
-  measured = TASKS[config.train.task]
-  state, _ = loop.train(config, folder, measured.hooks(config))
+  hooks = TASKS[config.train.task].hooks(config)
+  about = {"name": job["name"], "config": job["config"]}
+  return train_and_score(config, folder, hooks, job["prompts"], key, about, counted)
+
+
+def finished(folder: pathlib.Path, key: str) -> dict | None:
+  """What was found of a run, if it was scored under this key."""
+  path = folder / SCORES
+  if not path.is_file():
+    return None
+  content = json.loads(path.read_text())
+  return content["result"] if content["key"] == key else None
+
+
+def train_and_score(
+  config: Config, folder: pathlib.Path, hooks: list[Hook], prompts: int, key: str,
+  about: dict, counted: dict,
+) -> dict:  # fmt: skip
+  """Trains a run, or goes on with it; scores it and writes scores.json.
+
+  Args:
+    config: of the run.
+    folder: its directory.
+    hooks: what is followed while it trains.
+    prompts: of a task and split; pictures for a codec.
+    key: of these scores.
+    about: name and config, for tables.
+    counted: steps and FLOPs, as `budget` counts them.
+
+  Returns:
+    The figures of the run.
+  """
+  began = time.monotonic()
+  state, _ = loop.train(config, folder, hooks)
   parameters = sum(x.size for x in jax.tree.leaves(state.params))
   account = events.account(events.read(folder))["seconds"]
   del state
   scoring = time.monotonic()
-  scored = measured.score(str(folder), job["prompts"])
+  scored = TASKS[config.train.task].score(str(folder), prompts)
   result = {
-    "name": job["name"], "config": job["config"], "task": config.train.task,
+    **about, "task": config.train.task,
     "hash": rundir.config_hash(config), "parameters": int(parameters), **counted,
     "seconds": {
       "training": round(sum(account[name] for name in STEPS), 1),
@@ -105,40 +137,57 @@ def run(job: dict) -> dict:
     "read": _save(folder, "read", scored.read),
     "originals": _save(folder, "originals", scored.originals),
   }  # fmt: skip
-  write_whole(path, json.dumps({"key": key, "result": result}, indent=1) + "\n")
+  content = json.dumps({"key": key, "result": result}, indent=1) + "\n"
+  write_whole(folder / SCORES, content)
   return result
 
 
-def budget(config: Config, flops: float) -> tuple[dict, list[str]]:
+def budget(config: Config, flops: float | None) -> tuple[dict, dict[str, int]]:
   """How many steps a budget buys.
 
   Stages keep their shares of the steps. What follows from the number of steps
   follows; a warm-up is at most a tenth of them.
 
+  Args:
+    config: of a run.
+    flops: to be spent; None counts the steps that it has.
+
   Returns:
-    (flops_per_step, flops of all steps, steps; overrides of the config).
+    ({steps, flops_per_step, flops of all steps}; {path: value} of what changes).
   """
-  loader = tasks.make_loader(config)
-  batch = loader.batch(0)
-  ats = [config.at(number) for number in range(len(config.starts))]
-  each = [products.train_step(at, loader.vocab, batch) for at in ats]
-  steps = [at.train.steps for at in ats]
+  each = _costs(config)
+  steps = [config.at(number).train.steps for number in range(len(each))]
   whole = sum(n * cost for n, cost in zip(steps, each, strict=True))
-  bought = [max(1, int(n * flops / whole)) for n in steps]
+  share = 1.0 if flops is None else flops / whole
+  bought = [max(1, int(n * share)) for n in steps]
   total = sum(bought)
-  names = [stage.name for stage in config.stages]
-  more = [f"--config.train.steps={0 if names else total}"]
-  more += [
-    f"--config.stages.{name}.steps={n}" for name, n in zip(names, bought, strict=False)
-  ]
   spent = sum(n * cost for n, cost in zip(bought, each, strict=True))
-  warm_up = min(config.optim.warmup_steps, total // WARM_UP)
-  more += [
-    f"--config.optim.warmup_steps={warm_up}",
-    f"--config.train.log_every={max(1, min(config.train.log_every, total // POINTS))}",
-    f"--config.train.eval_every={max(1, total // 2)}",
-  ]
-  return {"steps": total, "flops_per_step": spent / total, "flops": spent}, more
+  counted = {"steps": total, "flops_per_step": spent / total, "flops": spent}
+  names = [stage.name for stage in config.stages]
+  return (counted, {}) if flops is None else (counted, {
+    "train.steps": 0 if names else total,
+    **{f"stages.{name}.steps": n for name, n in zip(names, bought, strict=False)},
+    "optim.warmup_steps": min(config.optim.warmup_steps, total // WARM_UP),
+    "train.log_every": max(1, min(config.train.log_every, total // POINTS)),
+    "train.eval_every": max(1, total // 2),
+    "train.sample_every": max(1, total // 4),
+  })  # fmt: skip
+
+
+_COSTS: dict[str, list[float]] = {}  # of a config: several budgets count it once
+
+
+def _costs(config: Config) -> list[float]:
+  """FLOPs of a step of each stage."""
+  key = rundir.config_hash(config)
+  if key not in _COSTS:
+    loader = tasks.make_loader(config)
+    batch = loader.batch(0)
+    _COSTS[key] = [
+      products.train_step(config.at(number), loader.vocab, batch)
+      for number in range(len(config.starts))
+    ]
+  return _COSTS[key]
 
 
 def scenes(workdir: str, prompts: int) -> Scored:

@@ -10,7 +10,7 @@ from PIL import Image as Picture
 
 from unijax import report
 from unijax.disk import write_whole
-from unijax.evals import compare_sheet
+from unijax.evals import compare_sheet, figures
 from unijax.report import Section, Series
 from unijax.train.metrics import read_metrics
 
@@ -18,8 +18,6 @@ TITLES = {
   "unified": "Understand and draw", "drawing": "Understand and draw",
   "codec": "Codecs", "decoder": "Codecs", "alignment": "Encoders",
 }  # fmt: skip
-LOWER = ("bits per byte", "kid_lite")  # less is better; the rest is more
-NO_SHARES = ("psnr", "perplexity", "ssim", *LOWER)  # figures that are no percentages
 _PARTS = ("text_nll", "image_mse", "image_nll", "image_error")  # no sum of all systems
 LOSSES = {"unified": _PARTS, "drawing": _PARTS}
 LINES = 6  # of a chart of losses
@@ -60,7 +58,7 @@ def _table(title: str, systems: list[dict]) -> Table:
   for name in names:
     values = [x["scores"][name][0] for x in systems if name in x["scores"]]
     tied = len(set(values)) == 1
-    best[name] = None if tied else (min if name in LOWER else max)(values)
+    best[name] = None if tied else (min if figures.lower(name) else max)(values)
   head = ["system", "parameters", "steps", "FLOPs", "seconds", *names]
   rows = [
     [
@@ -84,11 +82,11 @@ def _cell(name: str, values: Sequence[float] | None, best: float | None) -> str:
   """'*81.0 % (73.0–88.0)'; the star is the best of the column."""
   if values is None:
     return ""
-  share = name not in NO_SHARES
-  show = lambda v: f"{100 * v:.1f}" if share else f"{v:.4g}"  # noqa: E731
-  text = ("*" if values[0] == best else "") + show(values[0]) + (" %" if share else "")
-  if len(values) == 3:
-    text += f" ({show(values[1])}{MINUS}{show(values[2])})"
+  value, *ends = (figures.show(name, v) for v in values)
+  text = ("*" if values[0] == best else "") + value
+  text += " %" if figures.share(name) else ""
+  if len(ends) == 2:
+    text += f" ({ends[0]}{MINUS}{ends[1]})"
   return text
 
 

@@ -1,0 +1,34 @@
+"""One trial of a sweep: trained, scored, and drawn."""
+
+import pathlib
+
+from unijax.config import from_config_dict
+from unijax.evals import compare_one
+from unijax.evals.tasks import EVALUATIONS
+from unijax.sweep import trials
+
+
+def run(folder: str) -> dict:
+  """Trains the trial of a run folder, or goes on with it, and scores it.
+
+  It trains as `unijax train` does, with the same hooks, and is scored as `unijax
+  compare` scores: on the same items for all trials of a task.
+
+  Returns:
+    What scores.json says.
+
+  Raises:
+    ConfigError: the folder is none of a sweep.
+    Interrupted: by Ctrl-C or SIGTERM, after saving; the same command goes on.
+  """
+  place = pathlib.Path(folder)
+  trial = trials.read(place)
+  if (done := compare_one.finished(place, trial.key)) is not None:
+    return done
+  config = from_config_dict(trial.config)
+  counted = dict(trial.counted) or compare_one.budget(config, None)[0]
+  hooks = EVALUATIONS[config.train.task].hooks(config)
+  about = {"name": trial.name, "config": trial.label}
+  return compare_one.train_and_score(
+    config, place, hooks, trial.prompts, trial.key, about, counted
+  )
