@@ -71,7 +71,7 @@ def test_no_sweep_and_damage_are_said(tmp_path):
       trials.index(tmp_path)
 
 
-def test_a_thousand_trials_are_read_in_four_small_files_each(tmp_path, record_property):
+def test_a_thousand_trials_are_read_in_four_small_files_each(tmp_path):
   """Of the files of a run (metrics, checkpoints, logs) none is opened."""
   for i in range(1000):
     one = made.trial(i, size=8000)  # as long as a config
@@ -87,9 +87,9 @@ def test_a_thousand_trials_are_read_in_four_small_files_each(tmp_path, record_pr
   OPENED.clear()
   COUNTING.append(str(tmp_path))
   try:
-    began = time.monotonic()
+    began = time.process_time()
     found = trials.index(tmp_path)
-    record_property("seconds", time.monotonic() - began)
+    seconds = time.process_time() - began
   finally:
     COUNTING.clear()
   counts = collections.Counter(f.state for f in found)
@@ -104,7 +104,7 @@ def test_a_thousand_trials_are_read_in_four_small_files_each(tmp_path, record_pr
   }
   assert named[trials.TRIAL] == 1000 and max(OPENED.values()) == 1
   assert sum(named.values()) <= 4 * 1000 + 1
-  print(f"1,000 trials in {time.monotonic() - began:.2f} s")
+  print(f"1,000 trials in {seconds:.2f} s of a processor")
 
 
 def test_the_index_does_not_load_jax(tmp_path):

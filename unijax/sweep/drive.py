@@ -107,6 +107,6 @@ def run(
   """
   found = left(root, again)
   for one in found:
-    if one.state == "failed":
-      (one.folder / RECORD).unlink()  # so that it is interrupted if this is killed
+    if one.state != "running":  # what is left is not done, whatever was said of it
+      (one.folder / RECORD).unlink(missing_ok=True)
   return Pool(slots).run([make_job(one) for one in found])
