@@ -13,10 +13,11 @@ ROOT/NAME; `unijax sweep status ROOT` and `unijax sweep table ROOT` read what it
 and the same command does what is left. --slots work units run at a time. Ctrl-C and
 SIGTERM go on to them: they save.
 
-vertex, kubernetes: in a container that is made of this folder (or is --image), one
-`unijax train` a point; --root is a folder of the container, such as /gcs/BUCKET/... on
-Vertex. --dry-run prints the Dockerfile and the arguments of every work unit. XManager
-asks Vertex for TPUs of v2 and v3 alone, and Kubernetes for none: see launch/xpk.py.
+vertex, kubernetes: in a container that is made of this folder, all of it (be in a clean
+clone), or is --image; one `unijax train` a point; --root is a folder of the container,
+such as /gcs/BUCKET/... on Vertex. --dry-run prints the Dockerfile and the arguments of
+every work unit. XManager asks Vertex for TPUs of v2 and v3 alone, and Kubernetes for
+none: see launch/xpk.py.
 
 XManager keeps its own list of experiments in ~/.xmanager.
 """
@@ -163,7 +164,7 @@ def package(xm, spec, args, jobs: Sequence[JobSpec]):
   extra = "[tpu]" if kind[:1] == "v" and kind != "v100" else "[cuda]" if kind else ""
   return xm.python_container(
     spec, path=str(folder), base_image=args.base_image,
-    entrypoint=xm.CommandList(['"$@"']),
+    entrypoint=xm.CommandList(['exec "$@"']),
     docker_instructions=[x.format(name=folder.name, extra=extra) for x in INSTRUCTIONS],
   )  # fmt: skip
 
