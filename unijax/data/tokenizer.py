@@ -133,18 +133,23 @@ class HuggingFaceTokenizer(_FileTokenizer):
     return self.tokenizer.decode(self._text_ids(ids), skip_special_tokens=True)
 
 
+def split_marked(tokenizer: Tokenizer, text: str) -> list[int | str]:
+  """Cuts what a person wrote about turns into text and ids of `marks` named in it."""
+  if not tokenizer.marks:
+    return [text] if text else []
+  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
+  pieces = re.split(f"({'|'.join(longest_first)})", text)
+  return [tokenizer.marks.get(piece, piece) for piece in pieces if piece]
+
+
 def encode_marked(tokenizer: Tokenizer, text: str) -> list[int]:
   """Encodes what a person wrote about turns, in which names of `marks` are tokens.
 
   What a user or a document says is never read so.
   """
-  if not tokenizer.marks or not text:
-    return tokenizer.encode(text) if text else []
-  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
   ids = []
-  for piece in re.split(f"({'|'.join(longest_first)})", text):
-    mark = tokenizer.marks.get(piece)
-    ids += [mark] if mark is not None else tokenizer.encode(piece) if piece else []
+  for piece in split_marked(tokenizer, text):
+    ids += [piece] if isinstance(piece, int) else tokenizer.encode(piece)
   return ids
 
 

@@ -35,6 +35,7 @@ from unijax.train import tasks
 
 FOLDER = "released"
 WITHOUT_TEXT = ("codec", "decoder")  # by train.task
+BESIDE = ("tokenizer.", "preprocessor.")  # fields of files beside config.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +121,29 @@ class System:
 class Fields(Mapping):
   """Fields of a config.json by dotted names, and refusals that name them."""
 
-  def __init__(self, values: Mapping[str, Any], system: str):
-    self._values, self._system = _flat(values), system
+  def __init__(self, values: Mapping[str, Any], system: str, path: str = ""):
+    self._values, self._system, self._path = _flat(values), system, path
+
+  def part(self, prefix: str, **defaults) -> "Fields":
+    """Fields of a part of a model, and those of the files beside the weights.
+
+    Args:
+      prefix: before the part's fields, such as "text_config.".
+      **defaults: what its library takes for fields that may be left out.
+    """
+    inside = {
+      name.removeprefix(prefix): x
+      for name, x in self.items()
+      if name.startswith((prefix, *BESIDE))
+    }
+    return Fields({**defaults, **inside}, self._system, self._path + prefix)
 
   def __getitem__(self, name):
     if name in self._values:
       return self._values[name]
     raise ConfigError(
-      f"{self._system}: config.json has no {name!r}, which the weights do not tell"
+      f"{self._system}: config.json has no {self._path + name!r}, which the weights do "
+      "not tell"
     )
 
   def __contains__(self, name):
@@ -159,7 +175,8 @@ class Fields(Mapping):
     if found not in values:
       known = ", ".join(map(repr, values))
       raise ConfigError(
-        f"{self._system}: config.json has {name}={found!r}; only {known} can be done"
+        f"{self._system}: config.json has {self._path}{name}={found!r}; only {known} "
+        "can be done"
       )
     return found
 

@@ -1,0 +1,121 @@
+"""Systems of several parts as runs: what a person asks is what the release would see."""
+
+import json
+
+import numpy as np
+import pytest
+import tokenizers
+from PIL import Image as Picture
+
+from tests.interop import cases, family_decoders, numbers, run
+from tests.tokenizers import llama_json
+from unijax import cli
+from unijax.checkpoint import rundir
+from unijax.data.document import Document, Image, Text, Turn
+from unijax.data.layout import Layout
+from unijax.infer import prompts
+from unijax.infer.load import load_run
+from unijax.interop import exporting, importing
+
+QUIET = lambda text: None
+LLAVA = cases.everything()["llava-loud"][1]
+WORDS = "USER: ASSISTANT: What is red? A circle, it is."
+ASKED = "What is red?"
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory):
+  """(release, run) of a small LLaVA with a tokenizer of pieces."""
+  folder = tmp_path_factory.mktemp("llava")
+  release = run.write_release(LLAVA, folder / "release")
+  llama_json(release / "tokenizer.json", WORDS)
+  settings = {"eos_token": "</s>", "chat_template": "{{ x }}USER: .. ASSISTANT:"}
+  (release / "tokenizer_config.json").write_text(json.dumps(settings))
+  prepared = {"size": {"shortest_edge": 14}, "crop_size": {"height": 14, "width": 14}}
+  (release / "preprocessor_config.json").write_text(json.dumps(prepared))
+  importing.import_run("llava", release, folder / "run", say=QUIET)
+  return release, folder / "run"
+
+
+def official(release, text: str) -> list[int]:
+  """Ids of a prompt in which `<image>` stands for a picture."""
+  inner = tokenizers.Tokenizer.from_file(str(release / "tokenizer.json"))
+  return inner.encode(text).ids
+
+
+def pictures(layout: Layout) -> list[int]:
+  """The ids of a layout, each picture as the single token 3."""
+  spans = list(zip(layout.span, [-1, *layout.span], strict=False))
+  return [
+    3 if span >= 0 else token
+    for token, (span, before) in zip(layout.tokens, spans, strict=True)
+    if span < 0 or span != before
+  ]
+
+
+def shown(seed: int) -> Image:
+  return prompts.picture(pixels(seed))
+
+
+def pixels(seed: int) -> np.ndarray:
+  x = numbers.picture(f"cat {seed}", 14, 14, 3)
+  return (127.5 + 127.5 * x).astype(np.uint8)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_prompt_has_the_ids_that_the_processor_makes(llava, count):
+  release, out = llava
+  b = load_run(out).builder
+  parts = prompts.user([*map(shown, range(count)), Text(ASKED)], chat=True)
+  layout = b.layout(Document(tuple(parts), id=0), open_end=True)
+  told = "USER: " + "<image>\n" * count + f"{ASKED} ASSISTANT:"
+  assert pictures(layout) == official(release, told)
+  assert layout.feature.count(0) == count and layout.span[-1] == -1
+  assert b.measure(Document(tuple(parts), id=0)) == (len(layout) + 1, count)
+
+
+def test_a_picture_is_not_framed_in_training_either(llava):
+  b = load_run(llava[1]).builder
+  parts = (Turn("user"), shown(0), Text("it?"), Turn("assistant"), Text("A circle."))
+  layout = b.layout(Document(parts, id=0))
+  inner = b.tokenizer
+  written = [t for t, w in zip(layout.tokens, layout.text_weight, strict=True) if w]
+  eos = b.vocabulary.special.eos
+  assert written == [*inner.encode("A circle."), eos]
+  assert (
+    layout.tokens.count(eos) == 1 and len(layout) == b.measure(Document(parts, id=0))[0]
+  )
+
+
+def test_sampling_answers_about_a_picture_of_a_file(llava, tmp_path, capsys):
+  """`unijax sample` writes what sampling by ids writes after the processor's."""
+  release, out = llava
+  Picture.fromarray(pixels(0)).save(tmp_path / "cat.png")
+  code = cli.main(
+    ["sample", f"--workdir={out}", f"--image={tmp_path}/cat.png", f"--prompt={ASKED}"]
+  )
+  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+  assert not code and result["images"] == []
+  loaded = load_run(out, only_sample=True)
+  config, layout = loaded.config, Layout()
+  for token in official(release, f"USER: <image>\n{ASKED} ASSISTANT:"):
+    if token == 3:
+      layout.add_image(
+        shown(0), config.features, 3, "sequential", 0.0, 0.0, False, True
+      )
+    else:
+      layout.add_tokens([token], 0.0)
+  ids = family_decoders.written_after(config, loaded.params, [layout], loaded.builder)
+  text = loaded.builder.tokenizer.decode([i for i in np.asarray(ids)[0] if i >= 0])
+  assert len(text) > 8 and result["texts"][0].startswith(text)
+
+
+def test_what_came_along_goes_back(llava, tmp_path):
+  release, out = llava
+  exporting.export_run(str(out), tmp_path / "out", say=QUIET)
+  for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+    assert (tmp_path / "out" / name).read_bytes() == (release / name).read_bytes()
+  again = importing.look("llava", tmp_path / "out").config
+  mine = rundir.read_config(out)
+  assert again.data.chat == mine.data.chat and again.sample == mine.sample
+  assert (again.model, again.vision) == (mine.model, mine.vision)
