@@ -45,8 +45,8 @@ def open_codec(name: str):
     return frozen.FrozenCodec(name)
   if name not in BUILT_IN:
     raise ConfigError(
-      f"data.codec: {name!r} says how many codes there are and no more: name the run of "
-      "a codec that has them"
+      f"data.codec: {name!r} says how many codes there are and no more: name the run "
+      "of a codec that has them"
     )
   return BUILT_IN[name]()
 

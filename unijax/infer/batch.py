@@ -203,7 +203,7 @@ class RowBatch:
   def _padding(self, row: Row) -> list[int]:
     """What stands in the shadow for text that was written since the last image."""
     text, shadow = map(len, row.tracks)  # that with text has BOI already
-    return [self.special.pad] * (text - 1 - shadow) if self.config.pads else []
+    return [self.special.pad] * (text - 1 - shadow) if self.builder.pads else []
 
   def _draw(self, on_image) -> None:
     """Draws and commits one image in every row that has begun one."""
