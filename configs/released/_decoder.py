@@ -110,6 +110,14 @@ FORMATS = {
     "user": "USER: ", "user_end": " ", "assistant": "ASSISTANT:", "assistant_end": "",
     "image_end": "\n",
   },
+  "<|Assistant|>:": {
+    "user": "<|User|>: ", "user_end": "\n\n", "assistant": "<|Assistant|>:",
+    "assistant_end": "", "image_end": "\n",
+  },
+  "Assistant:": {
+    "user": "User: ", "user_end": "\n\n", "assistant": "Assistant:",
+    "assistant_end": "", "image_end": "\n",
+  },
 }  # fmt: skip
 SYSTEMS = {
   "<|im_start|>": (

@@ -10,6 +10,8 @@ and where they are needed:
   FILE        name of the file that is written; model.safetensors
   OURS_ONLY   globs of parameters that released files never have
   DROPS       tuple of `keymap.Drop`
+  PARTS       {what it is: (file of a system, {group: its only prefix})}, of parts that
+              a run keeps apart; "codec" is the tokenizer of pictures
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
 """
@@ -19,7 +21,7 @@ import fnmatch
 import importlib.util
 import pathlib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -35,7 +37,11 @@ from unijax.train import tasks
 
 FOLDER = "released"
 WITHOUT_TEXT = ("codec", "decoder")  # by train.task
-BESIDE = ("tokenizer.", "preprocessor.")  # fields of files beside config.json
+BESIDE = (
+  "tokenizer.",
+  "preprocessor.",
+  "processor.",
+)  # fields of files beside config.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +50,21 @@ class System:
 
   name: str
   module: types.ModuleType
+  prefixes: Mapping[str, Sequence[str]] | None = None  # as a part of another
 
   def table(self, config: Config) -> Table:
     """All keys for a config of ours."""
     keys = self.module.KEYS
     keys = keys(config) if callable(keys) else keys
-    return Table(tuple(keys), self._get("PREFIXES", {}), self._get("DROPS", ()))
+    prefixes = self.prefixes or self._get("PREFIXES", {})
+    return Table(tuple(keys), prefixes, self._get("DROPS", ()))
+
+  def parts(self) -> dict[str, "System"]:
+    """Systems of the parts that a run keeps apart, with the names they have in here."""
+    return {
+      kind: dataclasses.replace(load(name), prefixes={g: (x,) for g, x in of.items()})
+      for kind, (name, of) in self._get("PARTS", {}).items()
+    }
 
   def fields(
     self, published: Mapping[str, Any], theirs: Mapping[str, Any] | None = None
@@ -63,7 +78,7 @@ class System:
     Raises:
       CheckpointError: both tell a field, and not the same.
     """
-    prefixes = self._get("PREFIXES", {})
+    prefixes = self.prefixes or self._get("PREFIXES", {})
     found, differ = _flat(published), []
     for field, told in self._get("SIZES", {}).items() if theirs else ():
       value = told.read(theirs, prefixes)
@@ -137,6 +152,10 @@ class Fields(Mapping):
       if name.startswith((prefix, *BESIDE))
     }
     return Fields({**defaults, **inside}, self._system, self._path + prefix)
+
+  def given(self, **values) -> "Fields":
+    """The same with other values of some fields."""
+    return Fields({**self._values, **values}, self._system, self._path)
 
   def __getitem__(self, name):
     if name in self._values:

@@ -34,6 +34,7 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
     tokenizer.eos     id of what its settings name as the end
     tokenizer.chat    text of its chat template; "" where it has none
     tokenizer.ends    tuple of ids that end what is generated
+    tokenizer.added.NAME   id of a token that stands outside of what was learnt
 
   Args:
     path: of the weights: a file, or the folder of a release.
@@ -55,6 +56,7 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
   found["tokenizer.file"] = str(file)
   found["tokenizer.chat"] = _chat(folder, settings)
   found["tokenizer.begin"] = _begin(tokenizer, settings)
+  found |= {f"tokenizer.added.{name}": i for name, i in tokenizer.added.items()}
   eos = tokenizer.marks.get(_name(settings.get("eos_token")))
   if eos is not None:
     found["tokenizer.eos"] = eos
