@@ -3,13 +3,12 @@
   --config=configs/janus.py:tiny       trains on a laptop, embedded data
   --config=configs/janus.py:1.3B       the paper's size, 576 features and codes an image
 
-Axes: features read; MLP connector; next token over codes, which enter and leave by
-layers of their own; causal images; shared parameters; 1-D RoPE; three stages: adaptors
-and heads, all but the encoder, all. Guidance is against a row of padding.
+Axes: features read; MLP connector; next token over codes, through layers of their own;
+causal images; shared parameters; 1-D RoPE; guidance against padding; three stages.
 
 Differences from the paper, at its size: `data.codec` is "blocks" (images of 96 pixels,
-read in patches of 4, hence the same 576 codes and features) until one of 16,384 codes is
-named; one batch size. `tiny` is configs/chameleon.py's with 16 features as its eyes.
+read in patches of 4, hence the same 576 codes and features) until one of 16,384 codes
+is named; one batch size. `tiny` is configs/chameleon.py's with 16 features as its eyes.
 """
 
 from ml_collections import ConfigDict
