@@ -7,17 +7,18 @@ import pytest
 import tokenizers
 from PIL import Image as Picture
 
-from tests.interop import cases, family_decoders, numbers, run
+from tests.interop import cases, family_decoders, keys, numbers, run
 from tests.tokenizers import llama_json
 from unijax import cli
 from unijax.checkpoint import rundir
 from unijax.checkpoint.errors import CheckpointError
+from unijax.config import ConfigError
 from unijax.data.document import Document, Image, Text, Turn
 from unijax.data.layout import Layout
 from unijax.infer import prompts
 from unijax.infer.generate import Prompt
 from unijax.infer.load import load_run
-from unijax.interop import exporting, files, importing
+from unijax.interop import exporting, files, importing, system
 
 QUIET = lambda text: None
 LLAVA, JANUS = (cases.everything()[f"{x}-loud"][1] for x in ("llava", "janus"))
@@ -121,6 +122,57 @@ def test_what_came_along_goes_back(llava, tmp_path):
   mine = rundir.read_config(out)
   assert again.data.chat == mine.data.chat and again.sample == mine.sample
   assert (again.model, again.vision) == (mine.model, mine.vision)
+
+
+HUB = {  # config.json of llava-hf/llava-1.5-7b-hf but for what decides nothing
+  "image_token_index": 32000, "model_type": "llava", "pad_token_id": 32001,
+  "projector_hidden_act": "gelu", "tie_word_embeddings": False, "vocab_size": 32064,
+  "text_config": {
+    "max_position_embeddings": 4096, "model_type": "llama", "rms_norm_eps": 1e-5,
+    "vocab_size": 32064,
+  },
+  "vision_config": {
+    "hidden_size": 1024, "image_size": 336, "intermediate_size": 4096,
+    "model_type": "clip_vision_model", "num_attention_heads": 16,
+    "num_hidden_layers": 24, "patch_size": 14, "projection_dim": 768,
+    "vocab_size": 32000,
+  },
+  "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+}  # fmt: skip
+
+
+def test_what_a_config_leaves_out_is_told_by_the_files_or_the_library():
+  chosen = system.load("llava")
+  theirs, _ = keys.read("llava-1.5-7b")
+  found = chosen.config(chosen.fields(HUB, theirs))
+  assert found == chosen.config(chosen.fields(chosen.sizes()["1.5-7B"]))
+  assert found.features == 576 and found.vision.skip_blocks == 1
+  with pytest.raises(CheckpointError, match="text_config.vocab_size: 32064 in config"):
+    chosen.fields(HUB, {**theirs, "language_model.model.embed_tokens.weight": HALF})
+
+
+HALF = keys.Form((16_032, 4096))
+REFUSED = {
+  "vision_feature_layer": [-2, -5], "vision_feature_select_strategy": "full",
+  "projector_hidden_act": "relu", "text_config.model_type": "mistral",
+  "text_config.hidden_act": "gelu", "vision_config.model_type": "siglip_vision_model",
+}  # fmt: skip
+REFUSED_JANUS = {
+  "vision_config.depth": 3, "vision_config.use_qk_norm": True,
+  "vq_config.projection_dim": 1024, "vq_config.double_latent": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("name", "size", "field", "value"),
+  [("llava", "1.5-7B", *x) for x in REFUSED.items()]
+  + [("janus", "Pro-1B", *x) for x in REFUSED_JANUS.items()],
+)
+def test_parts_that_cannot_be_done_are_refused_by_name(name, size, field, value):
+  chosen = system.load(name)
+  fields = chosen.fields(chosen.sizes()[size]).given(**{field: value})
+  with pytest.raises(ConfigError, match=field):
+    chosen.config(fields)
 
 
 # -- a run that keeps a part of its own ----------------------------------------------------
