@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from unijax import codecs
-from unijax.checkpoint import rundir
+from unijax.checkpoint import rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.codecs import artefact
@@ -31,7 +31,7 @@ CONFIG_FILE = '''"""The config of this imported run, to train from it:
 
 import pathlib
 
-from unijax.checkpoint import rundir
+from unijax.checkpoint import rundir, safetensors
 
 
 def get_config():
@@ -55,7 +55,7 @@ class Found:
 
   system: System
   config: Config
-  theirs: Mapping[str, files.Entry]
+  theirs: Mapping[str, safetensors.Entry]
   match: keymap.Match
   ours: Mapping[str, jax.ShapeDtypeStruct]
   parts: Mapping[str, "Found"]
