@@ -64,6 +64,9 @@ def get_config() -> ConfigDict:
   c.model.connector = "mlp"  # from features to positions; or linear, shuffle, resampler
   c.model.connector_depth = 1  # layers of the resampler
   c.model.connector_queries = 16  # positions that the resampler makes of a picture
+  # codes are rows of the token table; or mlp: they have a table and a softmax of
+  c.model.code_adapter = "none"  # their own, each through two layers; for codes
+  c.model.code_width = 8  # numbers of a code in that table
   c.model.text_block = 16  # positions of text that are filled together, for masked_all
 
   c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
@@ -115,8 +118,8 @@ def get_config() -> ConfigDict:
   c.data.tokenizer = "bytes"  # or path of a SentencePiece *.model or a tokenizer.json
   c.data.codec = "pixels"  # what patches are cut from
   c.data.image_size = 32  # pixels a side
-  # how pictures of files become squares: crop (then resize), resize (then crop), or
-  c.data.fit = "crop"  # squeeze (all of it); released encoders differ
+  # how pictures of files become squares: crop (then resize), resize (then crop), pad
+  c.data.fit = "crop"  # (with grey) or squeeze (all of it); released encoders differ
   c.data.resample = "lanczos"  # or bicubic, bilinear
   c.data.resize = 0  # pixels of the shorter side with fit="resize"; 0: image_size
   c.data.patch_size = 8  # latents a side of a patch
@@ -124,6 +127,7 @@ def get_config() -> ConfigDict:
   c.data.images_per_row = 8  # largest number of images that packing puts in a row
   c.data.noise_limit = 1.0  # largest timestep of context images; 0 keeps them clean
   c.data.caption_dropout = 0.1  # share of drawing documents without text, for guidance
+  c.data.without_text = "dropped"  # text is left out of these; or padded: is padding
   c.data.window = 512  # documents packed together; 50 rows' worth or more pack tightly
   c.data.threads = 2  # that build rows ahead of the step; 0 builds them when asked
   c.data.mixture = "constant"  # weights; or step, linear (schedules), loss (held-out)
@@ -135,9 +139,12 @@ def get_config() -> ConfigDict:
   # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
   c.data.special = ()  # the others get ids after the tokenizer's
   # ((part, text), ...): what begins a document and stands around turns, with names of
-  # the tokenizer's special tokens; parts are begin, user, user_end, assistant and
-  # assistant_end (after eos); a part not named is BOS, USER, ASSISTANT or nothing
+  # the tokenizer's special tokens; parts are begin, user, user_end, assistant,
+  # assistant_end (after eos), image_end (after a picture that is shown) and system
+  # (after begin, where no image is drawn); a part not named is BOS, USER, ASSISTANT or
+  # nothing
   c.data.chat = ()
+  c.data.image_frame = "marked"  # BOI and EOI around what an encoder says; or bare
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
 

@@ -3,22 +3,21 @@
   --config=configs/janus.py:tiny       trains on a laptop, embedded data
   --config=configs/janus.py:1.3B       the paper's size, 576 features and codes an image
 
-Axes: features read; MLP connector; next token over codes; causal images; shared
-parameters; 1-D RoPE; three stages: adaptors and heads, all but the encoder, all.
+Axes: features read; MLP connector; next token over codes, through layers of their own;
+causal images; shared parameters; 1-D RoPE; guidance against padding; three stages.
 
-Differences from the paper, at its size: codes are rows of the token table and of the
-text head (the paper: a table of 8 numbers with an adaptor, a head of two layers), so
-that both train in the first stage; `data.codec` is "blocks" (images of 96 pixels, read
-in patches of 4, hence the same 576 codes and features) until a codec of 16,384 codes is
-named; one batch size. `tiny` is configs/chameleon.py's with 16 features as its eyes.
+Differences from the paper, at its size: `data.codec` is "blocks" (images of 96 pixels,
+read in patches of 4, hence the same 576 codes and features) until one of 16,384 codes
+is named; one batch size. `tiny` is configs/chameleon.py's with 16 features as its eyes.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base, transfusion
 
+ADAPTORS = ("*", "!connector/*", "!codes/*")
 STAGES = {  # steps, learning rate, shares of read, draw, text, what rests
-  "adaptors": (10_000, 1e-3, (1.0, 1.0, 0.0), ("transformer/*", "vision/*")),
+  "adaptors": (10_000, 1e-3, (1.0, 1.0, 0.0), ADAPTORS),
   "pretraining": (180_000, 1e-4, (2.0, 5.0, 3.0), ("vision/*",)),
   "tuning": (24_000, 2e-5, (7.0, 10.0, 3.0), ()),
 }
@@ -31,7 +30,8 @@ def get_config(preset: str = "tiny", sizes=None) -> ConfigDict:
   if preset not in ("tiny", *sizes):
     raise ValueError(f"unknown preset {preset!r}; known: tiny, {', '.join(sizes)}")
   c = transfusion.tiny(c) if preset == "tiny" else paper(c, *sizes[preset])
-  c.model.update(read="features", connector="mlp", write="codes", image_mask="causal")
+  c.model.update(read="features", write="codes", code_adapter="mlp")
+  c.model.image_mask, c.data.without_text = "causal", "padded"
   c.data.update(codec="blocks", patch_size=1, noise_limit=0.0, images_per_row=6)
   c.data.seq_len = 384 if preset == "tiny" else 4096
   c.train.image_loss_weight = 1.0

@@ -17,7 +17,7 @@ from configs import janus
 PUBLISHED = {"7B": 7_407_773_323}  # with the codec
 
 STAGES = {  # steps, learning rate, shares of read, draw, text, what rests
-  "adaptors": (20_000, 1e-3, (1.0, 3.0, 0.0), ("transformer/*", "vision/*")),
+  "adaptors": (20_000, 1e-3, (1.0, 3.0, 0.0), janus.ADAPTORS),
   "pretraining": (360_000, 1e-4, (2.0, 5.0, 3.0), ("vision/*",)),
   "tuning": (80_000, 4e-5, (5.0, 4.0, 1.0), ()),
 }

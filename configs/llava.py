@@ -5,7 +5,7 @@
   --config=configs/llava.py:tiny-on=RUN  or on the encoder of any alignment run RUN:
       --init-from='RUN:(?!vision\\.(?!pool\\.)).*=>' --init-allow=missing
   --config=configs/llava.py:7B           the paper's size
-Axes: no image written; features read; MLP connector; causal features; shared
+Axes: no image written; features read, bare; MLP connector; causal features; shared
 parameters; 1-D RoPE; two stages: captions train the connector, then questions, too, all
 but the encoder. Differences from the paper, at its size: pictures are square scenes of
 this repository; one batch size. `tiny` joins those of transfusion.py and clip.py.
@@ -38,7 +38,7 @@ def get_config(preset: str = "tiny") -> ConfigDict:
     c.vision, c.data.image_size = theirs.vision, theirs.data.image_size
     c.data.seq_len = 128 + (c.data.image_size // c.vision.patch_size) ** 2
   c.model.update(read="features", connector="mlp", write="none", image_mask="causal")
-  c.data.update(noise_limit=0.0, caption_dropout=0.0, images_per_row=4)
+  c.data.update(noise_limit=0.0, images_per_row=4, image_frame="bare")
   for name, task in (("captions", "describe"), ("questions", "ask")):
     options = {**scenes, "tasks": {task: 1.0}, "num_documents": 10_000_000}
     c.data.sources[name] = {"kind": "scenes", "weight": 1.0, "options": options}

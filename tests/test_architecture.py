@@ -26,7 +26,7 @@ MAY_IMPORT = {
   "config_reads": "config_align",
   "config_codec": "",
   "config_laws": "codecs config_align config_codec config_writes errors",
-  "config_checks": "codecs config_align config_laws config_reads errors",
+  "config_checks": "codecs config_align config_laws config_reads config_writes errors",
   "config_writes": "",
   "config_sections": "",
   "config_values": "errors",

@@ -36,3 +36,36 @@ def tokenizer_json(path: pathlib.Path, words: str, vocab: int = 300, begin=()) -
       special_tokens=[(name, MARKS.index(name)) for name in begin],
     )
   made.save(str(path))
+
+
+PIECES = ("<pad>", "<s>", "</s>", "<image>")  # ids 0, 1, 2, 3
+
+
+def llama_json(path: pathlib.Path, words: str, vocab=200, names=PIECES) -> None:
+  """Pieces that begin with the space before them; every text begins with one.
+
+  Args:
+    path: of the file.
+    words: that pairs are learnt from.
+    vocab: ids, at least 101.
+    names: of special tokens; "<s>" begins a text.
+  """
+  import tokenizers
+  from tokenizers import decoders, models, normalizers, processors, trainers
+
+  made = tokenizers.Tokenizer(models.BPE())
+  made.normalizer = normalizers.Sequence(
+    [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+  )
+  made.decoder = decoders.Sequence(
+    [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+  )
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab, special_tokens=list(names), show_progress=False,
+    initial_alphabet=["\n", *map(chr, range(33, 127))],
+  )  # fmt: skip
+  made.train_from_iterator(words.split() * 4, trainer)
+  made.post_processor = processors.TemplateProcessing(
+    single="<s> $A", special_tokens=[("<s>", names.index("<s>"))]
+  )
+  made.save(str(path))

@@ -1,6 +1,6 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
-from unijax import codecs, config_align, config_laws, config_reads
+from unijax import codecs, config_align, config_laws, config_reads, config_writes
 from unijax.errors import ConfigError, nearest
 
 
@@ -13,7 +13,7 @@ def _ranges(c):
     "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
                  "scan_unroll rope_theta rope_factor rope_low norm_eps head_width "
                  "mixtures experts experts_per_token expert_width connector_depth "
-                 "connector_queries text_block"),
+                 "connector_queries text_block code_width"),
     "dit": (c.dit, "depth width heads mlp_width"),
     "bridge": (c.bridge, "slots connector_depth"),
     "data": (data, "image_size patch_size seq_len images_per_row window "
@@ -168,7 +168,8 @@ def _problems(c) -> list[str]:
   except ConfigError as error:
     return [*bad, str(error)]
   bad += config_laws.writing(c, codec)
-  bad += config_laws.grid(data, codec)
+  bad += config_writes.problems(c, codec)
+  bad += () if c.write.never else config_laws.grid(data, codec)
   if m.patch_codec == "unet" and data.patch_size & (data.patch_size - 1):
     bad.append(f"data.patch_size: {data.patch_size} must be a power of 2 for a U-Net")
   bad += config_reads.problems(c)

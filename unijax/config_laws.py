@@ -7,7 +7,9 @@ from unijax import codecs, config_align, config_codec
 from unijax.config_writes import WRITES
 from unijax.errors import ConfigError, nearest
 
-CHAT = ("begin", "user", "user_end", "assistant", "assistant_end")
+CHAT = (
+  "begin", "system", "user", "user_end", "assistant", "assistant_end", "image_end"
+)  # fmt: skip
 
 
 def chat(data):

@@ -54,6 +54,11 @@ def problems(c):
       f"model.read: {m.read!r} reads images as they are written, too, and with "
       "model.write='none' they are not: use 'features'"
     )
+  if c.data.image_frame == "bare" and not read.features:
+    yield (
+      "data.image_frame: 'bare' leaves out what stands around an encoder's features, "
+      f"and model.read={m.read!r} has none in the row: use 'marked'"
+    )
   if not read.encodes:
     return
   wrong = [*config_align.tower("vision", c.vision), *config_align.pictures(c)]

@@ -60,6 +60,8 @@ class ModelConfig:
   connector: Literal["linear", "mlp", "shuffle", "resampler"]
   connector_depth: int
   connector_queries: int
+  code_adapter: Literal["none", "mlp"]
+  code_width: int
   text_block: int
 
 
@@ -142,7 +144,7 @@ class DataConfig:
   tokenizer: str
   codec: str
   image_size: int
-  fit: Literal["crop", "resize", "squeeze"]
+  fit: Literal["crop", "resize", "pad", "squeeze"]
   resample: Literal["lanczos", "bicubic", "bilinear"]
   resize: int
   patch_size: int
@@ -150,6 +152,7 @@ class DataConfig:
   images_per_row: int
   noise_limit: float
   caption_dropout: float
+  without_text: Literal["dropped", "padded"]
   window: int
   threads: int
   mixture: Literal["constant", "step", "linear", "loss"]
@@ -160,6 +163,7 @@ class DataConfig:
   vocab: int
   special: tuple[tuple[str, int], ...]
   chat: tuple[tuple[str, str], ...]
+  image_frame: Literal["marked", "bare"]
   clean_copy: bool
 
 

@@ -50,3 +50,28 @@ WRITES = {
   "masked_diffusion": Write(hidden=True),
   "none": Write(never=True),
 }
+
+
+def problems(c, codec):
+  """Yields one line for each pair of knobs that clash; `c` is a Config.
+
+  Args:
+    codec: sizes of data.codec.
+  """
+  m, write = c.model, WRITES[c.model.write]
+  if m.code_adapter != "none" and not (write.discrete and write.in_order):
+    yield (
+      f"model.code_adapter: {m.code_adapter!r} gives codes a table and a softmax of "
+      f"their own, and model.write={m.write!r} writes none, or tokens that are no "
+      "codes: use 'none', or model.write='codes'"
+    )
+  if not (write.discrete or write.never or codec.channels):
+    yield (
+      f"data.codec: {c.data.codec!r} says how many codes there are and no more, and "
+      f"model.write={m.write!r} needs latents: name the run of a codec"
+    )
+  if c.data.without_text == "padded" and write.blocks:
+    yield (
+      "data.without_text: 'padded' puts padding where text was, which in the blocks of "
+      f"model.write={m.write!r} says that a text has ended: use 'dropped'"
+    )

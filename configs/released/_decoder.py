@@ -104,7 +104,19 @@ FORMATS = {
     "assistant_end": "",
   },
   "[INST]": {
-    "user": "[INST]", "user_end": "[/INST]", "assistant": "", "assistant_end": "<s>",
+    "user": "[INST] ", "user_end": " [/INST]", "assistant": "", "assistant_end": "<s>",
+  },
+  "ASSISTANT:": {
+    "user": "USER: ", "user_end": " ", "assistant": "ASSISTANT:", "assistant_end": "",
+    "image_end": "\n",
+  },
+  "<|Assistant|>:": {
+    "user": "<|User|>: ", "user_end": "\n\n", "assistant": "<|Assistant|>:",
+    "assistant_end": "", "image_end": "\n",
+  },
+  "Assistant:": {
+    "user": "User: ", "user_end": "\n\n", "assistant": "Assistant:",
+    "assistant_end": "", "image_end": "\n",
   },
 }  # fmt: skip
 SYSTEMS = {

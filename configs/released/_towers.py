@@ -29,12 +29,14 @@ def norm(ours, *theirs):
   )
 
 
-def split_blocks(ours, theirs):
-  """Blocks with a matrix each for queries, keys and values (transformers)."""
+def split_blocks(ours, theirs, out="out_proj"):
+  """Blocks with a matrix each for queries, keys and values (transformers); `out` is
+  what follows attention."""
   to, of = f"{ours}/encoder/blocks", f"{theirs}encoder.layers.{{i}}"
   keys = ()
-  for name in ("q", "k", "v", "out"):
+  for name in "qkv":
     keys += linear(f"{to}/attention/{name}", f"{of}.self_attn.{name}_proj")
+  keys += linear(f"{to}/attention/out", f"{of}.self_attn.{out}")
   return (
     *keys,
     *norm(f"{to}/attention_norm", f"{of}.layer_norm1"),

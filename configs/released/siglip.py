@@ -16,11 +16,21 @@ from unijax.interop.ops import LINEAR, Ones, Part, Patches
 from unijax.interop.told import axis, count, present
 
 _HEAD = "<vision>head.attention"
+
+
+def tower(out="out_proj"):
+  """Keys of the pictures' tower without its head; `out` is what follows attention."""
+  place = "<vision>embeddings"
+  return (
+    Key("vision/position", f"{place}.position_embedding.weight"),
+    *_towers.linear("vision/patch", f"{place}.patch_embedding", op=Patches()),
+    *_towers.split_blocks("vision", "<vision>", out),
+    *_towers.norm("vision/final_norm", "<vision>post_layernorm"),
+  )
+
+
 KEYS = (
-  Key("vision/position", "<vision>embeddings.position_embedding.weight"),
-  *_towers.linear("vision/patch", "<vision>embeddings.patch_embedding", op=Patches()),
-  *_towers.split_blocks("vision", "<vision>"),
-  *_towers.norm("vision/final_norm", "<vision>post_layernorm"),
+  *tower(),
   Key("vision/pool/probe", "<vision>head.probe", Ones(1)),
   *(
     Key(f"vision/pool/attention/{name}/{ours}", f"{_HEAD}.in_proj_{theirs}", op)

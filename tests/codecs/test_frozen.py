@@ -92,6 +92,17 @@ def test_a_config_without_its_codec_is_refused(tmp_path):
     small.config(data__codec=str(tmp_path / "none"))
 
 
+def test_a_codec_that_is_yet_to_be_named_has_sizes_alone():
+  assert codecs.sizes("codes:48:4") == (4, 0, 48)
+  assert codecs.identity("codes:48:4") == {"name": "codes:48:4"}
+  assert codecs.only_size("codes:48:4") == 0
+  with pytest.raises(ConfigError, match="'codes:48:4' says how many codes there are"):
+    codecs.open_codec("codes:48:4")
+  for name in ("codes:0:4", "codes:48", "codes:48:4:1", "codes:x:4"):
+    with pytest.raises(ConfigError, match=f"unknown '{name}'"):
+      codecs.sizes(name)
+
+
 def test_latents_need_room_when_they_are_drawn(runs):
   with pytest.raises(ConfigError, match="sample.clip_x0: 1.0 is a bound for pixels"):
     small.scenes(data__codec=runs["kl"], data__patch_size=8, sample__clip_x0=1.0)

@@ -65,6 +65,14 @@ def test_sections_of_the_wrong_shape():
   ("path", "value", "message"),
   [
     ("model.depth", 0, "model.depth: 0 must be > 0"),
+    ("model.code_width", 0, "model.code_width: 0 must be > 0"),
+    ("model.code_adapter", "mlp", "model.code_adapter: 'mlp' gives codes a table and a "
+     "softmax of their own, and model.write='diffusion' writes none, or tokens that are "
+     "no codes: use 'none', or model.write='codes'"),
+    ("data.image_frame", "bare", "data.image_frame: 'bare' leaves out what stands around "
+     "an encoder's features, and model.read='patches' has none in the row: use 'marked'"),
+    ("data.codec", "codes:48:1", "data.codec: 'codes:48:1' says how many codes there are "
+     "and no more, and model.write='diffusion' needs latents: name the run of a codec"),
     ("model.kv_heads", 4, "model.kv_heads: 4 must divide model.heads 2"),
     ("model.scan_unroll", 3, "model.scan_unroll: 3 must divide model.depth 2"),
     ("model.head_dim", 15, "model.head_dim: 15 must be a multiple of 2 for "

@@ -13,13 +13,15 @@ from unijax.data import sources
 from unijax.data.document import DataError
 from unijax.data.images import Limits, Prepare, decode
 
-# Made by transformers 5.23's CLIPImageProcessorPil, SiglipImageProcessorPil and
-# BitImageProcessorPil (shorter side 16 there), of `picture`, to 14 pixels.
+# Made by transformers 5.23's CLIPImageProcessorPil, SiglipImageProcessorPil,
+# BitImageProcessorPil (shorter side 16 there) and JanusImageProcessorPil (its least side
+# 1), of `picture`, to 14 pixels.
 KEPT = pathlib.Path(__file__).parents[1] / "interop" / "expected_pictures.npz"
 KINDS = {
   "clip": Prepare("resize", "bicubic"),
   "siglip": Prepare("squeeze", "bicubic"),
   "dinov2": Prepare("resize", "bicubic", 16),
+  "janus": Prepare("pad", "bicubic"),
 }
 
 
@@ -61,7 +63,7 @@ def test_sources_are_told_by_the_data_section(tmp_path):
 
 
 def test_mistakes_are_named():
-  with pytest.raises(DataError, match="fit must be one of crop, resize, squeeze"):
+  with pytest.raises(DataError, match="fit must be one of crop, resize, pad, squeeze"):
     Prepare("stretch")
   with pytest.raises(ConfigError, match="with data.fit='resize' only"):
     small.config(data__resize=8)

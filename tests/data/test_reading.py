@@ -61,6 +61,14 @@ def test_what_is_shown_is_read_so_and_what_is_drawn_as_it_is_written(read, row):
   assert not np.array(layout.noise_limit)[features].any()
 
 
+def test_features_may_stand_alone():
+  c = config("features", data__image_frame="bare")
+  b = small.builder(c)
+  layout = b.layout(Document(ASK, 1))
+  assert names(c, layout) == "<fffa(pppp)bfff>"
+  assert b.measure(Document(ASK, 1)) == (len(layout), len(layout.images))
+
+
 @pytest.mark.parametrize("read", WAYS)
 def test_every_feature_is_that_of_its_own_picture(read):
   """Two documents in a row: their pictures in order, each with its own pixels."""

@@ -81,35 +81,54 @@ def ours(config, params, inputs):
 
 def written(config, params, prompt):
   """What sampling writes after prompts of one length, by its own functions."""
+  from unijax.data.layout import Layout
+
+  layouts = []
+  for ids in prompt:
+    layouts.append(Layout(key=0))
+    layouts[-1].add_tokens(ids.tolist(), 0.0)
+  return written_after(config, params, layouts)
+
+
+def everything(config):
+  """A builder of rows in which every row of the token table may be written."""
+  from unijax.data.rows import RowBuilder
+  from unijax.data.tokenizer import ByteTokenizer
+
+  tokenizer = ByteTokenizer()
+  tokenizer.vocab_size = config.data.vocab - config.codebook
+  return RowBuilder(config, tokenizer)
+
+
+def written_after(config, params, layouts, builder=None):
+  """What sampling writes after layouts of one length, given in parts of `CHUNK` or of a
+  picture, each against the cache of those before.
+
+  With a builder of rows its vocabulary says what may be written, and what ends it.
+  """
   import dataclasses
 
   import jax
   import jax.numpy as jnp
 
-  from unijax.data.layout import Layout
-  from unijax.data.rows import RowBuilder, stack
-  from unijax.data.tokenizer import ByteTokenizer
+  from unijax.data.rows import stack
+  from unijax.infer.batch import chunks
   from unijax.infer.functions import SampleFunctions
   from unijax.infer.text_sampling import text_sampling
   from unijax.nn.cache import make_cache
 
   sample = dataclasses.replace(config.sample, max_text_tokens=WRITTEN)
   config = dataclasses.replace(config, sample=sample)
-  tokenizer = ByteTokenizer()
-  tokenizer.vocab_size = config.data.vocab  # every row of the table may be written
-  builder = RowBuilder(config, tokenizer)
-  special = dataclasses.replace(builder.vocabulary.special, eos=-1)
-  vocabulary = dataclasses.replace(builder.vocabulary, special=special)
+  vocabulary = builder.vocabulary if builder else None
+  if vocabulary is None:
+    builder = everything(config)
+    special = dataclasses.replace(builder.vocabulary.special, eos=-1)
+    vocabulary = dataclasses.replace(builder.vocabulary, special=special)
   functions = SampleFunctions(config, vocabulary)
-  rows, length = prompt.shape
-  cache, layouts = make_cache(config, rows, length + WRITTEN), []
-  for ids in prompt:
-    layout = Layout(key=0)
-    layout.add_tokens(ids.tolist(), 0.0)
-    layouts.append(layout)
-  for at in range(0, length, CHUNK):  # in parts, each against the cache of those before
-    parts = [x.part(at, min(at + CHUNK, length)) for x in layouts]
-    chunk = stack([builder.chunk(x, CHUNK) for x in parts])
+  rows, (length,) = len(layouts), {len(x) for x in layouts}
+  cache, size = make_cache(config, rows, length + WRITTEN), max(CHUNK, config.features)
+  for parts in zip(*(chunks(x, size) for x in layouts), strict=True):
+    chunk = stack([builder.chunk(x, size) for x in parts])
     cache, logits = functions.prefill(params, cache, chunk)
   every = jnp.full(rows, WRITTEN, jnp.int32)
   keys = jax.vmap(jax.random.key)(np.zeros(rows, np.uint32))

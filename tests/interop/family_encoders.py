@@ -72,13 +72,18 @@ def other_names(published, forms):
   return {"memory": memory, "classifier": below(f"{kind}.")}
 
 
+def standard(kind: str, pixels) -> np.ndarray:
+  """What the library's processor makes of whole numbers: float32, colours first."""
+  mean, std = map(np.asarray, NORMAL[kind])
+  made = ((pixels / 255.0 - mean) / std).astype(np.float32)
+  return np.ascontiguousarray(made.transpose(0, 3, 1, 2))
+
+
 def peer(model, inputs):
   import torch
 
   kind = model.config.model_type
-  mean, std = map(np.asarray, NORMAL[kind.partition("_")[0]])
-  pixels = ((inputs["pixels"] / 255.0 - mean) / std).astype(np.float32)
-  pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+  pixels = torch.from_numpy(standard(kind.partition("_")[0], inputs["pixels"]))
   if kind not in ("clip", "siglip"):
     seen = model(pixel_values=pixels, output_hidden_states=True)
     return _seen(model.config, seen)

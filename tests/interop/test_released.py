@@ -30,6 +30,8 @@ LISTS = [
   ("janus-vq-original", "janus_vq", "16384"),
   ("janus-pro-1b", "janus_vq", "16384"),
   ("magvit-v2", "magvit_v2", "8192"),
+  ("llava-1.5-7b", "llava", "1.5-7B"),
+  ("janus-pro-1b", "janus", "Pro-1B"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

@@ -110,7 +110,7 @@ def test_what_came_along_goes_back(places, tmp_path):
 @pytest.mark.parametrize(
   ("template", "begin", "user"),
   [
-    ("{{ bos }}[INST] {{ x }} [/INST]", "<s>", "[INST]"),
+    ("{{ bos }}[INST] {{ x }} [/INST]", "<s>", "[INST] "),
     ("<|start_header_id|>..", "<s>", "<|start_header_id|>user<|end_header_id|>\n\n"),
     (
       "<|im_start|>system\nYou are a helpful assistant.<|im_end|>",

@@ -51,7 +51,8 @@ WRITE = {
     sample__token_steps=3, sample__steps=3,
   ),
   "none": dict(
-    model__write="none", model__read="features", vision__patch_size=4, **SMALL_EYES
+    model__write="none", model__read="features", vision__patch_size=4,
+    data__image_frame="bare", **SMALL_EYES,
   ),
 }  # fmt: skip
 SHARING = {"shared": {}}
@@ -78,7 +79,8 @@ BLOCKS = {  # of the decoder, each with one way to write
   "codes-layer-parallel": dict(
     model__norm="layer", model__block="parallel", model__qk_norm_kind="layer",
     model__mlp="gelu_tanh", model__bias="all", model__head_bias=True,
-    model__rope_fraction=0.5, **WRITE["codes"],
+    model__rope_fraction=0.5, model__code_adapter="mlp", model__code_width=5,
+    data__without_text="padded", **WRITE["codes"],
   ),
   "diffusion-branch-full": dict(
     model__block="branch", model__qk_norm_kind="layer_heads", model__bias="attention",

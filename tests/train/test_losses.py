@@ -70,6 +70,26 @@ def test_text_loss_by_its_definition():
     np.testing.assert_allclose(sum_, (value, weight), rtol=1e-5)
 
 
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_ids_from_one_on_may_have_a_softmax_of_their_own(chunks):
+  """Each target is judged among the ids on its side of the border, and no others."""
+  batch, logits, *_ = random_batch(1)
+  asks = {"a": losses.next_token(batch, batch.text_weight_BT)}
+  got = losses.token_sums(lambda x: x, logits, asks, chunks, apart=7)["a"]
+  nll = square = right = 0.0
+  for b in range(B):
+    for t in range(T - 1):
+      w, target = batch.text_weight_BT[b, t + 1], batch.tokens_BT[b, t + 1]
+      side = np.arange(V) >= 7 if target >= 7 else np.arange(V) < 7
+      mine = np.where(side, logits[b, t].astype(np.float64), -np.inf)
+      log_z = np.log(np.exp(mine).sum())
+      nll += w * (log_z - logits[b, t, target])
+      square += w * log_z**2
+      right += w * (mine.argmax() == target)
+  for sum_, value in zip(got, (nll, square, right), strict=True):
+    np.testing.assert_allclose(sum_.value, value, rtol=1e-5)
+
+
 @pytest.mark.parametrize("chunks", [2, 3, 12])
 def test_chunks_change_nothing_but_the_memory(chunks):
   batch, _, _, _, _ = random_batch(3)

@@ -39,6 +39,10 @@ FREE = (
 )
 
 
+# A codec that lies in the run's own folder, as config.json has it.
+OWN_CODEC = "RUN/codec"
+
+
 def write_config(workdir: pathlib.Path, config: Config, extra: dict[str, Any]) -> None:
   """Writes config.json, enough to run again: the resolved config and versions.
 
@@ -68,6 +72,9 @@ def read_config(workdir: str | pathlib.Path) -> Config:
     ) from error
   except json.JSONDecodeError as error:
     raise CheckpointError(f"{path} is damaged: {error}") from error
+  data = content["config"].get("data", {})
+  if data.get("codec") == OWN_CODEC:  # wherever the run is now
+    data["codec"] = str(pathlib.Path(workdir) / "codec")
   return config_lib.from_config_dict(content["config"])
 
 

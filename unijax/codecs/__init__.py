@@ -1,7 +1,8 @@
 """What turns media into latents or codes and back. Patches are cut from latents.
 
 A codec is built in, or trained: then its name is the path of the run that trained it,
-and what is read is the frozen artefact in there (`unijax.codecs.frozen`).
+and what is read is the frozen artefact in there (`unijax.codecs.frozen`). "codes:N:S"
+is one of N codes and S pixels a code that is yet to be named: its sizes are known.
 
 A codec has `stride` (pixels a latent), `channels` (numbers a latent) and `codebook`
 (number of codes; 0: continuous only), `encode` and `decode` between pixels and latents
@@ -10,6 +11,7 @@ and, with a codebook, `codes` and `from_codes` between pixels and codes.
 
 import functools
 import pathlib
+import re
 from typing import NamedTuple
 
 from unijax.codecs import artefact
@@ -18,6 +20,7 @@ from unijax.codecs.pixels import PixelCodec
 from unijax.errors import ConfigError, nearest
 
 BUILT_IN = {"pixels": PixelCodec, "blocks": BlockCodec}
+SIZES_ALONE = re.compile(r"codes:([1-9]\d*):([1-9]\d*)")  # codes, pixels a code
 
 
 class Sizes(NamedTuple):
@@ -40,6 +43,11 @@ def open_codec(name: str):
     from unijax.codecs import frozen  # loads JAX
 
     return frozen.FrozenCodec(name)
+  if name not in BUILT_IN:
+    raise ConfigError(
+      f"data.codec: {name!r} says how many codes there are and no more: name the run "
+      "of a codec that has them"
+    )
   return BUILT_IN[name]()
 
 
@@ -52,6 +60,8 @@ def sizes(name: str) -> Sizes:
   if _is_path(name):
     about = artefact.read(name)
     return Sizes(about.stride, about.channels, about.codebook)
+  if alone := SIZES_ALONE.fullmatch(name):
+    return Sizes(int(alone[2]), 0, int(alone[1]))
   codec = open_codec(name)
   return Sizes(codec.stride, codec.channels, codec.codebook)
 
@@ -75,8 +85,8 @@ def identity(name: str) -> dict:
 
 
 def _is_path(name: str) -> bool:
-  """Whether a name is a path; raises ConfigError if it is neither."""
-  if name in BUILT_IN:
+  """Whether a name is a path; raises ConfigError if it is nothing known."""
+  if name in BUILT_IN or SIZES_ALONE.fullmatch(name):
     return False
   if "/" in name or pathlib.Path(name).exists():
     return True

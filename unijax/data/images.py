@@ -47,7 +47,8 @@ FILTERS = {
   "bicubic": Picture.Resampling.BICUBIC,
   "bilinear": Picture.Resampling.BILINEAR,
 }
-FITS = ("crop", "resize", "squeeze")
+FITS = ("crop", "resize", "pad", "squeeze")
+GREY = (127, 127, 127)  # beside a picture that is padded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Prepare:
 
   Attributes:
     fit: crop (the middle, then resized), resize (the shorter side, then the middle is
-      cut out, as most released encoders have it) or squeeze (both sides, all of it).
+      cut out, as most released encoders have it), pad (the longer side, then grey on
+      both sides of it) or squeeze (both sides, all of it).
     resample: of `FILTERS`.
     side: pixels of the shorter side with fit="resize"; 0 are those of the square.
   """
@@ -144,6 +146,13 @@ def square(picture: Picture.Image, size: int, prepare: Prepare = CROP) -> np.nda
     short = prepare.side or size
     sides = [int(short * side / min(picture.size)) for side in picture.size]
     return np.asarray(_middle(picture.resize(sides, resample), size))
+  elif prepare.fit == "pad":
+    longer = max(picture.size)
+    sides = [max(round(side * size / longer), 1) for side in picture.size]
+    canvas = Picture.new("RGB", (size, size), GREY)
+    corner = tuple((size - side) // 2 for side in sides)
+    canvas.paste(picture.resize(sides, resample), corner)
+    return np.asarray(canvas)
   return np.asarray(picture.resize((size, size), resample))
 
 

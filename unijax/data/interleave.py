@@ -3,11 +3,12 @@
   plain   BOS text.. BOI [TIME] patch.. EOI text.. EOS
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
-or, in the place of BOS, USER and ASSISTANT, what `data.chat` says.
+or, in the place of BOS, USER and ASSISTANT, what `data.chat` says; text that is given
+and stands together, with such parts too, is then encoded as one.
 
 A context image may be read through an encoder, by `model.read`:
 
-  features   BOI feature.. EOI
+  features   BOI feature.. EOI, or with data.image_frame "bare" feature.. alone
   both       BOI [TIME] patch.. EOI BOI feature.. EOI
   fused      BOI [TIME] patch.. EOI, each patch with the feature at its place
 
@@ -32,14 +33,11 @@ import numpy as np
 
 from unijax.config import READS, Config
 from unijax.data import copies, hashing, text_blocks
+from unijax.data import without_text as without_text_lib
 from unijax.data.document import DataError, Document, Image, Text, Turn
+from unijax.data.given import Given
 from unijax.data.layout import Layout
-from unijax.data.tokenizer import (
-  Tokenizer,
-  Vocabulary,
-  encode_marked,
-  vocabulary_of,
-)
+from unijax.data.tokenizer import Tokenizer, Vocabulary, split_marked, vocabulary_of
 
 
 class Interleaver:
@@ -63,19 +61,19 @@ class Interleaver:
     self.time_token = config.model.time_injection == "token"
     self.image_size = config.data.image_size
     self.grid, self.never = config.grid, config.write.never
-    self._read_chat(dict(config.data.chat))
-
-  def _read_chat(self, chat: dict[str, str]):
-    """Finds the ids that begin a document, and those before and after turns."""
+    self.framed = config.data.image_frame == "marked"
     special = self.vocabulary.special
-    ids = {name: encode_marked(self.tokenizer, text) for name, text in chat.items()}
-    self.begin = ids.get("begin", [special.bos])
-    self.before = {r: ids.get(r, [getattr(special, r)]) for r in ("user", "assistant")}
-    self.after = {r: ids.get(f"{r}_end", []) for r in self.before}
+    own = {name: [getattr(special, name)] for name in ("user", "assistant")}
+    # What stands around what is said: ids, and text where a format has it.
+    self.around = {"begin": [special.bos], **own}
+    self.around |= {n: split_marked(tokenizer, x) for n, x in config.data.chat}
+    self.joins = bool(config.data.chat)
+    self.pads = config.data.without_text == "padded"
 
   def layout(
-    self, document: Document, key: int = 0, *, open_end=False, without_text=None
-  ) -> Layout:
+    self, document: Document, key: int = 0, *, open_end=False, without_text=None,
+    draws=None,
+  ) -> Layout:  # fmt: skip
     """Lays one document out.
 
     Args:
@@ -85,36 +83,47 @@ class Interleaver:
         image is drawn there, so all are there once.
       without_text: keep (False) or drop (True) the text; None drops the text before
         the last target image in a share `data.caption_dropout` of the documents.
+      draws: whether an image is drawn here; None: one that is a target.
 
     Raises:
       DataError: an image of another size than `data.image_size`.
     """
-    special = self.vocabulary.special
-    result = Layout(key=key)
-    result.add_tokens(self.begin, 0.0)
-    role = None
-    parts = document.parts
-    if without_text is None:
-      parts = self._drop_caption(parts, key)
-    elif without_text:
-      parts = tuple(p for p in parts if not isinstance(p, Text))
+    result, given, role = Layout(key=key), Given(self._encode), None
+    parts, count = document.parts, len(document.parts)
+    draws = bool(targets(parts)) if draws is None else draws
+    given.add(self.around["begin"] + ([] if draws else self.around.get("system", [])))
+    # How many parts, the first ones, lose their text.
+    blank = self._captions(parts, key) if without_text is None else without_text * count
+    if not self.pads:
+      parts, blank = _dropped(parts, blank), 0
     twice = copies.twice(parts) if self.clean_copy and not open_end else ()
     for i, part in enumerate(parts):
-      if isinstance(part, Text):
-        written = part.loss and role != "user"
-        add = self.write if written else self.give
-        add(result, self._encode(part.text))
+      if 0 < blank == i:
+        self._give_all(result, given)
+        without_text_lib.pad(result, self.vocabulary)
+      if isinstance(part, Text) and (role == "user" or not part.loss):
+        given.add([part.text] if self.joins else self._encode(part.text))
+      elif isinstance(part, Text):
+        self._give_all(result, given)
+        self.write(result, self._encode(part.text))
       elif isinstance(part, Image):
         begun = role != "user"
+        self._give_all(result, given)
         self._add_image(result, part, begun, float(begun and i > 0), i in twice)
+        given.add(self.around.get("image_end", []) if part.context else [])
       elif isinstance(part, Turn):
         if role == "assistant":
-          self.write(result, [special.eos])
-        end, role = self.after.get(role, []), part.role
-        self.give(result, [*end, *self.before[role]])
+          self._give_all(result, given)
+          self.write(result, [self.vocabulary.special.eos])
+        given.add(self.around.get(f"{role}_end", []))
+        role = part.role
+        given.add(self.around[role])
+    self._give_all(result, given)
+    if blank == len(parts) > 0:
+      without_text_lib.pad(result, self.vocabulary)
     if not open_end:
-      self.write(result, [special.eos], ends=True)
-    if not self.begin and result.text_weight:
+      self.write(result, [self.vocabulary.special.eos], ends=True)
+    if result.text_weight:
       result.text_weight[0] = 0.0  # nothing of this document stands before it
     return result
 
@@ -128,6 +137,11 @@ class Interleaver:
     text_blocks.close(x, self.text_block, self.vocabulary.special.pad)
     x.add_tokens(ids, 0.0)
 
+  def _give_all(self, x: Layout, given: Given):
+    ids = given.take()
+    if ids:
+      self.give(x, ids)
+
   def measure(self, document: Document, key: int = 0) -> tuple[int, int]:
     """Returns (positions, images) of `layout(document, key)` without laying it out.
 
@@ -135,11 +149,12 @@ class Interleaver:
 
     Raises DataError as `layout` does.
     """
-    if self.text_block:  # where blocks end depends on what stands beside them
+    if self.text_block or self.joins:  # what stands beside a part decides its length
       x = self.layout(document, key)
       return len(x), len(x.images)
-    positions, images, role = len(self.begin) + 1, 0, None  # with EOS
-    parts = self._drop_caption(document.parts, key)
+    positions, images, role = 2, 0, None  # BOS and EOS
+    parts = document.parts
+    parts = parts if self.pads else _dropped(parts, self._captions(parts, key))
     if self.clean_copy:
       images = len(copies.twice(parts))
       positions += images * (self.time_token + self.grid**2)
@@ -153,21 +168,19 @@ class Interleaver:
         if read.written:
           positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
         if read.features:
-          positions += self.features + 2
+          positions += self.features + 2 * self.framed
       else:
-        positions += len(self.before[part.role]) + len(self.after.get(role, []))
-        positions += role == "assistant"  # the end of what the model said
+        positions += 1 + (role == "assistant")  # with the end of what the model said
         role = part.role
     return positions, images
 
-  def _drop_caption(self, parts, key):
-    """Removes all text before the last target image, for classifier-free guidance."""
-    targets = [i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context]
-    if not targets or hashing.uniform("caption", key) >= self.caption_dropout:
-      return parts
-    return tuple(
-      p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < targets[-1])
-    )
+  def _captions(self, parts, key) -> int:
+    """How many parts lose their text, for classifier-free guidance: those before the
+    last target image, or none."""
+    drawn = targets(parts)
+    if not drawn or hashing.uniform("caption", key) >= self.caption_dropout:
+      return 0
+    return drawn[-1]
 
   def _add_image(
     self, x: Layout, image: Image, written: bool, boi_weight: float, twice: bool
@@ -199,10 +212,13 @@ class Interleaver:
       self.add_span(x, image, limit, weight, read.fused)
       written, boi_weight = False, 0.0  # nobody chooses to read it again
     if read.features:
-      self._add_boi(x, written, boi_weight)
+      if self.framed:
+        self._add_boi(x, written, boi_weight)
+      else:
+        self.give(x, [])  # what was being written ends here
       count = self.features
       x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
-      x.add_tokens([special.eoi], 0.0)
+      x.add_tokens([special.eoi] if self.framed else [], 0.0)
 
   def _add_boi(self, x: Layout, written: bool, weight: float):
     if written:
@@ -245,6 +261,18 @@ class Interleaver:
       image, count, special.pad, self.positions, weight, limit, features=fused,
       hidden=hidden,
     )  # fmt: skip
+
+
+def targets(parts) -> list[int]:
+  """Places of the images that are to be drawn."""
+  return [i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context]
+
+
+def _dropped(parts, count: int):
+  """Parts without the text of the first `count`."""
+  return tuple(
+    p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < count)
+  )
 
 
 def check_size(image: Image, size: int) -> None:

@@ -25,6 +25,7 @@ class Tokenizer(Protocol):
   vocab_size: int  # text ids only
   signature: str  # short hash of everything that decides the ids
   marks: Mapping[str, int]  # names that are tokens where somebody means them, and ids
+  added: Mapping[str, int]  # these, and others that are no learnt pieces of text
 
   def encode(self, text: str) -> list[int]:
     """Returns text ids; no special token is ever added."""
@@ -39,6 +40,7 @@ class ByteTokenizer:
   vocab_size = 256
   signature = "bytes"
   marks: ClassVar[Mapping[str, int]] = {}
+  added: ClassVar[Mapping[str, int]] = {}
 
   def encode(self, text: str) -> list[int]:
     """Returns UTF-8 bytes; a lone surrogate, which has none, becomes '?'."""
@@ -90,7 +92,7 @@ class SentencePieceTokenizer(_FileTokenizer):
       i for i in range(self.vocab_size)
       if self.processor.is_control(i) or self.processor.is_unknown(i)
     ]  # fmt: skip
-    self.marks = {self.processor.id_to_piece(i): i for i in named}
+    self.added = self.marks = {self.processor.id_to_piece(i): i for i in named}
 
   def encode(self, text: str) -> list[int]:
     """Returns piece ids without begin or end of sentence."""
@@ -117,6 +119,7 @@ class HuggingFaceTokenizer(_FileTokenizer):
     self.tokenizer.encode_special_tokens = True
     self.vocab_size = 1 + max(self.tokenizer.get_vocab().values())  # ids may have gaps
     added = self.tokenizer.get_added_tokens_decoder()
+    self.added = {token.content: i for i, token in added.items()}
     self.marks = {token.content: i for i, token in added.items() if token.special}
 
   def around_nothing(self) -> list[int]:
@@ -133,18 +136,23 @@ class HuggingFaceTokenizer(_FileTokenizer):
     return self.tokenizer.decode(self._text_ids(ids), skip_special_tokens=True)
 
 
+def split_marked(tokenizer: Tokenizer, text: str) -> list[int | str]:
+  """Cuts what a person wrote about turns into text and ids of `marks` named in it."""
+  if not tokenizer.marks:
+    return [text] if text else []
+  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
+  pieces = re.split(f"({'|'.join(longest_first)})", text)
+  return [tokenizer.marks.get(piece, piece) for piece in pieces if piece]
+
+
 def encode_marked(tokenizer: Tokenizer, text: str) -> list[int]:
   """Encodes what a person wrote about turns, in which names of `marks` are tokens.
 
   What a user or a document says is never read so.
   """
-  if not tokenizer.marks or not text:
-    return tokenizer.encode(text) if text else []
-  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
   ids = []
-  for piece in re.split(f"({'|'.join(longest_first)})", text):
-    mark = tokenizer.marks.get(piece)
-    ids += [mark] if mark is not None else tokenizer.encode(piece) if piece else []
+  for piece in split_marked(tokenizer, text):
+    ids += [piece] if isinstance(piece, int) else tokenizer.encode(piece)
   return ids
 
 

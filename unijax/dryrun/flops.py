@@ -107,12 +107,24 @@ def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
     "attention_maps": m.depth * row.tokens * attention_maps,
     "attention": m.depth * row.visible * 2 * hidden,
     "mlp": m.depth * row.tokens * MLP_OF_A_POSITION[m.sharing](m),
-    "text_head": row.tokens * width * vocab,
+    "text_head": row.tokens * width * (vocab - _adapted(config)),
+    "codes": row.tokens * _adapter(config),
     "time": row.patches * timed * (layers.TIME_FEATURES * width + width**2 + adaln),
     "patches": _patches(config, row),
     "image_head": row.patches * _image_head(config),
   }
   return {name: 2.0 * count for name, count in parts.items()}
+
+
+def _adapted(config: Config) -> int:
+  """Codes that do without a row of the token table."""
+  return 0 if config.model.code_adapter == "none" else config.codebook
+
+
+def _adapter(config: Config) -> int:
+  """Multiply-adds of a position in the layers of codes; mirrors `nn.codes`."""
+  m, codes = config.model, _adapted(config)
+  return bool(codes) * m.width * (m.code_width + 2 * m.width + codes)
 
 
 def _image_head(config: Config) -> int:

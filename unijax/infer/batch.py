@@ -79,7 +79,12 @@ class RowBatch:
     s = self.config.sample
     document = Document(tuple(prompt.parts), id=number)
     tracks = [
-      self.builder.layout(document, open_end=True, without_text=bool(branch))
+      self.builder.layout(
+        document,
+        open_end=True,
+        without_text=bool(branch),
+        draws=prompt.begin == "image",
+      )
       for branch in range(self.branches)
     ]
     if not tracks[0]:
@@ -186,12 +191,19 @@ class RowBatch:
     if not any(which):
       return
     for branch in branches:
+      before = [len(row.tracks[branch]) for row in self.rows]
       for row, now in zip(self.rows, which, strict=True):
         if now:
-          ids = [*(() if branch else row.given), self.special.boi]
+          ids = self._padding(row) if branch else row.given
+          ids = [*ids, self.special.boi]
           self.builder.write(row.tracks[branch], ids, 0.0, ends=True)
           row.given = row.given if branch else []
-      self._commit_tails(branch, which, self.least)
+      self._commit_tails(branch, which, before)
+
+  def _padding(self, row: Row) -> list[int]:
+    """What stands in the shadow for text that was written since the last image."""
+    text, shadow = map(len, row.tracks)  # that with text has BOI already
+    return [self.special.pad] * (text - 1 - shadow) if self.builder.pads else []
 
   def _draw(self, on_image) -> None:
     """Draws and commits one image in every row that has begun one."""
@@ -210,8 +222,10 @@ class RowBatch:
         done = row.one_image or self._full(row) or row.tokens_left <= 0
         row.phase = DONE if done else TEXT
     if any(row.phase == TEXT for row in self.rows):
+      image = self.config.image_positions + 1
       for branch in range(self.branches):
-        self._commit_tails(branch, drawing, self.config.image_positions + 1)
+        before = [len(row.tracks[branch]) - image for row in self.rows]
+        self._commit_tails(branch, drawing, before)
 
   def _spans(self, drawing: list[bool]) -> tuple[tuple[Span, ...], np.ndarray]:
     """Makes room for an image in the tracks: (its place there, its number in rows)."""
@@ -248,12 +262,11 @@ class RowBatch:
 
   # -- committing to the caches ------------------------------------------------------
 
-  def _commit_tails(self, branch: int, which: list[bool], count: int) -> None:
+  def _commit_tails(self, branch: int, which: list[bool], before: list[int]) -> None:
+    """Commits what rows have after the first positions, whose numbers are `before`."""
     tails = [
-      row.tracks[branch].part(len(row.tracks[branch]) - count, len(row.tracks[branch]))
-      if now
-      else None
-      for row, now in zip(self.rows, which, strict=True)
+      row.tracks[branch].part(first, len(row.tracks[branch])) if now else None
+      for row, now, first in zip(self.rows, which, before, strict=True)
     ]
     self._commit(branch, tails)
 

@@ -54,21 +54,32 @@ class LoadedRun:
 
     Args:
       rows: prompts decoded together.
-      longest: of the prompts to come, where the run writes text alone: caches then hold
-        that and what may be written, in place of data.seq_len positions, which of
-        released models may be more than memory.
+      longest: of the prompts to come: caches then hold that and what may be written and
+        drawn, in place of data.seq_len positions, which of released models may be more
+        than memory. Where text is written in blocks they hold all.
       **sample: fields of SampleConfig; None leaves the run's value.
     """
     changes = {k: v for k, v in sample.items() if v is not None}
     new: SampleConfig = dataclasses.replace(self.config.sample, **changes)
     config = dataclasses.replace(self.config, sample=new)
     more = {}
-    if longest is not None and config.write.never:
-      document = Document(tuple(longest.parts), id=0)
-      begun = self.builder.layout(document, open_end=True, without_text=False)
-      slots = -(-(len(begun) + new.max_text_tokens) // SLOTS) * SLOTS
-      more = {"slots": min(slots, config.data.seq_len)}
+    if longest is not None and config.train.task == "unified" and not config.text_block:
+      more = {"slots": min(self._positions(longest, new), config.data.seq_len)}
     return make_generator(config, self.params, self.builder, rows, **more)
+
+  def _positions(self, prompt: Prompt, sample: SampleConfig) -> int:
+    """Positions of a prompt and of all that may follow it, in whole `SLOTS`."""
+    document = Document(tuple(prompt.parts), id=0)
+    begun = self.builder.layout(
+      document, open_end=True, without_text=False, draws=prompt.begin == "image"
+    )
+    texts, images = prompt.max_text_tokens, prompt.max_images
+    texts = sample.max_text_tokens if texts is None else texts
+    images = sample.max_images if images is None else images
+    if self.config.write.never or prompt.begin == "text":
+      images = 0
+    each = self.config.image_positions + 2  # with BOI and EOI
+    return -(-(len(begun) + texts + images * each) // SLOTS) * SLOTS
 
 
 def load_run(

@@ -7,7 +7,9 @@ from typing import Any
 from unijax.checkpoint.errors import CheckpointError
 
 # Field of a release -> its file; all others are in config.json.
-FILES = {"preprocessor": "preprocessor_config.json"}
+FILES = {
+  "preprocessor": "preprocessor_config.json", "processor": "processor_config.json"
+}  # fmt: skip
 
 
 def folder(path: pathlib.Path) -> pathlib.Path:
@@ -35,6 +37,8 @@ def read_json(place: pathlib.Path) -> dict[str, Any]:
 def fields(path: pathlib.Path) -> dict[str, Any]:
   """config.json of a release with what its other files say under their names.
 
+  What prepares pictures may stand in the file of the whole processor.
+
   Raises:
     CheckpointError: one of them is damaged.
   """
@@ -43,7 +47,8 @@ def fields(path: pathlib.Path) -> dict[str, Any]:
     content = read_json(folder(path) / file)
     if content and found:
       found[name] = content
-  return found
+  inside = found.get("processor", {}).get("image_processor")
+  return {"preprocessor": inside, **found} if inside else found
 
 
 def write(content: dict[str, Any], place: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from unijax.checkpoint import fits, rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.reader import Reader
 from unijax.checkpoint.start import open_run
-from unijax.codecs import artefact
+from unijax.codecs import artefact, frozen
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
 from unijax.interop import beside, matching, stream, system, texts
@@ -34,7 +34,9 @@ CODEC = (
   r"|project|cosine)"
 )
 DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
-OTHERS = re.compile(r"(model|vision|text|dit|bridge)\.(?!\w*dtype)")
+OTHERS = re.compile(
+  r"(model|vision|text|dit|bridge)\.(?!\w*dtype)|data\.(image_frame|fit|resize)"
+)
 CHUNK = 2**26  # bytes of leaves that are read together, if one is not larger
 KEPT = 4  # such stretches in memory: a fused weight is of three or four leaves
 
@@ -63,14 +65,24 @@ def export_run(
   try:
     config = _with_scale(reader.workdir, rundir.read_config(reader.workdir))
     chosen = system.load(name or _imported(reader.workdir))
+    parts = chosen.parts()
+    config = _with_codec(config) if parts else config
     content = chosen.published(config)
     _check_inverse(chosen, content, config)
     ours = chosen.released(system.leaves(config))
-    plan = matching.plan(chosen.table(config), ours)
+    plan, apart = matching.plan(chosen.table(config), ours), {}
+    for part in parts.values():  # so far, codecs
+      forms, names = _part(part, config)
+      ours, plan, apart = ours | forms, plan | names, apart | _frozen(config)
 
     def write(manifest):
-      pieces = (p.leaf for parts in _sorted(plan).values() for p in parts)
-      leaf = _leaves(reader, manifest, weights, list(dict.fromkeys(pieces)))
+      order = [p.leaf for pieces in _sorted(plan).values() for p in pieces]
+      stored = [path for path in dict.fromkeys(order) if path not in apart]
+      trained = _leaves(reader, manifest, weights, stored)
+
+      def leaf(path):
+        return apart[path] if path in apart else trained(path)
+
       forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
       cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
       with new_folder(out) as folder:
@@ -108,6 +120,29 @@ def _with_scale(workdir: pathlib.Path, config: Config) -> Config:
   about = artefact.read(str(workdir))
   codec = dataclasses.replace(config.codec, shift=about.shift, scale=about.scale)
   return dataclasses.replace(config, codec=codec)
+
+
+def _with_codec(config: Config) -> Config:
+  """The config of a run in which `codec` says what data.codec is."""
+  about = artefact.read(config.data.codec)
+  shape = dataclasses.replace(
+    frozen.section(about.codec), shift=about.shift, scale=about.scale
+  )
+  return dataclasses.replace(config, codec=shape)
+
+
+def _part(part: System, config: Config):
+  """(path -> form, name -> pieces) of the codec of a run."""
+  train = dataclasses.replace(config.train, task="codec")
+  config = dataclasses.replace(config, train=train)
+  forms = part.released(system.leaves(config))
+  return forms, matching.plan(part.table(config), forms)
+
+
+def _frozen(config: Config) -> dict[str, np.ndarray]:
+  """Weights of the codec of a run by the paths that they have in training."""
+  name = config.data.codec
+  return system.named({"codec": artefact.read_weights(name, artefact.read(name))})
 
 
 def _check_inverse(chosen: System, content: Mapping[str, Any], config: Config) -> None:

@@ -12,6 +12,7 @@ from unijax import codecs
 from unijax.checkpoint import rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
+from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
 from unijax.interop import beside, files, keymap, matching, stream, system, texts
@@ -49,6 +50,7 @@ class Found:
     theirs: name -> entry of its files.
     match: of the two.
     ours: path -> shape and dtype of a parameter.
+    parts: what a run keeps apart, by what it is.
   """
 
   system: System
@@ -56,6 +58,13 @@ class Found:
   theirs: Mapping[str, safetensors.Entry]
   match: keymap.Match
   ours: Mapping[str, jax.ShapeDtypeStruct]
+  parts: Mapping[str, "Found"]
+
+  @property
+  def dropped(self) -> list[str]:
+    """Names of the files that no part has a place for."""
+    used = {n for part in self.parts.values() for n in part.match.report.consumed}
+    return [name for name in self.match.report.dropped if name not in used]
 
 
 def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
@@ -75,6 +84,11 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   chosen = system.load(name)
   theirs = files.open_weights(path)
   about = texts.beside(path) | _published(chosen, path, size)
+  return _look(chosen, path, theirs, about)
+
+
+def _look(chosen: System, path: pathlib.Path, theirs, about) -> Found:
+  """`look` for a system whose files and fields are known."""
   fields = chosen.fields(about, theirs)
   config = chosen.config(fields)
   ours = system.leaves(config)
@@ -84,7 +98,8 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
       f"{path} is not a whole {chosen.name} of this config: {match.report.text()}"
     )
   stream.check_dropped(chosen.table(config), match.report.dropped, theirs)
-  return Found(chosen, config, theirs, match, ours)
+  parts = {k: _look(s, path, theirs, about) for k, s in chosen.parts().items()}
+  return Found(chosen, config, theirs, match, ours, parts)
 
 
 def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
@@ -116,25 +131,26 @@ def import_run(
   out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
-    report = found.match.report
+    report, config = found.match.report, write_parts(found, folder, say)
     kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
     say(f"{path}: {report.text()}; numbers are {kinds}")
     params = system.nested(dict(_read(found, say)))
     about = {
       "system": found.system.name, "from": pathlib.Path(path).name,
-      "tensors": len(report.consumed), "dropped": report.dropped,
+      "tensors": len(report.consumed), "dropped": found.dropped,
     }  # fmt: skip
-    identity = codecs.identity(found.config.data.codec)
+    identity = codecs.identity(config.data.codec)
     extra = {"versions": versions(), "codec": identity, ABOUT: about}
-    rundir.write_config(folder, found.config, extra)
+    if found.parts:
+      config = _reads(config, rundir.OWN_CODEC)
+    rundir.write_config(folder, config, extra)
     texts.keep(pathlib.Path(path), folder)
     (folder / "config.py").write_text(CONFIG_FILE.format(run=out))
     if found.config.train.task == "alignment":
       _say_words(found.config, path, say)
       write_encoder(folder, found.config, params, 0)
     if found.config.train.task == "codec":
-      whole = jax.device_get(params["codec"])
-      codec_export.write(folder, found.config, whole, None, 0)
+      _write_codec(folder, found.config, params)
     store = Store(folder, about={ABOUT: found.system.name}, say=say)
     try:
       store.save({"params": params}, 0)
@@ -145,8 +161,36 @@ def import_run(
   say(f"wrote {out}: {count:,} parameters; train from it with --init-from={out}")
   return {
     "system": found.system.name, "out": str(out), "parameters": count,
-    "tensors": len(report.consumed), "dropped": len(report.dropped),
+    "tensors": len(report.consumed), "dropped": len(found.dropped),
   }  # fmt: skip
+
+
+def write_parts(found: Found, folder: pathlib.Path, say: Say = print) -> Config:
+  """Writes what a run keeps apart into its folder.
+
+  Args:
+    found: of `look`.
+    folder: that is there.
+    say: prints one sentence.
+
+  Returns:
+    The config that reads it there.
+  """
+  config = found.config
+  for part in found.parts.values():  # so far, codecs
+    say(f"{part.system.name}, a part of it: {part.match.report.text()}")
+    _write_codec(folder, part.config, system.nested(dict(_read(part, say))))
+    config = _reads(config, str(folder / artefact.FOLDER))
+  return config
+
+
+def _write_codec(folder: pathlib.Path, config: Config, params) -> None:
+  codec_export.write(folder, config, jax.device_get(params["codec"]), None, 0)
+
+
+def _reads(config: Config, codec: str) -> Config:
+  """The config with another data.codec."""
+  return dataclasses.replace(config, data=dataclasses.replace(config.data, codec=codec))
 
 
 def _say_words(config: Config, path, say: Say) -> None:

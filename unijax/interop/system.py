@@ -10,6 +10,8 @@ and where they are needed:
   FILE        name of the file that is written; model.safetensors
   OURS_ONLY   globs of parameters that released files never have
   DROPS       tuple of `keymap.Drop`
+  PARTS       {what it is: (file of a system, {group: its only prefix})}, of parts that
+              a run keeps apart; "codec" is the tokenizer of pictures
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
 """
@@ -19,7 +21,7 @@ import fnmatch
 import importlib.util
 import pathlib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -35,6 +37,11 @@ from unijax.train import tasks
 
 FOLDER = "released"
 WITHOUT_TEXT = ("codec", "decoder")  # by train.task
+BESIDE = (
+  "tokenizer.",
+  "preprocessor.",
+  "processor.",
+)  # fields of files beside config.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +50,21 @@ class System:
 
   name: str
   module: types.ModuleType
+  prefixes: Mapping[str, Sequence[str]] | None = None  # as a part of another
 
   def table(self, config: Config) -> Table:
     """All keys for a config of ours."""
     keys = self.module.KEYS
     keys = keys(config) if callable(keys) else keys
-    return Table(tuple(keys), self._get("PREFIXES", {}), self._get("DROPS", ()))
+    prefixes = self.prefixes or self._get("PREFIXES", {})
+    return Table(tuple(keys), prefixes, self._get("DROPS", ()))
+
+  def parts(self) -> dict[str, "System"]:
+    """Systems of the parts that a run keeps apart, with the names they have in here."""
+    return {
+      kind: dataclasses.replace(load(name), prefixes={g: (x,) for g, x in of.items()})
+      for kind, (name, of) in self._get("PARTS", {}).items()
+    }
 
   def fields(
     self, published: Mapping[str, Any], theirs: Mapping[str, Any] | None = None
@@ -62,7 +78,7 @@ class System:
     Raises:
       CheckpointError: both tell a field, and not the same.
     """
-    prefixes = self._get("PREFIXES", {})
+    prefixes = self.prefixes or self._get("PREFIXES", {})
     found, differ = _flat(published), []
     for field, told in self._get("SIZES", {}).items() if theirs else ():
       value = told.read(theirs, prefixes)
@@ -120,14 +136,33 @@ class System:
 class Fields(Mapping):
   """Fields of a config.json by dotted names, and refusals that name them."""
 
-  def __init__(self, values: Mapping[str, Any], system: str):
-    self._values, self._system = _flat(values), system
+  def __init__(self, values: Mapping[str, Any], system: str, path: str = ""):
+    self._values, self._system, self._path = _flat(values), system, path
+
+  def part(self, prefix: str, **defaults) -> "Fields":
+    """Fields of a part of a model, and those of the files beside the weights.
+
+    Args:
+      prefix: before the part's fields, such as "text_config.".
+      **defaults: what its library takes for fields that may be left out.
+    """
+    inside = {
+      name.removeprefix(prefix): x
+      for name, x in self.items()
+      if name.startswith((prefix, *BESIDE))
+    }
+    return Fields({**defaults, **inside}, self._system, self._path + prefix)
+
+  def given(self, **values) -> "Fields":
+    """The same with other values of some fields."""
+    return Fields({**self._values, **values}, self._system, self._path)
 
   def __getitem__(self, name):
     if name in self._values:
       return self._values[name]
     raise ConfigError(
-      f"{self._system}: config.json has no {name!r}, which the weights do not tell"
+      f"{self._system}: config.json has no {self._path + name!r}, which the weights do "
+      "not tell"
     )
 
   def __contains__(self, name):
@@ -159,7 +194,8 @@ class Fields(Mapping):
     if found not in values:
       known = ", ".join(map(repr, values))
       raise ConfigError(
-        f"{self._system}: config.json has {name}={found!r}; only {known} can be done"
+        f"{self._system}: config.json has {self._path}{name}={found!r}; only {known} "
+        "can be done"
       )
     return found
 

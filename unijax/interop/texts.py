@@ -20,7 +20,7 @@ TOKENIZERS = (
 KEPT = (
   *TOKENIZERS, "tokenizer_config.json", "generation_config.json", "chat_template.jinja",
   "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-  "preprocessor_config.json",
+  "preprocessor_config.json", "processor_config.json", "chat_template.json",
 )  # fmt: skip
 FOLDER = "release"  # of a run, with these files
 LONGEST = 1 << 20  # characters of a chat template that are looked at
@@ -34,6 +34,7 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
     tokenizer.eos     id of what its settings name as the end
     tokenizer.chat    text of its chat template; "" where it has none
     tokenizer.ends    tuple of ids that end what is generated
+    tokenizer.added.NAME   id of a token that stands outside of what was learnt
 
   Args:
     path: of the weights: a file, or the folder of a release.
@@ -55,6 +56,7 @@ def beside(path: pathlib.Path) -> dict[str, Any]:
   found["tokenizer.file"] = str(file)
   found["tokenizer.chat"] = _chat(folder, settings)
   found["tokenizer.begin"] = _begin(tokenizer, settings)
+  found |= {f"tokenizer.added.{name}": i for name, i in tokenizer.added.items()}
   eos = tokenizer.marks.get(_name(settings.get("eos_token")))
   if eos is not None:
     found["tokenizer.eos"] = eos
@@ -91,7 +93,8 @@ def _chat(folder: pathlib.Path, settings) -> str:
   alone = folder / "chat_template.jinja"
   if alone.is_file():
     return alone.read_text(errors="replace")[:LONGEST]
-  chat = settings.get("chat_template") or ""
+  of_processor = releases.read_json(folder / "chat_template.json")
+  chat = of_processor.get("chat_template") or settings.get("chat_template") or ""
   if isinstance(chat, list):  # several, by name
     named = {c.get("name"): c.get("template") for c in chat if isinstance(c, dict)}
     chat = named.get("default") or ""

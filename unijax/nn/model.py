@@ -10,7 +10,8 @@ prediction, both from the same hidden states:
 
 Training, prefill, text decoding and drawing are four calls of this module; they
 differ only in which positions they pass and whether they pass a cache. Where images
-are codes these are tokens like any other; where patches are written one by one they are
+are codes these are tokens like any other, or enter and leave by a table and a head of
+their own (`nn.codes`); where patches are written one by one they are
 read clean, and a small head of its own (`nn.heads`) says what the next may be. Context
 images may be read through an encoder of pictures instead, or besides (`nn.reading`).
 """
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 from unijax.config import READS, WRITES, Config, ModelConfig
 from unijax.nn import modality, reading
 from unijax.nn.bridge import Bridge, make_bridge
+from unijax.nn.codes import CODE_ADAPTERS
 from unijax.nn.heads import HEADS
 from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
@@ -42,6 +44,12 @@ class Sizes:
   patch_size: int  # latents a side of a patch
   images: int  # largest number of images in one call
   features: int = 0  # vectors of an encoded picture; 0 without an encoder
+  codes: int = 0  # last ids, of image codes; 0 where images are patches
+
+  @property
+  def first_code(self) -> int:
+    """Id of image code 0, where there are codes."""
+    return self.vocab - self.codes
 
 
 class Model(nn.Module):
@@ -56,7 +64,10 @@ class Model(nn.Module):
   def setup(self):
     c, s = self.config, self.sizes
     dtype = jnp.dtype(c.dtype)
-    self.embedding = Embedding(s.vocab, c.width, dtype)
+    adapter = CODE_ADAPTERS[c.code_adapter]
+    self.codes = adapter(c, s.codes) if adapter else None
+    rows = s.first_code if adapter else s.vocab  # ids whose vectors are of one table
+    self.embedding = Embedding(rows, c.width, dtype)
     write = WRITES[c.write]
     self.timed = write.timed
     if s.channels:
@@ -92,7 +103,7 @@ class Model(nn.Module):
     if self.fused:
       self.fusion = reading.Fusion(c.width, dtype)
     if not c.tie_embeddings:
-      self.text_head = Linear(s.vocab, ("embed", "vocab"), dtype, c.head_bias)
+      self.text_head = Linear(rows, ("embed", "vocab"), dtype, c.head_bias)
 
   def __call__(self, inputs: Inputs):
     """Both heads over whole rows: (logits_BTV, what the image head says, or None)."""
@@ -112,7 +123,7 @@ class Model(nn.Module):
     Returns:
       (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`).
     """
-    x_BTD = self.embedding(inputs.tokens_BT)
+    x_BTD = self._embed(inputs.tokens_BT)
     if self.bridge is not None:  # the last ids are its slots
       slot_BT = inputs.tokens_BT - (self.sizes.vocab - self.bridge.config.slots)
       x_BTD = self.bridge.enter(x_BTD, slot_BT)
@@ -129,8 +140,20 @@ class Model(nn.Module):
   def logits(self, h_BTD: Array) -> jax.Array:
     """Next-token logits, float32 [..., V]."""
     if self.config.tie_embeddings:
-      return self.embedding.attend(h_BTD)
-    return self.text_head(h_BTD).astype(jnp.float32)
+      text = self.embedding.attend(h_BTD)
+    else:
+      text = self.text_head(h_BTD).astype(jnp.float32)
+    if self.codes is None:
+      return text
+    return jnp.concatenate([text, self.codes.logits(h_BTD)], axis=-1)
+
+  def _embed(self, tokens_BT):
+    if self.codes is None:
+      return self.embedding(tokens_BT)
+    first = self.sizes.first_code
+    text_BTD = self.embedding(jnp.minimum(tokens_BT, first - 1))
+    is_code = (tokens_BT >= first)[..., None]
+    return jnp.where(is_code, self.codes.embed(tokens_BT - first), text_BTD)
 
   def prediction(self, h_BTD: Array, inputs: Inputs, context) -> jax.Array:
     """The image head's output, of kind `diffusion.predict`: float32 [B, T, C]."""
@@ -186,7 +209,7 @@ def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
   """
   sizes = Sizes(
     vocab, config.patch_channels, config.grid, config.data.patch_size,
-    images or config.data.images_per_row, config.features,
+    images or config.data.images_per_row, config.features, config.codebook,
   )  # fmt: skip
   bridge = make_bridge(config) if config.slots else None
   return Model(config.model, sizes, bridge, *reading.make_reader(config))

@@ -63,7 +63,9 @@ def loss_fn(
   (h_BTD, output), routed = model.apply(
     {"params": params}, method=lambda m: path.heads(m, inputs, truth), mutable=[ROUTING]
   )
-  sums = losses.token_sums(to_logits, h_BTD, path.asks(batch, truth), t.loss_chunks)
+  apart = 0 if config.model.code_adapter == "none" else path.first_code
+  asks = path.asks(batch, truth)
+  sums = losses.token_sums(to_logits, h_BTD, asks, t.loss_chunks, apart)
   image = path.image_loss(output, sums, inputs, truth, batch)
   total = t.text_loss_weight * Sum(sums["text"].nll.value, weights.text).mean()
   total += t.image_loss_weight * Sum(image.loss.value, weights.image).mean()

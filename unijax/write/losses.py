@@ -44,7 +44,7 @@ def text_nll(to_logits, h_BTD, batch: Batch, chunks: int = 1) -> TokenSums:
 
 
 def token_sums(
-  to_logits, h_BTD, asks: Mapping[str, Ask], chunks: int = 1
+  to_logits, h_BTD, asks: Mapping[str, Ask], chunks: int = 1, apart: int = 0
 ) -> dict[str, TokenSums]:
   """Sums over all positions for each ask; the logits are computed once.
 
@@ -54,11 +54,12 @@ def token_sums(
     asks: by name, what is asked.
     chunks: parts of a row that are taken one after the other, so that only T / chunks
       positions' logits exist at a time, also in the backward pass.
+    apart: first id of those with a softmax of their own; 0: there is one of all ids.
   """
   asks = dict(asks)
 
   def sums(h, asks):
-    return _sums(to_logits(h), asks)
+    return _sums(to_logits(h), asks, apart)
 
   if chunks == 1:
     return sums(h_BTD, asks)
@@ -74,12 +75,18 @@ def token_sums(
   return jax.lax.scan(one, zero, jax.tree.map(split, (h_BTD, asks)))[0]
 
 
-def _sums(logits, asks: Mapping[str, Ask]) -> dict[str, TokenSums]:
+def _sums(logits, asks: Mapping[str, Ask], apart: int) -> dict[str, TokenSums]:
   logits = logical.constrain(logits, "batch", "sequence", "act_vocab")
-  log_z = jax.nn.logsumexp(logits, axis=-1)
-  best = jnp.argmax(logits, axis=-1)
+  parts = [logits[..., :apart], logits[..., apart:]] if apart else [logits]
+  log_zs = [jax.nn.logsumexp(x, axis=-1) for x in parts]
+  bests = [jnp.argmax(x, axis=-1) for x in parts]
 
   def one(ask: Ask) -> TokenSums:
+    log_z, best = log_zs[0], bests[0]
+    if apart:
+      late = ask.target_BT >= apart
+      log_z = jnp.where(late, log_zs[1], log_z)
+      best = jnp.where(late, apart + bests[1], best)
     # A sum instead of a gather: the vocabulary may be divided over devices.
     here = jnp.arange(logits.shape[-1]) == ask.target_BT[..., None]
     picked = jnp.where(here, logits, 0.0).sum(axis=-1)

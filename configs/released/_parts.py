@@ -1,0 +1,21 @@
+"""Models that are put together of released parts: their fields and sizes."""
+
+
+def below(prefix: str, sizes):
+  """What files tell of a part whose fields stand below `prefix` in config.json."""
+  return {f"{prefix}{name}": told for name, told in sizes.items()}
+
+
+def read_through(c, eyes, frame: str) -> None:
+  """Gives a decoder eyes: an encoder whose features a two-layer connector reads.
+
+  Args:
+    c: config of the decoder, which is changed.
+    eyes: config of the encoder alone.
+    frame: as data.image_frame.
+  """
+  c.vision, c.align.objective = eyes.vision, "none"
+  c.model.update(read="features", connector="mlp")
+  prepared = ("image_size", "fit", "resample", "resize")
+  c.data.update({name: eyes.data[name] for name in prepared})
+  c.data.update(image_frame=frame, noise_limit=0.0, images_per_row=4)

@@ -1,0 +1,210 @@
+"""Janus of transformers against ours: words about pictures, and pictures from words.
+
+Rows are laid out by our own interleaver, pictures drawn by our own sampling; the
+reference gets the ids that its processor makes.
+"""
+
+import numpy as np
+
+from tests.interop import family_decoders, family_llava, numbers
+from tests.interop.cases import Case, Wrong
+
+BOI, EOI, PLACE, PAD = 257, 258, 259, 260  # ids behind those of bytes
+READ = ("a red", 0, " dog?")  # a number: a picture that is read
+DRAWN = ("draw", 1, "ok")  # one that is drawn
+ASKED = (("Who ", 0, "is it?"), ("Is it", 1, " red?"))
+WORDS = ("a red dog", "blue moon")
+GUIDANCE = 5.0
+
+
+def build(published):
+  from transformers import JanusConfig, JanusForConditionalGeneration
+
+  return JanusForConditionalGeneration(JanusConfig.from_dict(dict(published)))
+
+
+def load(folder):
+  from transformers import JanusForConditionalGeneration
+
+  model, told = JanusForConditionalGeneration.from_pretrained(
+    folder, output_loading_info=True, attn_implementation="eager"
+  )
+  assert not any(told.values()), told
+  return model.eval()
+
+
+def ids(row, begin: int, count: int) -> list[int]:
+  """What a processor makes of a row, with a token at each place of a picture."""
+  found = [begin]
+  for part in row:
+    picture = [BOI, *[PLACE] * count, EOI]
+    found += picture if isinstance(part, int) else list(part.encode())
+  return found
+
+
+def standard(pixels) -> np.ndarray:
+  made = (pixels / 127.5 - 1.0).astype(np.float32)
+  return np.ascontiguousarray(made.transpose(0, 3, 1, 2))
+
+
+def peer(model, inputs):
+  import torch
+
+  c = model.config
+  count = (c.vision_config.image_size // c.vision_config.patch_size) ** 2
+  begin = c.text_config.bos_token_id
+  if "drawn" in inputs:
+    return _drawn(model, [ids([words], begin, count) for words in WORDS])
+  pixels = torch.from_numpy(standard(inputs["pixels"]))
+  if "asked" in inputs:
+    tokens = torch.tensor([ids(row, begin, count) for row in ASKED])
+    model.generation_config.eos_token_id = None
+    written = model.generate(
+      input_ids=tokens, pixel_values=pixels, attention_mask=torch.ones_like(tokens),
+      do_sample=False, max_new_tokens=family_decoders.WRITTEN, pad_token_id=0,
+    )  # fmt: skip
+    return {"tokens": written[:, tokens.shape[1] :].numpy()}
+  words, codes = [], []
+  for row in (READ, DRAWN):
+    tokens = torch.tensor([ids(row, begin, count)])
+    x = model.get_input_embeddings()(tokens)
+    if row == READ:
+      x[tokens == PLACE] = model.model.get_image_features(pixels).pooler_output[0]
+    else:
+      code = torch.from_numpy(inputs["codes"]).long()
+      x[tokens == PLACE] = model.prepare_embeddings_for_image_generation(code)[0]
+    h = model.model.language_model(inputs_embeds=x).last_hidden_state[0]
+    words.append(model.lm_head(h))
+    codes.append(model.model.generation_head(h))
+  return {"words": torch.cat(words).numpy(), "codes": torch.cat(codes).numpy()}
+
+
+def _drawn(model, prompts):
+  import torch
+
+  g = model.generation_config
+  g.bos_token_id, g.pad_token_id = model.config.text_config.bos_token_id, PAD
+  g.generation_kwargs = {"boi_token_id": BOI}
+  tokens = torch.tensor([[*prompt, BOI] for prompt in prompts])
+  codes = model.generate(
+    inputs=tokens, attention_mask=torch.ones_like(tokens), generation_mode="image",
+    do_sample=False, guidance_scale=GUIDANCE,
+  )  # fmt: skip
+  pixels = model.decode_image_tokens(codes)
+  return {"codes": codes.numpy().astype(np.int32), "pixels": pixels.numpy()}
+
+
+def named(config):
+  """The config with ids of a tokenizer, which small releases do not have."""
+  import dataclasses
+
+  ids = dict(config.data.special) | {"boi": BOI, "eoi": EOI, "pad": PAD}
+  data = dataclasses.replace(config.data, special=tuple(ids.items()))
+  return dataclasses.replace(config, data=data)
+
+
+def ours(config, params, inputs):
+  import jax
+  import jax.numpy as jnp
+
+  from unijax.data.rows import stack
+  from unijax.nn.model import make_model
+  from unijax.write import base
+
+  config = named(config)
+  builder = family_decoders.everything(config)
+  if "drawn" in inputs:
+    return drawn(config, params, builder)
+  if "asked" in inputs:
+    laid = family_llava.layouts(builder, ASKED, inputs["pixels"])
+    return {"tokens": family_decoders.written_after(config, params, laid)}
+  read = family_llava.layouts(builder, (READ,), inputs["pixels"])[0]
+  draws = family_llava.layouts(builder, DRAWN[:1], ())[0]
+  draws.add_tokens([BOI], 0.0)
+  builder.add_span(draws, inputs["codes"][0], 0.0)
+  draws.add_tokens(list(DRAWN[2].encode()), 0.0)
+  batch = stack([builder.row([x]) for x in (read, draws)])
+  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC)
+  model = make_model(config, config.data.vocab)
+  method = lambda m, x: m.logits(m.hidden(x)[0])
+  apply = lambda p, x: model.apply({"params": p}, x, method=method)
+  run = jax.jit(apply, compiler_options=family_decoders.QUICK)
+  logits = run(params, jax.tree.map(jnp.asarray, given))[batch.segment_BT > 0]
+  first = config.data.vocab - config.codebook
+  return {"words": logits[:, :first], "codes": logits[:, first:]}
+
+
+def drawn(config, params, builder):
+  """Codes that sampling chooses, and what the imported codec makes of them."""
+  import dataclasses
+
+  from unijax.codecs import artefact, frozen
+  from unijax.data.document import Text
+  from unijax.infer.batch import RowBatch
+  from unijax.infer.generate import Generator, Prompt
+
+  sample = dataclasses.replace(config.sample, guidance=GUIDANCE, image_temperature=0.0)
+  config = dataclasses.replace(config, sample=sample)
+  generator = Generator(config, params, builder, len(WORDS))
+  asked = [Prompt([Text(x)], "image", stop_after_image=True) for x in WORDS]
+  batch = RowBatch(generator, asked, 0)
+  batch.run()
+  codes = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
+  about = artefact.read(config.data.codec)
+  form, weights = (
+    frozen.form(about.codec),
+    artefact.read_weights(config.data.codec, about),
+  )
+  grid = codes.reshape(len(WORDS), config.grid, config.grid, 1)
+  pixels = form.run("decode", weights, form.run("entries", weights, grid))
+  return {"codes": codes, "pixels": pixels}
+
+
+def inputs(kind: str, pictures: int, side: int):
+  def make():
+    pixels = numbers.picture("pixels", pictures, side, side, 3)
+    return {
+      "pixels": (127.5 + 127.5 * pixels).astype(np.uint8), kind: np.ones(1),
+      "codes": numbers.whole("codes", CODES, 1, (side // 4) ** 2),
+    }  # fmt: skip
+
+  return make
+
+
+CODES = 48
+TEXT = {
+  **family_decoders.COMMON, "model_type": "llama", "hidden_act": "silu",
+  "rms_norm_eps": 1e-6, "hidden_size": 32, "num_attention_heads": 4,
+  "num_hidden_layers": 2, **family_decoders.theta(1e4),
+}  # fmt: skip
+WIDE = {"projection_dim": 32, "hidden_act": "gelu"}
+
+
+def small(side: int, eps=1e-6, act="gelu"):
+  return {
+    "model_type": "janus", "architectures": ["JanusForConditionalGeneration"],
+    "tie_word_embeddings": False, "image_token_id": PLACE, "text_config": TEXT,
+    "vision_config": {
+      **WIDE, "model_type": "janus_vision_model", "hidden_size": 24, "patch_size": 4,
+      "num_hidden_layers": 2, "num_attention_heads": 3, "mlp_ratio": 1.5,
+      "image_size": side, "num_image_tokens": (side // 4) ** 2, "layer_norm_eps": eps,
+    },
+    "vq_config": {
+      **WIDE, "model_type": "janus_vqgan", "base_channels": 32,
+      "channel_multiplier": [1, 1, 2], "num_res_blocks": 1, "embed_dim": 8,
+      "num_embeddings": CODES, "latent_channels": 12, "image_token_embed_dim": 32,
+    },
+  }  # fmt: skip
+
+
+EPSILON = {"vision_config": small(16, eps=1e-5)["vision_config"]}
+CASES = (
+  Case("janus-loud", "janus", small(16), "loud", inputs("rows", 1, 16),
+       {"gelu": Wrong(patch={"unijax.nn.codes.ACTIVATIONS": {"gelu": lambda x: x}})}),
+  Case("janus-quiet", "janus", small(16), "quiet", inputs("rows", 1, 16),
+       {"epsilon": Wrong(published=EPSILON)}, slow=True),
+  Case("janus-text", "janus", small(16), "loud", inputs("asked", 2, 16), slow=True),
+  Case("janus-draw", "janus", small(32), "loud", inputs("drawn", 1, 32),
+       {"guidance": Wrong(patch={"unijax.data.without_text.pad": lambda *_: None})},
+       bounds={"pixels": 1e-3}),
+)  # fmt: skip
