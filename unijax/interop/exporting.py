@@ -18,6 +18,7 @@ from unijax.checkpoint import fits, rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.reader import Reader
 from unijax.checkpoint.start import open_run
+from unijax.checkpoint.weights import Weights
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
@@ -70,7 +71,8 @@ def export_run(
 
     def write(manifest):
       pieces = (p.leaf for parts in _sorted(plan).values() for p in parts)
-      leaf = _leaves(reader, manifest, weights, list(dict.fromkeys(pieces)))
+      saved = Weights(reader, manifest, weights)
+      leaf = _leaves(reader, saved, list(dict.fromkeys(pieces)))
       forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
       cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
       with new_folder(out) as folder:
@@ -150,14 +152,14 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
   return array.astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
 
 
-def _leaves(reader: Reader, manifest, weights: str, order: Sequence[str]) -> Leaf:
+def _leaves(reader: Reader, saved: Weights, order: Sequence[str]) -> Leaf:
   """Reads leaves of a checkpoint, some megabytes at a time in the order they are used.
 
   Raises:
     CheckpointError: the checkpoint has not all of them.
   """
-  stored = {path: manifest.prefix(weights) + path.replace("/", ".") for path in order}
-  absent = [name for name in stored.values() if name not in manifest.leaves]
+  stored = {path: path.replace("/", ".") for path in order}
+  absent = [name for name in stored.values() if name not in saved.leaves]
   if absent:
     raise CheckpointError(
       f"{reader.workdir}: no {', '.join(absent[:4])} in its checkpoint"
@@ -170,12 +172,12 @@ def _leaves(reader: Reader, manifest, weights: str, order: Sequence[str]) -> Lea
         return batch[path]
     wanted, total = {}, 0
     for other in order[order.index(path) :]:
-      found = manifest.leaves[stored[other]]
+      found = saved.leaves[stored[other]]
       wanted[stored[other]] = jax.ShapeDtypeStruct(found.shape, np.dtype(found.dtype))
       total += 4 * math.prod(found.shape)
       if total >= CHUNK:
         break
-    arrays = reader.read(manifest, wanted)
+    arrays = saved.read(wanted)
     kept.append({p: np.asarray(arrays[n]) for p, n in stored.items() if n in arrays})
     return kept[-1][path]
 
