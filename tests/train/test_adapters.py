@@ -231,3 +231,37 @@ def test_what_is_taken_back_is_trained_whole_and_stages_change_it():
   values["train"].update(stages=["pairs", "head"], steps=0)
   kept = named(adapters.moving(from_config_dict(values), params)).keys()
   assert len(kept) == 1 + 14
+
+
+@pytest.mark.slow
+def test_pairs_learn_a_new_task_beside_a_base_that_rests():
+  """A base that has learnt captions draws after pairs of rank 8, and only then."""
+  options = {"num_documents": 64, "max_objects": 1, "grid": 2}
+  of = lambda task: {
+    task: {
+      "kind": "scenes",
+      "weight": 1.0,
+      "options": {**options, "tasks": {task: 1.0}},
+    }
+  }
+  knobs = dict(optim__learning_rate=3e-3, train__batch_size=4, train__steps=300)
+  first = small.scenes(data__sources=of("describe"), **knobs)
+  second = small.scenes(
+    data__sources=of("draw"), lora__rank=8, lora__targets=("*",), **knobs
+  )
+  base = _steps(first, small.functions(first).init())
+  start = small.functions(second).init()
+  params = jax.tree.map(jnp.copy, {**start.params, **base.params})
+  tuned = _steps(second, start.replace(params=params))
+  functions = small.functions(second)
+  batch = tasks.make_loader(second, held_out=True).batch(0)
+  loss = lambda p: float(functions.evaluate(p, batch, jax.random.key(0))["loss"].total)
+  now = low_rank.merged(tuned.params, adapters.scale(second))
+  assert loss(now) < 0.5 * loss(base.params)
+
+
+def _steps(c, state):
+  functions, loader = small.functions(c), tasks.make_loader(c)
+  for step in range(c.train.steps):
+    state, _ = functions.train(state, functions.place(loader.batch(step)))
+  return state
