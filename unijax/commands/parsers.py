@@ -184,12 +184,21 @@ def _add_systems(verb) -> None:
   sub = verb(
     "systems", "Show every config file and the value it picks on each axis.",
     "examples:\n  unijax systems\n  unijax systems --sizes\n"
+    "  unijax systems --released --devices=16 --write=configs/released/MEMORY.md\n"
     "  unijax systems --write=WORKSPACE.md",
   )  # fmt: skip
   sub.add_argument("--configs", default="configs", help="folder; default %(default)s")
   sub.add_argument(
     "--sizes", action="store_true", help="parameters beside published ones instead"
   )
+  sub.add_argument(
+    "--released", action="store_true",
+    help="memory that released models need, counted from shapes, instead",
+  )  # fmt: skip
+  sub.add_argument(
+    "--devices", type=int, default=16,
+    help="with --released: that a training state is divided over; default %(default)s",
+  )  # fmt: skip
   sub.add_argument(
     "--write", metavar="FILE", default="",
     help="also put the tables between the marks of a Markdown file",
