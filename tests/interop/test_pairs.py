@@ -1,11 +1,14 @@
 """A released model, imported, tuned with low-rank pairs, sampled, merged, exported."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from tests.interop import cases, run
 from unijax import cli, low_rank
 from unijax.checkpoint.reader import Reader
@@ -29,6 +32,15 @@ def numbers(workdir) -> dict[str, np.ndarray]:
     return {n: np.asarray(x) for n, x in reader.read(manifest, wanted).items()}
 
   return {n.removeprefix("params."): x for n, x in reader.first_whole(use).items()}
+
+
+def test_a_run_divided_over_devices_is_exported(tmp_path):
+  done = subprocess.run(
+    [sys.executable, "-m", "tests.interop.sharded", "qwen2-quiet", tmp_path],
+    cwd=ROOT, text=True, capture_output=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert done.stdout.splitlines()[-1] == "equal"
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_what_text_and_images_share(tmp_path, sharing):
   assert_invariant(run(8, sharing, tmp_path, meshes), sharing == "experts")
 
 
-def test_low_rank_pairs(tmp_path):
+def test_low_rank_pairs_and_biases_of_experts(tmp_path):
   meshes = [None, dict(expert=2, context=2, tensor=2)]
   assert_invariant(run(8, "pairs", tmp_path, meshes), experts=True)
 
