@@ -24,8 +24,6 @@ def test_the_map_holds_the_table_of_today(found):
 def test_every_config_is_in_one_table_and_says_what_it_picks(found, capsys):
   about = dict(write="", sizes=False, released=False)
   args = types.SimpleNamespace(configs=str(ROOT / "configs"), **about)
-    configs=str(ROOT / "configs"), write="", sizes=False, released=False
-  )
   assert systems.run(args)["systems"] == sorted(found)
   lines = capsys.readouterr().out.splitlines()
   for name in found:
@@ -66,7 +64,9 @@ def test_sizes_stand_beside_the_published_ones(tmp_path, capsys):
     "  return c\n"
   )
   (tmp_path / "x.py").write_text(text)
-  args = types.SimpleNamespace(configs=str(tmp_path), write="", sizes=True, released=False)
+  args = types.SimpleNamespace(
+    configs=str(tmp_path), write="", sizes=True, released=False
+  )
   result = systems.run(args)
   block = 4 * 32 * 32 + 3 * 32 * 128 + 2 * 32  # attention, gated MLP, two norms
   counted = block + 32 + 2 * 1000 * 32  # the last norm, both tables
