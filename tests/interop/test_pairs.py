@@ -45,7 +45,7 @@ def test_a_run_divided_over_devices_is_exported(tmp_path):
 
 @pytest.mark.slow
 def test_an_imported_decoder_is_tuned_with_pairs_and_goes_back(tmp_path, capsys):
-  case = cases.everything()["qwen2-quiet"][1]
+  case = cases.everything()["qwen2-loud"][1]
   release = run.write_release(case, tmp_path / "release")
   first, tuned, whole = (tmp_path / name for name in ("first", "tuned", "whole"))
   importing.import_run(case.system, release, first, say=QUIET)

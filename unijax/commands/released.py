@@ -74,7 +74,7 @@ def needs(devices: int) -> Iterator[Need]:
 
 def need(chosen: system.System, size: str, config: Config, devices: int) -> Need:
   """Counts one model."""
-  config = _narrow(config)
+  config = _narrow(config, devices)
   leaves = system.leaves(config)
   numbers = {path: math.prod(x.shape) for path, x in leaves.items()}
   weights = sum(
@@ -91,13 +91,14 @@ def need(chosen: system.System, size: str, config: Config, devices: int) -> Need
   )  # fmt: skip
 
 
-def _narrow(config: Config) -> Config:
-  """Activations in bfloat16."""
+def _narrow(config: Config, rows: int) -> Config:
+  """Activations in bfloat16, and a batch that the devices divide."""
   changed = {
     name: dataclasses.replace(getattr(config, name), dtype="bfloat16")
     for name in ("model", "vision", "text")
   }
-  return dataclasses.replace(config, **changed)
+  train = dataclasses.replace(config.train, batch_size=rows, micro_batches=1)
+  return dataclasses.replace(config, **changed, train=train)
 
 
 def _vocab(leaves) -> int:
