@@ -52,7 +52,7 @@ def test_an_imported_decoder_is_tuned_with_pairs_and_goes_back(tmp_path, capsys)
   few = [f"--config.train.steps={STEPS}", "--config.train.batch_size=2",
          "--config.train.log_every=1", "--config.optim.learning_rate=0.01",
          "--config.optim.warmup_steps=0", "--config.train.ema_decay=0.5",
-         "--config.lora.rank=4"]  # fmt: skip
+         "--config.lora.rank=4", "--config.data.seq_len=768"]  # fmt: skip
   cli.main(["train", f"--config={first}/config.py", f"--workdir={tuned}",
             f"--init-from={first}", *few])  # fmt: skip
   losses = [x["train/loss"] for x in read_metrics(tuned) if "train/loss" in x]
