@@ -19,6 +19,7 @@ from unijax.checkpoint.store import Store
 from unijax.config import ConfigError, from_config_dict, to_dict
 from unijax.dryrun.compiled import shapes
 from unijax.train import adapters, tasks
+from unijax.train.optim import make_optimizer
 
 RANK, PAIRS = 2, f"{low_rank.PAIRS}/"
 QUIET = lambda text: None
@@ -229,8 +230,14 @@ def test_what_is_taken_back_is_trained_whole_and_stages_change_it():
   opened = {"steps": 2, "optim": {"freeze": ["!text_head/*"]}}
   values["stages"] = {"pairs": {"steps": 1}, "head": opened}
   values["train"].update(stages=["pairs", "head"], steps=0)
-  kept = named(adapters.moving(from_config_dict(values), params)).keys()
+  staged = from_config_dict(values)
+  kept = named(adapters.moving(staged, params)).keys()
   assert len(kept) == 1 + 14
+  groups = jax.eval_shape(make_optimizer(staged).init, params)
+  assert groups.keys() == {"adam", "adam_in_head"}
+  held = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(groups)]
+  assert sum("text_head" in p for p in held) == 2  # moments
+  assert not [p for p in held if "embedding" in p]
 
 
 @pytest.mark.slow

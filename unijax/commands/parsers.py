@@ -91,7 +91,10 @@ def _add_train(verb) -> None:
     "examples:\n"
     "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny\n"
     "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny \\\n"
-    "    --rewind=1200 --skip-steps=1310:1320\n" + STAGES + EXIT_CODES,
+    "    --rewind=1200 --skip-steps=1310:1320\n"
+    "  unijax train --config=runs/in/config.py --init-from=runs/in \\\n"
+    "    --workdir=runs/tuned --config.lora.rank=16    low-rank pairs alone\n"
+    + STAGES + EXIT_CODES,
   )  # fmt: skip
   sub.add_argument("--workdir", required=True, help="directory of the run")
   sub.add_argument(
