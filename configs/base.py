@@ -164,6 +164,13 @@ def get_config() -> ConfigDict:
   c.optim.rates = ()  # ((glob, factor of the learning rate), ...), the first that fits
   c.optim.stage_schedule = "restart"  # in every stage; or continue: one for the run
 
+  c.lora = ConfigDict()  # low-rank pairs beside kernels; all else rests
+  c.lora.rank = 0  # of each product a b that is added to a kernel; 0 has none
+  c.lora.alpha = 16.0  # products are multiplied by alpha / rank
+  # globs of kernels of linear maps, from left to right; "!glob" takes some back. What
+  # is trained beside the pairs, whole, optim.freeze says: ("!patch_codec/*",)
+  c.lora.targets = ("transformer/blocks/*",)
+
   c.train = ConfigDict()
   c.train.steps = 1000
   c.train.batch_size = 16  # packed rows

@@ -19,6 +19,7 @@ MAY_IMPORT = {
   "types": "",
   "errors": "",
   "disk": "",
+  "low_rank": "",
   "asked": "errors",
   "codecs": "errors config_sections nn diffusion",
   "report": "disk",
@@ -35,12 +36,12 @@ MAY_IMPORT = {
   "config_reads config_writes errors",
   "config_file": "config",
   "diffusion": "config types",
-  "nn": "config config_reads config_sections types",
+  "nn": "config config_reads config_sections low_rank types",
   "data": "config codecs types disk errors report asked",
-  "checkpoint": "config types disk",
+  "checkpoint": "config low_rank types disk",
   "write": "config types nn diffusion",
   "scale": "config types nn",
-  "train": "config types codecs data nn diffusion write checkpoint scale disk",
+  "train": "config low_rank types codecs data nn diffusion write checkpoint scale disk",
   "infer": "config types codecs data nn diffusion write checkpoint train disk",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")

@@ -24,6 +24,7 @@ from unijax.config_sections import (
   DitConfig,
   EvalConfig,
   GuardConfig,
+  LoraConfig,
   MeshConfig,
   ModelConfig,
   OptimConfig,
@@ -53,6 +54,7 @@ class Config:
   diffusion: DiffusionConfig
   data: DataConfig
   optim: OptimConfig
+  lora: LoraConfig
   train: TrainConfig
   guard: GuardConfig
   track: TrackConfig

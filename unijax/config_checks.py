@@ -20,6 +20,7 @@ def _ranges(c):
                    "mixture_every caption_length"),
     "diffusion": (d, "time_std time_shift"),
     "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
+    "lora": (c.lora, "alpha"),
     "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
                  "sample_every token_draws hidden_std"),
     "guard": (g, "window patience hang_seconds"),
@@ -62,6 +63,7 @@ def _ranges(c):
     "checkpoint.every_steps": k.every_steps,
     "checkpoint.every_minutes": k.every_minutes,
     "checkpoint.keep_every_steps": k.keep_every_steps,
+    "lora.rank": c.lora.rank,
     "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
     "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
     "sample.max_images": s.max_images, "seed": c.seed,
@@ -106,13 +108,24 @@ def problems(c) -> list[str]:
   `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
   What a stage makes wrong is named as the stage's.
   """
-  whole = [*_problems(c), *config_align.fits(c.data)]
+  whole = [*_problems(c), *config_align.fits(c.data), *_pairs(c)]
   bad = whole or list(_stages(c))
   if bad:
     return bad  # what follows builds the config of each stage
   for number, stage in enumerate(c.stages):
     bad += [f"stages.{stage.name}: {line}" for line in _problems(c.at(number))]
   return bad
+
+
+def _pairs(c):
+  """Problems of low-rank pairs with the rest of the config."""
+  if c.lora.rank and c.optim.name == "muon":
+    yield (
+      "optim.name: 'muon' makes updates of whole kernels orthogonal, and with "
+      f"lora.rank={c.lora.rank} they rest: use 'adamw', or lora.rank=0"
+    )
+  if c.lora.rank and not c.lora.targets:
+    yield f"lora.targets: () names no kernel, and lora.rank={c.lora.rank} wants some"
 
 
 def _stages(c):

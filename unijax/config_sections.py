@@ -186,6 +186,13 @@ class OptimConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraConfig:
+  rank: int
+  alpha: float
+  targets: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
   steps: int
   batch_size: int
@@ -388,6 +395,7 @@ SECTIONS = {
   "diffusion": DiffusionConfig,
   "data": DataConfig,
   "optim": OptimConfig,
+  "lora": LoraConfig,
   "train": TrainConfig,
   "guard": GuardConfig,
   "track": TrackConfig,

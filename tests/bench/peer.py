@@ -31,6 +31,7 @@ import rounds
 import torch
 from loguru import logger
 from torch.utils.flop_counter import FlopCounterMode
+from torch_threads import fastest_threads
 from transfusion_pytorch import Transfusion
 
 
@@ -146,22 +147,6 @@ def sampling(model: Transfusion, work: rounds.Workload, batch: int):
     return seconds
 
   return measure
-
-
-def fastest_threads(measure, most: int, less_is_faster: bool):
-  """Returns `measure` under the thread count it is fastest with, and that count."""
-  results = {}
-  for count in range(1, most + 1):
-    torch.set_num_threads(count)
-    measure()
-    results[count] = measure()
-  best = (min if less_is_faster else max)(results, key=results.get)
-
-  def with_threads() -> float:
-    torch.set_num_threads(best)
-    return measure()
-
-  return with_threads, best
 
 
 def gigaflops_per_row(model: Transfusion, work: rounds.Workload) -> float:

@@ -18,9 +18,17 @@ import time
 from collections.abc import Callable
 
 
+class Arguments:
+  """Base of workloads, frozen dataclasses: a field's help is its metadata."""
+
+  def arguments(self) -> list[str]:
+    """The command line that `parse` reads back."""
+    return [f"--{k}={v}" for k, v in dataclasses.asdict(self).items()]
+
+
 @dataclasses.dataclass(frozen=True)
-class Workload:
-  """The same work for both sides. A field's help is its metadata."""
+class Workload(Arguments):
+  """The same work for both sides."""
 
   width: int = dataclasses.field(default=256, metadata={"help": "of the residual"})
   depth: int = dataclasses.field(default=4, metadata={"help": "number of layers"})
@@ -46,26 +54,22 @@ class Workload:
     """Of one image."""
     return self.grid**2
 
-  def arguments(self) -> list[str]:
-    """The command line that `parse` reads back."""
-    return [f"--{k}={v}" for k, v in dataclasses.asdict(self).items()]
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds one option for each field of `Workload`."""
-  for field in dataclasses.fields(Workload):
+def add_arguments(parser: argparse.ArgumentParser, of: type = Workload) -> None:
+  """Adds one option for each field of a workload."""
+  for field in dataclasses.fields(of):
     parser.add_argument(
       f"--{field.name}",
-      type=int,
+      type=field.type,
       default=field.default,
       help=f"{field.metadata['help']} (default {field.default})",
     )
 
 
-def parse(options: argparse.Namespace) -> Workload:
+def parse(options: argparse.Namespace, of: type = Workload):
   """Returns the workload of parsed options."""
-  names = [field.name for field in dataclasses.fields(Workload)]
-  return Workload(**{name: getattr(options, name) for name in names})
+  names = [field.name for field in dataclasses.fields(of)]
+  return of(**{name: getattr(options, name) for name in names})
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -17,10 +17,14 @@ def bench():
   sys.path.insert(0, folder)
   try:
     import ours
+    import released
+    import released_work
     import rounds
     import run
 
-    yield argparse.Namespace(ours=ours, rounds=rounds, run=run)
+    yield argparse.Namespace(
+      ours=ours, released=released, released_work=released_work, rounds=rounds, run=run
+    )
   finally:
     sys.path.remove(folder)
 
@@ -76,3 +80,33 @@ def test_a_row_is_exactly_as_long_as_asked(bench):
 
 def test_knows_whether_the_machine_is_in_use(bench):
   assert 0.0 <= bench.run.busy_share(0.05) <= 1.0
+
+
+# -- released models -----------------------------------------------------------------------
+
+
+def test_both_sides_of_a_release_read_the_same_work(bench):
+  Work = bench.released_work.Work
+  work = Work(folder="there", width=96, guidance=3)
+  parser = argparse.ArgumentParser()
+  bench.rounds.add_arguments(parser, Work)
+  assert bench.rounds.parse(parser.parse_args(work.arguments()), Work) == work
+  ids = work.prompts(8, 16)
+  assert ids.min() >= bench.released_work.FIRST and ids.max() < work.first_code
+  assert (ids == work.prompts(8, 16)).all() and len(np.unique(ids)) > 100
+
+
+def test_nothing_is_measured_where_the_sides_wrote_other_ids(bench):
+  ours = {"wrote": {"text_1": [5, 6, 7], "image": [1, 2]}}
+  check = bench.released.check_same
+  assert check(ours, ours) == {"text_1": 3, "image": 2}
+  for other, at in (([5, 9, 7], 1), ([5, 6], 2)):
+    with pytest.raises(SystemExit, match=f"text_1: id {at} differs"):
+      check(ours, {"wrote": {**ours["wrote"], "text_1": other}})
+
+
+def test_a_ratio_above_one_is_a_release_that_runs_faster_here(bench):
+  pairs = {"prefill": [(1.0, 2.0), (2.0, 1.0), (1.0, 4.0)]}
+  found = bench.released.summarize(pairs)
+  assert found["prefill"]["ratio"] == {"min": 0.5, "median": 2.0, "max": 4.0}
+  assert bench.released.table(found, {"prefill": 1}).count("ratio") == 1

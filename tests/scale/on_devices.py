@@ -82,6 +82,12 @@ if __name__ == "__main__":
   if name == "accumulated":
     knobs = {"train__micro_batches": 2, "train__loss_chunks": 4, "model__remat": "full"}
     rows *= 2
+  if name == "pairs":  # beside every kernel, those of experts too; biases are trained
+    knobs = {
+      "lora__rank": 4, "lora__targets": ("*",), "model__bias": "all",
+      "optim__freeze": ("!*head/*", "!embed*", "!*bias"), "model__sharing": "experts",
+      "model__experts": 4, "model__expert_width": 64,
+    }  # fmt: skip
   if name in SHARING:
     knobs = {"model__sharing": name, "model__experts": 4, "model__expert_width": 64}
   results = invariance([json.loads(m) for m in meshes], rows, **knobs)

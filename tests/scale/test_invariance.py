@@ -68,6 +68,11 @@ def test_what_text_and_images_share(tmp_path, sharing):
   assert_invariant(run(8, sharing, tmp_path, meshes), sharing == "experts")
 
 
+def test_low_rank_pairs_and_biases_of_experts(tmp_path):
+  meshes = [None, dict(expert=2, context=2, tensor=2)]
+  assert_invariant(run(8, "pairs", tmp_path, meshes), experts=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", [s for s in SHARING if s != "shared"])
 def test_what_text_and_images_share_on_every_mesh(tmp_path, sharing):

@@ -145,10 +145,18 @@ class Manifest:
   about: Mapping[str, Any]  # hashes of config and plan, versions
   metrics: Mapping[str, float]  # measured on this state
 
-  def prefix(self, weights: str) -> str:
-    """What names begin with: of "ema" (averages, if it has any) or of "params"."""
-    averaged = any(name.startswith("ema_params.") for name in self.leaves)
-    return "ema_params." if weights == "ema" and averaged else "params."
+  def stored(self, weights: str) -> dict[str, str]:
+    """Name of each parameter -> name of its leaf.
+
+    Args:
+      weights: "ema", the averages, which are the parameters themselves where there are
+        none, or "params".
+    """
+    found = {}
+    for prefix in ("params.", *(["ema_params."] if weights == "ema" else [])):
+      names = [name for name in self.leaves if name.startswith(prefix)]
+      found |= {name.removeprefix(prefix): name for name in names}
+    return found
 
 
 def write_manifest(folder: pathlib.Path, manifest: Manifest) -> None:

@@ -15,9 +15,11 @@ from unijax.checkpoint import fits, integrity
 from unijax.checkpoint.arrays import Arrays
 from unijax.checkpoint.errors import CheckpointError, Damage, DamagedError
 from unijax.checkpoint.integrity import Manifest
+from unijax.checkpoint.weights import Weights
 from unijax.types import TrainState
 
 T = TypeVar("T")
+WITHOUT_STATE = ("imported", "merged")  # in `about` of runs that hold weights alone
 
 
 def stderr(text: str) -> None:
@@ -97,7 +99,7 @@ class Reader:
     """Reads averaged weights alone: (parameters, step).
 
     Where a checkpoint has no averages, as imported ones have none, they are the weights
-    themselves.
+    themselves. Low-rank pairs are multiplied in.
 
     Args:
       abstract: as of `restore`, of the parameters only.
@@ -106,16 +108,10 @@ class Reader:
     wanted = integrity.named_leaves(abstract)
 
     def read(manifest: Manifest):
-      prefix = manifest.prefix("ema")
-      saved = {
-        name.removeprefix(prefix): leaf
-        for name, leaf in manifest.leaves.items()
-        if name.startswith(prefix)
-      }
-      self._check_fits(dataclasses.replace(manifest, leaves=saved), wanted)
-      named = {prefix + name: x for name, x in wanted.items()}
-      arrays = self.read(manifest, named)
-      leaves = [arrays[name] for name in named]
+      saved = Weights(self, manifest, "ema")
+      self._check_fits(dataclasses.replace(manifest, leaves=saved.leaves), wanted)
+      arrays = saved.read(wanted)
+      leaves = [arrays[name] for name in wanted]
       return jax.tree.unflatten(jax.tree.structure(abstract), leaves), manifest.step
 
     return self.first_whole(read, step)
@@ -257,9 +253,10 @@ class Reader:
     plans = [about.get("plan", "") for about in (manifest.about, self.about)]
     if all(plans) and plans[0] != plans[1]:
       lines.append(f"packing plan of the data: {plans[0]} there, {plans[1]} here")
-    if lines and manifest.about.get("imported") and "step" in wanted:
+    made = [how for how in WITHOUT_STATE if manifest.about.get(how)]
+    if lines and made and "step" in wanted:
       raise CheckpointError(
-        f"{self.workdir} was imported: it holds weights and no state of training. "
+        f"{self.workdir} was {made[0]}: it holds weights and no state of training. "
         f"Train them in a directory of their own: --init-from={self.workdir}"
       )
     if lines:

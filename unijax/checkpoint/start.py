@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from unijax import low_rank
 from unijax.checkpoint import fits, integrity
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.integrity import Manifest
@@ -17,6 +18,10 @@ from unijax.types import TrainState
 
 RESUME = ("auto", "never", "must")
 ALLOW = ("missing", "unexpected", "misfit")
+PAIRS = f"{low_rank.PAIRS}."  # what names of parameters of pairs begin with
+MERGE = (
+  "Its low-rank pairs can be multiplied in first: `unijax ckpt merge {} --out=RUN`"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,13 +208,15 @@ def _init_from(store, init, abstract, start: Start) -> tuple[TrainState, str]:
       if name.startswith(prefix)
     }
     sources = renamed(list(saved), rules)
-    report = compare(saved, wanted, sources)
+    report = compare(saved, _without_new_pairs(wanted, sources), sources)
     text = _report(report, other.workdir, manifest.step)
     if any(lines and kind not in start.init_allow for kind, lines in report.items()):
       refused = ",".join(kind for kind, lines in report.items() if lines)
+      pairs = any(line.startswith(PAIRS) for line in report["unexpected"])
+      hint = f". {MERGE.format(other.workdir)}" if pairs else ""
       raise CheckpointError(
         f"{text}\nRename with --init-from=PATH:REGEX=>NAME,.. (an empty NAME leaves "
-        f"parameters out), or accept with --init-allow={refused}"
+        f"parameters out), or accept with --init-allow={refused}{hint}"
       )
     bad = {line.partition(":")[0] for line in report["misfit"]}
     take = {n: f"{prefix}{sources[n]}" for n in wanted if n in sources and n not in bad}
@@ -232,10 +239,18 @@ def _init_from(store, init, abstract, start: Start) -> tuple[TrainState, str]:
   leaves = [taken.get(name, fresh[name]) for name in fresh]
   params = jax.tree.unflatten(jax.tree.structure(state.params), leaves)
   # A copy of its own: the step donates both.
-  average = jax.tree.map(lambda x: x.copy(), params)
+  average = low_rank.only(params, state.ema_params)
+  average = jax.tree.map(lambda x: x.copy(), average)
   state = state.replace(params=params, ema_params=average)
   how = f"{len(taken)} of {len(fresh)} parameters of {other.workdir} at step {step}"
   return state, how
+
+
+def _without_new_pairs(wanted: Mapping[str, Any], sources: Mapping[str, str]):
+  """What must be there: no low-rank pairs, if the other run has none at all."""
+  if any(name.startswith(PAIRS) for name in sources):
+    return wanted
+  return {name: x for name, x in wanted.items() if not name.startswith(PAIRS)}
 
 
 def _report(report: Mapping[str, Sequence[str]], workdir, step: int) -> str:

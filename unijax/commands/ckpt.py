@@ -1,13 +1,13 @@
-"""`unijax ckpt`: list, verify, compare, remove and export checkpoints."""
+"""`unijax ckpt`: list, verify, compare and remove checkpoints; others in `weights`."""
 
 import datetime
-import json
+import functools
 import pathlib
 import shutil
 import sys
 import time
 
-from unijax.commands import interop
+from unijax.commands import interop, weights
 
 EXAMPLES = """examples:
   unijax ckpt ls runs/tiny
@@ -15,11 +15,11 @@ EXAMPLES = """examples:
   unijax ckpt diff runs/tiny@400 runs/tiny@800
   unijax ckpt rm runs/tiny@400
   unijax ckpt export runs/tiny --out=tiny.safetensors
+  unijax ckpt merge runs/tuned --out=runs/whole   low-rank pairs into their kernels
   unijax ckpt convert weights.pth --out=weights.safetensors
 
 A checkpoint is RUN@STEP; without @STEP it is the latest that is whole.
 verify exits with 3 if any checkpoint it looked at is damaged."""
-CHUNK = 2**28  # bytes of leaves read together
 
 
 def add_arguments(parser) -> None:
@@ -40,14 +40,7 @@ def add_arguments(parser) -> None:
   sub.add_argument("where", metavar="RUN@STEP", help="or RUN@damaged")
   sub.add_argument("--yes", action="store_true", help="do not ask")
   sub.add_argument("--all", action="store_true", help="even the last that is whole")
-  sub = action("export", "Write parameters for other libraries.")
-  sub.add_argument("where", metavar="RUN[@STEP]")
-  sub.add_argument("--out", required=True, help="file.safetensors")
-  sub.add_argument("--format", choices=("safetensors",), default="safetensors")
-  sub.add_argument(
-    "--weights", choices=("ema", "params"), default="ema",
-    help="averaged weights, or those of the last step",
-  )  # fmt: skip
+  weights.add_arguments(action)
   sub = action("convert", "Turn a PyTorch file of plain tensors into .safetensors.")
   sub.add_argument("file", help=".pth, .pt, .bin or .ckpt; nothing in it is run")
   sub.add_argument("--out", required=True, help="file.safetensors")
@@ -55,8 +48,10 @@ def add_arguments(parser) -> None:
 
 def run(args) -> dict:
   """Runs one action; returns what it found."""
-  actions = {"ls": _ls, "verify": _verify, "diff": _diff, "rm": _rm, "export": _export,
-             "convert": interop.convert}  # fmt: skip
+  actions = {
+    "ls": _ls, "verify": _verify, "diff": _diff, "rm": _rm, "export": weights.export,
+    "merge": weights.merge, "convert": interop.convert,
+  }  # fmt: skip
   return {"verb": "ckpt", "action": args.action, **actions[args.action](args)}
 
 
@@ -108,7 +103,8 @@ def _verify(args) -> dict:
   for step in steps:
     try:
       manifest = reader.check_files(step)
-      for _ in _chunks(reader, manifest, manifest.leaves):
+      read = functools.partial(reader.read, manifest)
+      for _ in weights.chunks(read, manifest.leaves):
         pass
     except Damage as damage:
       damaged[step] = str(damage)
@@ -170,7 +166,8 @@ def _differences(one, a, other, b, names):
   import numpy as np
 
   wanted = {name: a.leaves[name] for name in names}
-  pairs = zip(_chunks(one, a, wanted), _chunks(other, b, wanted), strict=True)
+  reads = [functools.partial(r.read, m) for r, m in ((one, a), (other, b))]
+  pairs = zip(*(weights.chunks(read, wanted) for read in reads), strict=True)
   for (name, x), (_, y) in pairs:
     x, y = (np.asarray(v).astype(np.complex128) for v in (x, y))
     largest = max(np.abs(x).max(), np.abs(y).max())
@@ -220,57 +217,6 @@ def _agreed(question: str) -> bool:
   if not sys.stdin.isatty():
     return False
   return input(question).strip().lower() in ("y", "yes")
-
-
-def _export(args) -> dict:
-  import numpy as np
-
-  from unijax.asked import asked_file
-  from unijax.checkpoint import safetensors
-  from unijax.checkpoint.errors import CheckpointError
-  from unijax.checkpoint.start import open_run
-
-  path = asked_file(args.out, "--out", "weights.safetensors")
-  reader, step = open_run(args.where)
-
-  def export(manifest):
-    prefix = manifest.prefix(args.weights)
-    leaves = {n: x for n, x in manifest.leaves.items() if n.startswith(prefix)}
-    other = sorted({x.dtype for x in leaves.values()} - set(safetensors.TYPES))
-    if other:
-      raise CheckpointError(f"safetensors has no {other[0]}")
-    forms = {n.removeprefix(prefix): (x.shape, x.dtype) for n, x in leaves.items()}
-
-    def load():
-      for name, x in _chunks(reader, manifest, leaves):
-        yield name.removeprefix(prefix), np.asarray(x)
-
-    about = {
-      "format": "flax", "weights": args.weights, "step": str(manifest.step),
-      "about": json.dumps(dict(manifest.about), sort_keys=True),
-    }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return manifest.step, len(forms), safetensors.write(path, forms, load, about)
-
-  step, count, size = reader.first_whole(export, step)
-  reader.close()
-  print(f"wrote {count} arrays of step {step} to {path} ({_bytes(size)})")
-  return {"step": step, "arrays": count, "bytes": size, "out": str(path)}
-
-
-def _chunks(reader, manifest, leaves):
-  """Yields (name, numbers) of leaves, checked, some megabytes at a time."""
-  import jax
-  import jax.numpy as jnp
-
-  batch, total = {}, 0
-  for number, (name, leaf) in enumerate(leaves.items(), 1):
-    batch[name] = jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(leaf.dtype))
-    total += batch[name].size * batch[name].dtype.itemsize
-    if total > CHUNK or number == len(leaves):
-      found = reader.read(manifest, batch)
-      yield from ((name, found[name]) for name in batch)
-      batch, total = {}, 0
 
 
 def _checked(reader, step: int):

@@ -22,9 +22,8 @@ def run(config: Config, devices: int, slices: int) -> dict:
   Raises:
     ConfigError: degrees, rules or sizes that do not fit, all of them named.
   """
-  inside, between = degrees(config.mesh, devices, slices)
-  sizes = tuple(inside[axis] * between[axis] for axis in AXES)
-  mesh = AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  mesh = abstract(config, devices, slices)
+  sizes = tuple(mesh.shape[axis] for axis in AXES)
   vocab = vocabulary_of(config, make_tokenizer(config.data.tokenizer)).size
   placed = StepFunctions(config, vocab, mesh).layout.placed
   params = jax.tree.leaves(placed.params)
@@ -34,13 +33,7 @@ def run(config: Config, devices: int, slices: int) -> dict:
   ))  # fmt: skip
   if trained := stages.table(config, placed.params):
     print(f"\n{trained}")
-  held = {
-    name: sum(p.size / p.shards(mesh) for p in jax.tree.leaves(tree))
-    for name, tree in (
-      ("params", placed.params), ("ema_params", placed.ema_params),
-      ("optimizer", placed.opt_state),
-    )
-  }  # fmt: skip
+  held = bytes_a_device(placed, mesh)
   total = sum(p.size for p in params)
   whole = sum(p.size for p in params if p.shards(mesh) == 1) / total
   mesh_text = " x ".join(f"{a} {n}" for a, n in zip(AXES, sizes, strict=True) if n > 1)
@@ -66,6 +59,24 @@ def run(config: Config, devices: int, slices: int) -> dict:
       for row in stages.rows(config, placed.params)
     ],
   }
+
+
+def abstract(config: Config, devices: int, slices: int = 1) -> AbstractMesh:
+  """The mesh of a config on devices that need not be here."""
+  inside, between = degrees(config.mesh, devices, slices)
+  sizes = tuple(inside[axis] * between[axis] for axis in AXES)
+  return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def bytes_a_device(placed, mesh) -> dict[str, float]:
+  """Bytes that a device holds of a state of `rules.Placement`, by what they are for."""
+  return {
+    name: sum(p.size / p.shards(mesh) for p in jax.tree.leaves(tree))
+    for name, tree in (
+      ("params", placed.params), ("ema_params", placed.ema_params),
+      ("optimizer", placed.opt_state),
+    )
+  }  # fmt: skip
 
 
 def _row(p, mesh) -> list[str]:

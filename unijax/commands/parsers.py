@@ -93,7 +93,10 @@ def _add_train(verb) -> None:
     "examples:\n"
     "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny\n"
     "  unijax train --config=configs/transfusion.py:tiny --workdir=runs/tiny \\\n"
-    "    --rewind=1200 --skip-steps=1310:1320\n" + STAGES + EXIT_CODES,
+    "    --rewind=1200 --skip-steps=1310:1320\n"
+    "  unijax train --config=runs/in/config.py --init-from=runs/in \\\n"
+    "    --workdir=runs/tuned --config.lora.rank=16    low-rank pairs alone\n"
+    + STAGES + EXIT_CODES,
   )  # fmt: skip
   sub.add_argument("--workdir", required=True, help="directory of the run")
   sub.add_argument(
@@ -186,12 +189,21 @@ def _add_systems(verb) -> None:
   sub = verb(
     "systems", "Show every config file and the value it picks on each axis.",
     "examples:\n  unijax systems\n  unijax systems --sizes\n"
+    "  unijax systems --released --devices=16 --write=configs/released/MEMORY.md\n"
     "  unijax systems --write=WORKSPACE.md",
   )  # fmt: skip
   sub.add_argument("--configs", default="configs", help="folder; default %(default)s")
   sub.add_argument(
     "--sizes", action="store_true", help="parameters beside published ones instead"
   )
+  sub.add_argument(
+    "--released", action="store_true",
+    help="memory that released models need, counted from shapes, instead",
+  )  # fmt: skip
+  sub.add_argument(
+    "--devices", type=int, default=16,
+    help="with --released: that a training state is divided over; default %(default)s",
+  )  # fmt: skip
   sub.add_argument(
     "--write", metavar="FILE", default="",
     help="also put the tables between the marks of a Markdown file",

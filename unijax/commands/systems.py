@@ -1,9 +1,10 @@
 """`unijax systems`: every config file and the value it picks on each axis."""
 
+import dataclasses
 import pathlib
 
 from unijax import config_file
-from unijax.commands import sizes
+from unijax.commands import released, sizes
 from unijax.config import Config, ConfigError
 from unijax.report import plain_table
 
@@ -48,6 +49,8 @@ def run(args) -> dict:
     ConfigError: no configs in the folder, or a file without the marks.
   """
   folder = pathlib.Path(args.configs)
+  if args.released:
+    return _released(args)
   if args.sizes:
     return _sizes(folder)
   found = read(folder)
@@ -55,8 +58,19 @@ def run(args) -> dict:
     print(f"train.task = {task}")
     print(plain_table(head, rows, left=range(len(head))), end="\n\n")
   if args.write:
-    write(pathlib.Path(args.write), found)
+    put(pathlib.Path(args.write), markdown(found))
   return {"verb": "systems", "systems": sorted(found)}
+
+
+def _released(args) -> dict:
+  """Prints what released models need; with `--write`, into a file as well."""
+  found = list(released.needs(args.devices))
+  rows = [x.row() for x in found]
+  print(plain_table(released.HEAD, rows, left=(0, 1)))
+  if args.write:
+    lines = [BEGIN, *_markdown(released.HEAD, rows), END]
+    put(pathlib.Path(args.write), "\n".join(lines))
+  return {"verb": "systems", "released": [dataclasses.asdict(x) for x in found]}
 
 
 def _sizes(folder: pathlib.Path) -> dict:
@@ -124,15 +138,23 @@ def markdown(found: dict[str, Config]) -> str:
   lines = [BEGIN]
   for task, (head, rows) in tables(found).items():
     lines += ["", f"`train.task = {task}`, presets `{PRESET}`:", ""]
-    lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    lines += _markdown(head, rows)
   return "\n".join([*lines, "", END])
 
 
-def write(path: pathlib.Path, found: dict[str, Config]) -> None:
-  """Puts the Markdown between the marks of a file."""
+def _markdown(head, rows) -> list[str]:
+  return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def put(path: pathlib.Path, text: str) -> None:
+  """Puts text, with the marks around it, between the marks of a file.
+
+  Raises:
+    ConfigError: it has none.
+  """
   text = path.read_text()
   before, begin, rest = text.partition(BEGIN)
   _, end, after = rest.partition(END)
   if not (begin and end):
     raise ConfigError(f"{path}: has no lines {BEGIN!r} and {END!r} to write between")
-  path.write_text(before + markdown(found) + after)
+  path.write_text(before + text + after)

@@ -167,13 +167,16 @@ def run(lower, known: dict[str, int], label: str) -> Outcome:
 def memory(compiled, known: dict[str, int]) -> dict[str, int]:
   """Bytes of one device by part, and their sum as `total`.
 
-  `gradients` is the part of the temporary memory that gradients of all parameters
-  take; `activations` is the rest of it, with collectives and workspace. `new_outputs`
-  are results that reuse no argument's memory, `layout` what tiling adds to arguments.
+  `gradients` is the part of the temporary memory that gradients of all parameters, or
+  of those that have averages, take; `activations` is the rest of it, with collectives
+  and workspace. `new_outputs` are results that reuse no argument's memory, `layout`
+  what tiling adds to arguments.
   """
   m = compiled.memory_analysis()
   temporary = m.temp_size_in_bytes
-  gradients = min(temporary, known.get("params", 0)) if "optimizer" in known else 0
+  gradients = 0
+  if "optimizer" in known:
+    gradients = min(temporary, known.get("params", 0), known.get("ema", 0))
   parts = {
     **known,
     "layout": m.argument_size_in_bytes - sum(known.values()),

@@ -12,7 +12,7 @@ from unijax.config import Config, to_dict
 from unijax.evals import held_out
 from unijax.evals.retrieval import Retrieval, Score
 from unijax.report import Section
-from unijax.train import tasks
+from unijax.train import adapters, tasks
 from unijax.train.encoders import write_encoder
 from unijax.train.functions import StepFunctions
 from unijax.train.run import Hook, Run
@@ -41,7 +41,8 @@ def hooks(config: Config) -> list[Hook]:
 
 def _losses(run: Run, state, step: int) -> None:
   batches = run.config.eval.loss_batches
-  scalars = held_out.losses(run.config, run.functions, state.ema_params, batches)
+  params = run.functions.averaged(state)
+  scalars = held_out.losses(run.config, run.functions, params, batches)
   run.writer.scalars(step, scalars, "held_out")
   run.progress.say(f"step {step}: held-out loss {scalars['loss']:.4f}")
 
@@ -57,7 +58,7 @@ class _ZeroShot:
     if not hasattr(objective, "texts"):
       return
     self.retrieval = self.retrieval or Retrieval(run.config, objective)
-    scores = self.retrieval.scores(state.ema_params)
+    scores = self.retrieval.scores(run.functions.averaged(state))
     run.writer.scalars(step, {n: s.value[0] for n, s in scores.items()}, "zero_shot")
     shown = "  ".join(
       f"{n} {s.value[0]:.2f}" for n, s in scores.items() if "@5" not in n
@@ -66,7 +67,7 @@ class _ZeroShot:
 
 
 def _export(run: Run, state, step: int) -> None:
-  write_encoder(run.workdir, run.config, state.ema_params, step)
+  write_encoder(run.workdir, run.config, run.functions.averaged(state), step)
 
 
 def evaluate(
@@ -79,7 +80,7 @@ def evaluate(
   config = rundir.read_config(workdir)
   tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)
-  config = dataclasses.replace(config, data=data)
+  config = adapters.without(dataclasses.replace(config, data=data))
   functions = StepFunctions(config, tasks.make_loader(config).vocab)
   store = Store(workdir, read_only=True)
   try:

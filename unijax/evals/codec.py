@@ -16,7 +16,7 @@ from unijax.data.picture_loader import PictureLoader
 from unijax.evals import reconstruction
 from unijax.evals.reconstruction import Reconstructions
 from unijax.report import Score, score_table
-from unijax.train import codec_export, tasks
+from unijax.train import adapters, codec_export, tasks
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import read_metrics
 from unijax.train.run import Hook, Run
@@ -56,23 +56,23 @@ class _Measure:
 
   def figures(self, run: Run, state, step: int) -> None:
     """Writes PSNR, SSIM and the use of codes."""
-    found = self._measured(state).figures()
+    found = self._measured(run, state).figures()
     run.writer.scalars(step, found, "held_out")
     shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
     run.progress.say(f"step {step}: held out {shown}")
 
   def strip(self, run: Run, state, step: int) -> None:
     """Writes samples/STEP.png: originals above reconstructions."""
-    pixels = self._measured(state).picture(SHOWN)
+    pixels = self._measured(run, state).picture(SHOWN)
     folder = run.workdir / "samples"
     folder.mkdir(exist_ok=True)
     Picture.fromarray(pixels).save(folder / f"{step:07d}.png")
     run.writer.image(step, "reconstructions", pixels)
 
-  def _measured(self, state) -> Reconstructions:
+  def _measured(self, run: Run, state) -> Reconstructions:
     if self._pixels is None:
       self._pixels = pictures(self.config, self.config.eval.batch_size, held_out=True)
-    params = jax.device_get(state.ema_params["codec"])
+    params = jax.device_get(run.functions.averaged(state)["codec"])
     codec = codec_export.weighted(self.config, params)
     return reconstruction.measure(codec, self._pixels, kid=False)
 
@@ -85,7 +85,8 @@ def pictures(config: Config, count: int, *, held_out: bool) -> np.ndarray:
 
 def _freeze(run: Run, state, step: int) -> None:
   """Writes the artefact, at the end."""
-  codec = freeze(run.workdir, run.config, state.ema_params, int(state.step))
+  params = run.functions.averaged(state)
+  codec = freeze(run.workdir, run.config, params, int(state.step))
   run.progress.say(
     f"codec in {run.workdir / 'codec'}: latents shifted by {codec.shift:.4f}, scaled "
     f"by {codec.scale:.4f}; train on them with --config.data.codec={run.workdir}"
@@ -147,7 +148,7 @@ def measure(
   Raises:
     CheckpointError: as `evaluate`.
   """
-  config = rundir.read_config(workdir)
+  config = adapters.without(rundir.read_config(workdir))
   store = Store(workdir, read_only=True)
   try:
     abstract = StepFunctions(config, 0).abstract_state().params

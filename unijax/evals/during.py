@@ -33,9 +33,8 @@ def hooks(config: Config, samples: bool = True) -> list[Hook]:
 
 
 def _losses(run: Run, state, step: int) -> None:
-  scalars = held_out.losses(
-    run.config, run.functions, state.ema_params, run.config.eval.loss_batches
-  )
+  params, batches = run.functions.averaged(state), run.config.eval.loss_batches
+  scalars = held_out.losses(run.config, run.functions, params, batches)
   run.writer.scalars(step, scalars, "held_out")
   shown = " ".join(f"{x} {scalars[name]:.4f}" for x, name in LOSSES if name in scalars)
   run.progress.say(f"step {step}: held-out {shown}")
@@ -50,11 +49,11 @@ class _Samples:
     self.prompts = _shown_prompts(config)
 
   def __call__(self, run: Run, state, step: int) -> None:
+    params = run.functions.averaged(state)
     if self.generator is None:
-      self.generator = make_generator(
-        run.config, state.ema_params, run.loader.builder, self.config.eval.batch_size
-      )
-    self.generator.params = state.ema_params
+      rows = self.config.eval.batch_size
+      self.generator = make_generator(run.config, params, run.loader.builder, rows)
+    self.generator.params = params
     self._grid(run, step)
     self._scores(run, step)
 

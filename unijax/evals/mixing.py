@@ -39,7 +39,7 @@ def _reweigh(run: Run, state, step: int) -> None:
     return
   segment = loader.history.at(step)
   if segment is None:
-    losses = source_losses(config, run.functions, state.ema_params)
+    losses = source_losses(config, run.functions, run.functions.averaged(state))
     segment = loader.reweigh(step, losses)
   scalars, shown = {}, ""
   for entry, loss, weight in zip(

@@ -14,6 +14,7 @@ from unijax.data.sources import has_turns
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.drawing import DrawingGenerator
 from unijax.infer.generate import Generator, Prompt
+from unijax.train import adapters
 from unijax.train.functions import StepFunctions
 
 SLOTS = 256  # caches of text grow by so many positions, each a program of its own
@@ -106,7 +107,7 @@ def load_run(
   # The run's own copy: the file it was trained with may have moved.
   tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)
-  config = dataclasses.replace(config, data=data)
+  config = adapters.without(dataclasses.replace(config, data=data))
   builder = RowBuilder(config, make_tokenizer(tokenizer))
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)

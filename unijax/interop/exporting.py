@@ -18,6 +18,7 @@ from unijax.checkpoint import fits, rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.reader import Reader
 from unijax.checkpoint.start import open_run
+from unijax.checkpoint.weights import Weights
 from unijax.codecs import artefact, frozen
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
@@ -78,7 +79,7 @@ def export_run(
     def write(manifest):
       order = [p.leaf for pieces in _sorted(plan).values() for p in pieces]
       stored = [path for path in dict.fromkeys(order) if path not in apart]
-      trained = _leaves(reader, manifest, weights, stored)
+      trained = _leaves(reader, Weights(reader, manifest, weights), stored)
 
       def leaf(path):
         return apart[path] if path in apart else trained(path)
@@ -185,14 +186,14 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
   return array.astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
 
 
-def _leaves(reader: Reader, manifest, weights: str, order: Sequence[str]) -> Leaf:
+def _leaves(reader: Reader, saved: Weights, order: Sequence[str]) -> Leaf:
   """Reads leaves of a checkpoint, some megabytes at a time in the order they are used.
 
   Raises:
     CheckpointError: the checkpoint has not all of them.
   """
-  stored = {path: manifest.prefix(weights) + path.replace("/", ".") for path in order}
-  absent = [name for name in stored.values() if name not in manifest.leaves]
+  stored = {path: path.replace("/", ".") for path in order}
+  absent = [name for name in stored.values() if name not in saved.leaves]
   if absent:
     raise CheckpointError(
       f"{reader.workdir}: no {', '.join(absent[:4])} in its checkpoint"
@@ -205,12 +206,12 @@ def _leaves(reader: Reader, manifest, weights: str, order: Sequence[str]) -> Lea
         return batch[path]
     wanted, total = {}, 0
     for other in order[order.index(path) :]:
-      found = manifest.leaves[stored[other]]
+      found = saved.leaves[stored[other]]
       wanted[stored[other]] = jax.ShapeDtypeStruct(found.shape, np.dtype(found.dtype))
       total += 4 * math.prod(found.shape)
       if total >= CHUNK:
         break
-    arrays = reader.read(manifest, wanted)
+    arrays = saved.read(wanted)
     kept.append({p: np.asarray(arrays[n]) for p, n in stored.items() if n in arrays})
     return kept[-1][path]
 

@@ -24,7 +24,7 @@ from unijax.train.run import versions
 Say = Callable[[str], None]
 ABOUT = "imported"  # entry of config.json
 SECONDS = 5.0  # between words on how far it is
-CONFIG_FILE = '''"""The config of this imported run, to train from it:
+CONFIG_FILE = '''"""The config of this run, to train from it:
 
   unijax train --config={run}/config.py --init-from={run} --workdir=OTHER
 """

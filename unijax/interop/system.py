@@ -242,7 +242,7 @@ def names() -> list[str]:
 
 def leaves(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
   """Path -> shape and dtype of every parameter, built without numbers."""
-  task = tasks.make_task(config, _vocab(config))
+  task = tasks.make_task(config, _vocab(config)).plain
   tree = jax.eval_shape(task.init_params, jax.eval_shape(jax.random.key, 0))
   return named(nn.unbox(tree))
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unijax import low_rank
 from unijax.nn.logical import constrain
 
 TIME_FEATURES = 128  # sines and cosines of the timestep
@@ -106,7 +107,11 @@ class Linear(nn.Module):
   def __call__(self, x):
     shape = (x.shape[-1], self.features)
     kernel = param(self, "kernel", kernel_init(self.scale), shape, self.axes)
-    y = matmul(x.astype(self.dtype), kernel.astype(self.dtype))
+    x = x.astype(self.dtype)
+    y = matmul(x, kernel.astype(self.dtype))
+    if (pair := low_rank.beside(self)) is not None:
+      a, b = (w.astype(self.dtype) for w in pair)
+      y = y + matmul(matmul(x, a), b)  # the kernel rests, and has no gradient
     if self.bias:
       bias = param(
         self, "bias", nn.initializers.zeros_init(), (self.features,), self.axes[1:]

@@ -13,6 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from unijax import low_rank
 from unijax.nn import grouped, logical
 from unijax.nn.layers import affine, kernel_init, normalized, param
 
@@ -116,6 +117,8 @@ class Weights(nn.Module):
     """(kernel [.., in, out], bias [.., out] or None)."""
     init = kernel_init(self.scale, stacked=len(self.shape) - 2)
     kernel = param(self, "kernel", init, self.shape, self.axes)
+    if (pair := low_rank.beside(self)) is not None:
+      kernel = low_rank.added(kernel, *pair)  # of one layer, inside the scan
     if not self.bias:
       return kernel, None
     shape, axes = ((*x[:-2], x[-1]) for x in (self.shape, self.axes))

@@ -6,6 +6,9 @@ parameter decides: 'text_head/*' freezes, '!text_head/bias' takes back. So ('*',
 '!patch_in/*') trains patch_in alone. Of `optim.rates` the first glob that matches
 decides. Layers of a scan share one parameter, and so one answer.
 
+With low-rank pairs (`lora.rank`) all but these rests before the first of the globs, so
+that '!patch_in/*' trains patch_in beside the pairs.
+
 A frozen parameter is not updated at all: no gradient is computed for it, none counts in
 the norm, no weight decay acts on it, and the optimizer keeps nothing for it.
 """
@@ -16,7 +19,8 @@ from collections.abc import Sequence
 
 import jax
 
-from unijax.config import ConfigError
+from unijax.config import Config, ConfigError
+from unijax.low_rank import PAIRS
 
 
 def name(path) -> str:
@@ -24,11 +28,17 @@ def name(path) -> str:
   return "/".join(str(getattr(k, "key", k)) for k in path)
 
 
+def globs(config: Config) -> tuple[str, ...]:
+  """What says which parameters rest; `config` is that of a stage, or of a run."""
+  pairs = ("*", f"!{PAIRS}/*") if config.lora.rank else ()
+  return (*pairs, *config.optim.freeze)
+
+
 def mask(globs: Sequence[str], params, where: str = "optim.freeze"):
   """Returns a tree like `params` of bools, true where a parameter is frozen.
 
   Args:
-    globs: as `optim.freeze`.
+    globs: of `globs`.
     params: tree of arrays or shapes.
     where: the knob, for errors.
 
@@ -98,12 +108,23 @@ def average(frozen, params, ema, decay):
 
 def _matching(glob: str, params, said: str) -> None:
   paths = [name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+  check(glob, paths, f"{said} matches no parameter")
+
+
+def check(glob: str, paths: Sequence[str], said: str) -> None:
+  """Raises ConfigError where a glob matches none of the paths, with the nearest.
+
+  Args:
+    glob: without '!'.
+    paths: of parameters.
+    said: what the error begins with.
+  """
   if any(fnmatch.fnmatchcase(path, glob) for path in paths):
     return
   folders = {"/".join(p.split("/")[:n]) + "/*" for p in paths for n in range(1, 6)}
   known = [*paths, *sorted(folders)]
   near = difflib.get_close_matches(glob, known, n=3, cutoff=0.4) or paths[:3]
   raise ConfigError(
-    f"{said} matches no parameter; the nearest are {', '.join(near)} (`unijax mesh "
+    f"{said}; the nearest are {', '.join(near)} (`unijax mesh "
     "explain` without it lists all)"
   )

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import jax
 from jax.sharding import Mesh
 
+from unijax import low_rank
 from unijax.checkpoint import fits
 from unijax.config import Config
 from unijax.scale import rules
 from unijax.scale.layout import Layout
-from unijax.train import stages, step, tasks
+from unijax.train import adapters, stages, step, tasks
 from unijax.train.optim import make_optimizer
 from unijax.types import TrainState
 
@@ -25,12 +26,12 @@ class StepFunctions:
     mesh: devices to spread over; None runs on one.
 
   Attributes:
-    task: what is trained.
+    task: what is trained; of a run with low-rank pairs, the same without them.
     model: the module that it trains.
     init: () -> TrainState, already in its place.
     train: (state, batch) -> (state, metrics); the old state is donated. That of the
       first stage, where there are stages; `train_at` has them all.
-    evaluate: (params, batch, key) -> metrics.
+    evaluate: (params, batch, key) -> metrics; of parameters like those of `averaged`.
     layout: where everything lies, None on one device.
 
   Raises:
@@ -38,16 +39,17 @@ class StepFunctions:
   """
 
   def __init__(self, config: Config, vocab: int, mesh: Mesh | None = None):
-    self.task = tasks.make_task(config, vocab)
+    trained = tasks.make_task(config, vocab)
+    self.task = trained.plain
     self.model = self.task.model
     self.optimizer = make_optimizer(config)
-    init = functools.partial(step.init_state, config, self.task, self.optimizer)
+    init = functools.partial(step.init_state, config, trained, self.optimizer)
     evaluate = functools.partial(step.eval_step, self.task)
     self.layout: Layout | None = None
     state = whole = lay = None
     if mesh is not None:
       self.task.check(mesh)
-      placed = rules.place(jax.eval_shape(init), self._names(), mesh)
+      placed = rules.place(jax.eval_shape(init), _names(trained), mesh)
       self.layout = Layout(config, mesh, placed, self.task.batch_axes())
       state, whole = self.layout.state, self.layout.whole
       lay = self.layout.as_stored
@@ -62,10 +64,17 @@ class StepFunctions:
     self._starts, self._trains = config.starts, stages.programs(config, compiled)
     self.train: Callable = self._trains[0]
     self.evaluate: Callable = self._bind(jax.jit(evaluate, out_shardings=whole))
+    self._merge: Callable | None = self._merging(config, state)
 
   def train_at(self, step: int) -> Callable:
     """Returns `train` of the stage of a step; the same object where it is the same."""
     return self._trains[bisect.bisect_right(self._starts, step) - 1]
+
+  def averaged(self, state: TrainState):
+    """Averaged weights, as evaluations and sampling take them: without pairs."""
+    if self._merge is None:
+      return state.ema_params
+    return self._merge(state.params, state.ema_params)
 
   def place(self, batch):
     """Puts a batch (the rows of this process) on the devices."""
@@ -82,9 +91,23 @@ class StepFunctions:
     places = self.layout.state if self.layout else None
     return fits.abstract_state(self.init, places)
 
-  def _names(self):
-    key = jax.eval_shape(jax.random.key, 0)
-    return rules.parameter_names(jax.eval_shape(self.task.init_params, key))
+  def _merging(self, config: Config, places) -> Callable | None:
+    """(params, averages) -> `averaged`, of a run with low-rank pairs."""
+    if not config.lora.rank:
+      return None
+
+    def merge(params, ema):
+      whole = low_rank.overlaid(params, ema)
+      return low_rank.merged(whole, adapters.scale(config))
+
+    if places is not None:
+      places = {n: x for n, x in places.params.items() if n != low_rank.PAIRS}
+    return self._bind(jax.jit(merge, out_shardings=places))
 
   def _bind(self, function) -> Callable:
     return function if self.layout is None else self.layout.bind(function)
+
+
+def _names(task: tasks.Task):
+  key = jax.eval_shape(jax.random.key, 0)
+  return rules.parameter_names(jax.eval_shape(task.init_params, key))

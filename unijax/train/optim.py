@@ -105,7 +105,7 @@ def make_optimizer(
 
   def update(grads, state, params, *, step):
     where = _knob(config, number)
-    frozen = freeze.mask(o.freeze, params, f"{where}.freeze")
+    frozen = freeze.mask(freeze.globs(config.at(number)), params, f"{where}.freeze")
     factors = freeze.factors(o.rates, params, f"{where}.rates")
     grads = freeze.keep(frozen, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, _ = clip.update(grads, optax.EmptyState())
@@ -147,7 +147,7 @@ RULES = {"adam": _adam, "muon": _muon}
 def _groups(config: Config, number: int, params) -> dict[str, _Group]:
   """The groups by name: their rule, and the stages that train them if not all do."""
   frozen = [
-    freeze.mask(config.at(i).optim.freeze, params, f"{_knob(config, i)}.freeze")
+    freeze.mask(freeze.globs(config.at(i)), params, f"{_knob(config, i)}.freeze")
     for i in range(len(config.starts))
   ]
   names = config.train.stages or ("run",)

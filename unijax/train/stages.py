@@ -118,7 +118,7 @@ def rows(config: Config, params) -> list[Row]:
   for number in range(len(config.starts)):
     at = config.at(number)
     where = f"stages.{config.stages[number].name}.optim" if config.stages else "optim"
-    frozen = freeze.mask(at.optim.freeze, params, f"{where}.freeze")
+    frozen = freeze.mask(freeze.globs(at), params, f"{where}.freeze")
     freeze.factors(at.optim.rates, params, f"{where}.rates")
     sizes = [math.prod(x.shape) for x in jax.tree.leaves(params)]
     held = sum(n for n, f in zip(sizes, jax.tree.leaves(frozen), strict=True) if f)
@@ -137,6 +137,6 @@ def rows(config: Config, params) -> list[Row]:
 
 def table(config: Config, params) -> str:
   """Returns the rows as a table; '' where everything is trained alike throughout."""
-  if not (config.stages or config.optim.freeze or config.optim.rates):
+  if not (config.stages or freeze.globs(config) or config.optim.rates):
     return ""
   return parameter_overview.make_table(rows(config, params))

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import optax
 from clu import metrics as clu_metrics
 
+from unijax import low_rank
 from unijax.config import Config
 from unijax.nn import logical
 from unijax.nn.model import Model
 from unijax.nn.moe import ROUTING
 from unijax.nn.sharing import SHARING
-from unijax.train import freeze, guards, routing
+from unijax.train import adapters, freeze, guards, routing
 from unijax.types import Batch, Inputs, Sum, TrainState
 from unijax.write import losses, make_write_path
 
@@ -132,7 +133,7 @@ def gradients(params, task, batch, key: jax.Array, parts: int = 1, lay=None):
     (gradients, Metrics).
   """
   weights = task.total_weights(batch)
-  frozen = freeze.mask(task.config.optim.freeze, params)
+  frozen = freeze.mask(freeze.globs(task.config), params)
 
   def trained_loss(params, *rest):
     return task.loss(freeze.stop(frozen, params), *rest)
@@ -191,11 +192,12 @@ def init_state(config: Config, task, optimizer) -> TrainState:
   """Fresh parameters, optimizer state and randomness from config.seed. Traceable."""
   init_key, train_key = jax.random.split(jax.random.key(config.seed))
   params = nn.unbox(task.init_params(init_key))
+  opt_state = optimizer.init(params)  # first: it says what is wrong with globs
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    ema_params=jax.tree.map(jnp.copy, params),
-    opt_state=optimizer.init(params),
+    ema_params=jax.tree.map(jnp.copy, adapters.moving(config, params)),
+    opt_state=opt_state,
     key_data=jax.random.key_data(train_key),
     guard=guards.init_guard(config.guard),
   )
@@ -237,12 +239,13 @@ def train_step(
   )
   params = optax.apply_updates(state.params, updates)
   params, metrics = task.update(params, metrics, key)
-  frozen = freeze.mask(config.optim.freeze, state.params)
+  frozen = freeze.mask(freeze.globs(config), state.params)
   params = freeze.keep(frozen, params, state.params)
   # Early on the average would mostly remember the initial weights: warm it up.
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(config.train.ema_decay, (1.0 + step) / (10.0 + step))
-  ema = freeze.average(frozen, params, state.ema_params, decay)
+  kept = (low_rank.only(tree, state.ema_params) for tree in (frozen, params))
+  ema = freeze.average(*kept, state.ema_params, decay)
   norms = {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
   ok, guard = guards.apply(config.guard, state.guard, metrics["loss"].total, **norms)
   params, ema, opt_state = guards.select(

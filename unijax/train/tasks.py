@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 import jax
 from jax.sharding import Mesh
 
+from unijax import low_rank
 from unijax.config import Config
 from unijax.data.loader import Loader
 from unijax.nn.model import make_model
 from unijax.scale import layout
-from unijax.train import step
+from unijax.train import adapters, step
 from unijax.train.progress import LOSSES
 from unijax.train.step import Metrics
 from unijax.types import Batch
@@ -109,6 +110,58 @@ class Task:
     """One item of a batch, in words."""
     return "items"
 
+  @property
+  def plain(self) -> "Task":
+    """The task of the same model without low-rank pairs."""
+    return self
+
+
+class PairsTask(Task):
+  """Any task, with low-rank pairs beside kernels of its model.
+
+  Its parameters have one more branch; the model of the task takes them joined.
+  """
+
+  def __init__(self, plain: Task):
+    self.config, self.model, self._plain = plain.config, plain.model, plain
+    self.shown = plain.shown
+
+  @property
+  def plain(self) -> Task:
+    return self._plain
+
+  def init_params(self, key):
+    boxed = self.plain.init_params(key)  # the very bits that it has without pairs
+    pairs = adapters.fresh(self.config, boxed, jax.random.fold_in(key, 1))
+    return {**boxed, low_rank.PAIRS: pairs}
+
+  def total_weights(self, batch):
+    return self.plain.total_weights(batch)
+
+  def loss(self, params, batch, key, weights=None):
+    return self.plain.loss(self._joined(params), batch, key, weights)
+
+  def part_weights(self, params, parts, key, weights):
+    return self.plain.part_weights(self._joined(params), parts, key, weights)
+
+  def update(self, params, metrics, key):
+    pairs = {low_rank.PAIRS: params[low_rank.PAIRS]}
+    rest = {name: x for name, x in params.items() if name not in pairs}
+    rest, metrics = self.plain.update(rest, metrics, key)
+    return {**rest, **pairs}, metrics
+
+  def batch_axes(self):
+    return self.plain.batch_axes()
+
+  def check(self, mesh: Mesh) -> None:
+    self.plain.check(mesh)
+
+  def describe(self) -> str:
+    return self.plain.describe()
+
+  def _joined(self, params):
+    return low_rank.joined(params, adapters.scale(self.config))
+
 
 class UnifiedTask(Task):
   """The decoder on packed rows: next tokens, and denoising inside of it."""
@@ -179,7 +232,8 @@ def task_class(config: Config) -> type[Task]:
 
 def make_task(config: Config, vocab: int) -> Task:
   """Returns the task of a config; `vocab` is as in `Task`."""
-  return task_class(config)(config, vocab)
+  task = task_class(config)(config, vocab)
+  return PairsTask(task) if config.lora.rank else task
 
 
 def make_loader(config: Config, **options):
