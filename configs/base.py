@@ -195,6 +195,10 @@ def get_config() -> ConfigDict:
   c.guard.hang_seconds = 300.0  # without a step (at least 20 usual ones) is a hang
   c.guard.hang_exit = False  # on a hang, leave with code 76 for a supervisor to restart
 
+  c.track = ConfigDict()  # besides metrics.jsonl and tensorboard/
+  c.track.writers = ()  # of wandb, mlflow; each is an extra of its name
+  c.track.project = "unijax"  # what its runs stand under there
+
   c.sample = ConfigDict()
   c.sample.sampler = "euler"  # or ddpm, ddim, heun
   c.sample.steps = 25  # solver steps

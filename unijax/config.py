@@ -31,6 +31,7 @@ from unijax.config_sections import (
   SourceConfig,
   StageConfig,
   TextConfig,
+  TrackConfig,
   TrainConfig,
   VisionConfig,
 )
@@ -54,6 +55,7 @@ class Config:
   optim: OptimConfig
   train: TrainConfig
   guard: GuardConfig
+  track: TrackConfig
   checkpoint: CheckpointConfig
   sample: SampleConfig
   eval: EvalConfig

@@ -238,6 +238,12 @@ class GuardConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrackConfig:
+  writers: tuple[Literal["wandb", "mlflow"], ...]
+  project: str
+
+
+@dataclasses.dataclass(frozen=True)
 class SampleConfig:
   sampler: Literal["ddpm", "ddim", "euler", "heun"]
   steps: int
@@ -380,6 +386,7 @@ SECTIONS = {
   "optim": OptimConfig,
   "train": TrainConfig,
   "guard": GuardConfig,
+  "track": TrackConfig,
   "checkpoint": CheckpointConfig,
   "sample": SampleConfig,
   "eval": EvalConfig,

@@ -1,5 +1,6 @@
 """Laws of the loop: hooks, refusals, interruption, and that a small model learns."""
 
+import json
 import logging
 import os
 import pathlib
@@ -59,6 +60,8 @@ def test_hooks_see_the_state_before_their_step_and_the_last(tmp_path):
   lines = [line for line in read_metrics(tmp_path) if "train/loss" in line]
   assert [line["step"] for line in lines] == list(range(6))
   assert (tmp_path / "parameters.txt").read_text().count("\n") > 10
+  (start,) = json.loads((tmp_path / "run.json").read_text())["starts"]
+  assert start["step"] == 0 and "train.steps: 1000 -> 6" in start["config_from_base"]
   assert same(restore(tmp_path, config(), 6), state)
 
 

@@ -27,6 +27,7 @@ FREE = (
   "guard.patience",
   "guard.hang_seconds",
   "guard.hang_exit",
+  "track.",
   "mesh.",  # and these when it goes on elsewhere: equal but for rounding
   "model.attention",
   "model.remat",

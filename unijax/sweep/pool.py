@@ -43,7 +43,8 @@ class Outcome:
 
   Attributes:
     state: done; failed (a code that no restart helps, or too many restarts); stopped
-      (this process was asked to stop, and the same command goes on).
+      (this process was asked to stop, or is to restart nothing: the same command goes
+      on).
     code: its last exit code, negative for a signal; None if it was never started.
     attempts: how often it was started, here; 0 where it was done before.
     seconds: from the first start to the last end, here.
@@ -184,8 +185,8 @@ class Pool:
       self._wait_for_other(trial)
     elif code == 0:
       self._record(trial, "done", code)
-    elif self.asked:
-      self._record(trial, "stopped", code)
+    elif self.asked or (code in trial.job.requeue and not trial.job.retries):
+      self._record(trial, "stopped", code)  # to be started again by somebody else
     elif code in trial.job.requeue and trial.attempts <= trial.job.retries:
       self.board.say(
         f"{trial.name}: exit code {code}, starts again "

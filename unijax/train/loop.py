@@ -23,7 +23,7 @@ from unijax.checkpoint.start import Start, first_state
 from unijax.checkpoint.store import Store
 from unijax.config import Config
 from unijax.scale.mesh import training_mesh
-from unijax.train import guards, skips, stages, tasks
+from unijax.train import guards, skips, stages, tasks, tracking
 from unijax.train.events import Events
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted, Interruptions
@@ -58,11 +58,13 @@ def train(
     (final TrainState, Run).
 
   Raises:
+    ConfigError: a package of track.writers is missing.
     CheckpointError: the directory holds a run of another config, or cannot be written.
     Diverged: too many steps in a row were refused.
     Interrupted: Ctrl-C or SIGTERM (Preempted); the state was saved.
   """
   workdir = pathlib.Path(workdir).absolute()
+  tracking.check(config.track.writers)
   events = Events(workdir, began)
   rundir.check_same_run(workdir, config)
   rundir.check_codec(workdir, codecs.identity(config.data.codec))
@@ -82,9 +84,9 @@ def train(
     if rewound:
       run.progress.say(rewound)
     announce(run, state, start, origin)
-    if start < config.train.steps:
-      state = _watched(run, store, state, start, hooks)
-    run.writer.close()
+    with run.writer:
+      if start < config.train.steps:
+        state = _watched(run, store, state, start, hooks)
     return state, run
   finally:
     store.close()

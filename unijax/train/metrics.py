@@ -1,4 +1,4 @@
-"""Metric files: JSON lines and TensorBoard events, written one step late.
+"""Metric files: JSON lines and TensorBoard events, written one step late; trackers.
 
 `metrics.jsonl` has one object a line with `step`; resuming cuts it back to the step
 resumed from, so that no step is in it twice.
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unijax.train.tracking import Trackers
 from unijax.write.losses import NOISE_LEVELS
 
 
@@ -42,9 +43,14 @@ class MetricWriter:
     workdir: the run directory.
     step: the step resumed from; later lines of an earlier attempt are cut off.
     silent: write no files, for all but the first process of a run.
+    trackers: that get the same; None for no such.
   """
 
-  def __init__(self, workdir: pathlib.Path, step: int, silent: bool = False):
+  def __init__(
+    self, workdir: pathlib.Path, step: int, silent: bool = False,
+    trackers: Trackers | None = None,
+  ):  # fmt: skip
+    self._trackers = trackers
     self._latest: tuple[int, dict[str, float]] = (-1, {})
     self.board = self.file = None
     if silent:
@@ -61,6 +67,12 @@ class MetricWriter:
       str(workdir / "tensorboard"), purge_step=step if step else None
     )
 
+  def __enter__(self) -> "MetricWriter":
+    return self
+
+  def __exit__(self, error, *_) -> None:
+    self.close(done=error is None)
+
   def scalars(self, step: int, values: dict[str, float], prefix: str) -> None:
     """Writes `prefix/name: value` at a step; non-finite values become null in JSON."""
     named = {f"{prefix}/{k}": v for k, v in values.items()}
@@ -71,6 +83,8 @@ class MetricWriter:
     self.file.write(json.dumps({"step": step, **finite}) + "\n")
     for name, value in named.items():
       self.board.add_scalar(name, value, step)
+    if self._trackers:
+      self._trackers.write_scalars(step, named)
 
   def at(self, step: int) -> dict[str, float]:
     """Returns what was written at a step, if nothing was written at another since."""
@@ -80,12 +94,16 @@ class MetricWriter:
     """Writes a uint8 [h, w, 3] picture to TensorBoard."""
     if self.board is not None:
       self.board.add_image(name, pixels, step, dataformats="HWC")
+    if self._trackers:
+      self._trackers.write_images(step, {name: pixels})
 
-  def close(self) -> None:
-    """Flushes and closes both files."""
+  def close(self, done: bool = True) -> None:
+    """Flushes and closes all; `done` says whether training is."""
     for file in (self.file, self.board):
       if file is not None:
         file.close()
+    if self._trackers:
+      self._trackers.close(done)
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

@@ -16,12 +16,13 @@ from unijax import codecs
 from unijax.checkpoint import rundir
 from unijax.config import Config
 from unijax.data.loader import Loader
-from unijax.train import skips, stages
+from unijax.train import provenance, skips, stages
 from unijax.train.events import Events
 from unijax.train.functions import StepFunctions
 from unijax.train.metrics import MetricWriter
 from unijax.train.progress import Progress
 from unijax.train.skips import Skips
+from unijax.train.tracking import Trackers
 from unijax.train.watchdog import Watchdog
 from unijax.types import TrainState
 
@@ -71,12 +72,14 @@ def open_run(
   first = jax.process_index() == 0  # it alone writes and speaks
   if first:
     rundir.write_config(workdir, config, about)
+    provenance.record(workdir, config, start)
   # What was measured at the last step, after training, belongs to a finished run.
   first_new = start + (start >= config.train.steps)
-  writer = MetricWriter(workdir, first_new, silent=not first)
   progress = Progress(
     config.train.steps, start, silent=not first, shown=functions.task.shown
   )
+  trackers = Trackers(workdir, config, progress.say) if first else None
+  writer = MetricWriter(workdir, first_new, silent=not first, trackers=trackers)
   leave = functools.partial(events.stop, "hang")
   watchdog = Watchdog(config.guard, workdir, progress.say, leave)
   run = Run(
