@@ -6,6 +6,7 @@ Nothing of the environment is in it.
 """
 
 import datetime
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -39,10 +40,15 @@ def record(workdir: pathlib.Path, config: Config, step: int) -> None:
   starts.append({
     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "step": step, "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
-    "git": git(pathlib.Path(unijax.__file__).parent), "packages": packages(),
-    "config_from_base": from_base(config),
+    **_code(), "config_from_base": from_base(config),
   })  # fmt: skip
   write_whole(path, json.dumps({"starts": starts}, indent=1) + "\n")
+
+
+@functools.cache
+def _code() -> dict[str, Any]:
+  """Of the code of this process, which has read it already."""
+  return {"git": git(pathlib.Path(unijax.__file__).parent), "packages": packages()}
 
 
 def git(folder: pathlib.Path) -> dict[str, Any] | None:
