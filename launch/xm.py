@@ -138,7 +138,10 @@ def here(jobs: Sequence[JobSpec], args) -> int:
   def stop(number, frame):
     raise KeyboardInterrupt
 
-  signal.signal(signal.SIGTERM, stop)
+  # For Ctrl-C, too: asyncio's own handler cancels only what waits for the trials, and
+  # XManager then waits for them once more.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, stop)
   failed: list[str] = []
   try:
     failed = asyncio.run(run_here(jobs, args))
@@ -218,6 +221,9 @@ def run(args, overrides: Sequence[str]) -> int:
   if args.dry_run:
     for job in jobs:
       print(f"# {job.name}\n{launching.line(launching.with_env(job))}")
+    return 0
+  if not jobs:
+    print(f"all trials are done in {args.root}")
     return 0
   return here(jobs, args)
 

@@ -80,7 +80,7 @@ def test_points_train_are_stopped_and_go_on(tmp_path):
     time.sleep(0.1)
   first.send_signal(signal.SIGTERM)
   out, err = first.communicate(timeout=600)
-  assert first.returncode == 75 and out.count("stopped  train") == 2, err
+  assert first.returncode == 75 and out.count("stopped  --config") == 2, err
   reached = [read_metrics(f)[-1]["step"] for f in folders]
   assert all(3 < step < 400 for step in reached)
   second = start()
