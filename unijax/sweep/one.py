@@ -30,8 +30,8 @@ def run(folder: str) -> dict:
     config = from_config_dict(trial.config)
   except ConfigError as error:
     raise ConfigError(
-      f"{place / trials.TRIAL} is of another version of unijax; `unijax sweep run` with "
-      f"another --root begins anew: {error}"
+      f"{place / trials.TRIAL} is of another version of unijax; "
+      f"`unijax sweep run` with another --root begins anew: {error}"
     ) from error
   counted = dict(trial.counted) or compare_one.budget(config, None)[0]
   hooks = EVALUATIONS[config.train.task].hooks(config)
