@@ -101,6 +101,8 @@ def test_a_name_is_of_the_config_alone():
     for p in ({}, {"seed": 1}, {"sample.steps": 9}, {"model.width": 64})
   }
   assert len(names) == 4 and all(len(name) == points.NAME for name in names)
+  told = points.changed(values, {"track.project": "another"})
+  assert points.name_of(from_config_dict(told)) == points.name_of(c)
   other = from_config_dict({**values, "seed": 1})
   same = [points.name_of(x, seed=False) for x in (c, other)]
   assert same[0] == same[1] != points.name_of(c)

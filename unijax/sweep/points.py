@@ -178,9 +178,10 @@ def _paths(before: str, values: Mapping[str, Any]):
 def name_of(config: Config, *, seed: bool = True) -> str:
   """A short hash of all knobs of a run; of all but its seed, where that is not wanted.
 
-  It knows nothing of files, labels or the order of points.
+  It knows nothing of files, labels or the order of points, nor of who is told of a run.
   """
   values = to_dict(config)
+  del values["track"]
   if not seed:
     del values[SEED]
   text = json.dumps(values, sort_keys=True)
