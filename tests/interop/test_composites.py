@@ -178,13 +178,9 @@ def test_parts_that_cannot_be_done_are_refused_by_name(name, size, field, value)
 # -- a run that keeps a part of its own ----------------------------------------------------
 
 MARKED = (
-  "<s>",
-  "</s>",
-  "<begin_of_image>",
-  "<end_of_image>",
-  "<|User|>",
+  "<pad>", "<s>", "</s>", "<begin_of_image>", "<end_of_image>", "<|User|>",
   "<|Assistant|>",
-)
+)  # fmt: skip
 SEEN = "<|User|>: <image>\nWhat is red?\n\n<|Assistant|>:"
 
 
@@ -193,6 +189,9 @@ def janus(tmp_path_factory):
   """(release, run) of a small Janus whose processor has a system text."""
   folder = tmp_path_factory.mktemp("janus")
   release = run.write_release(JANUS, folder / "release")
+  text = {**JANUS.published["text_config"], "max_position_embeddings": 512}
+  content = {**JANUS.published, "text_config": text}
+  (release / "config.json").write_text(json.dumps(content))
   llama_json(release / "tokenizer.json", WORDS, names=MARKED)
   settings = {"eos_token": "</s>", "chat_template": "{{ x }}<|User|>: <|Assistant|>:"}
   (release / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -293,9 +292,21 @@ def test_a_system_without_one_of_its_parts_is_refused(janus, tmp_path):
   folder = run.write_release(JANUS, tmp_path / "release")
   odd = lambda name, x: (name.replace("vqmodel.quant_conv", "vqmodel.odd"), x)
   run.write_weights(folder / "model.safetensors", JANUS, expected, odd)
-  with pytest.raises(CheckpointError, match="not a whole janus_vq .*quant_conv"):
+  with pytest.raises(CheckpointError, match="(?s)not a whole janus_vq .*quant_conv"):
     importing.import_run("janus", folder, tmp_path / "run", say=QUIET)
   assert not (tmp_path / "run").exists()
+
+
+TUNE = """
+from unijax.checkpoint import rundir
+
+
+def get_config():
+  c = rundir.config_dict("{run}")
+  options = dict(num_documents=32, max_objects=1, grid=1)
+  c.data.sources.scenes = dict(kind="scenes", weight=1.0, options=options)
+  return c
+"""
 
 
 @pytest.mark.slow
@@ -303,13 +314,11 @@ def test_an_imported_system_is_tuned(janus, tmp_path):
   """Images and text are trained, and what was trained is exported with the codec."""
   _, out = janus
   workdir = tmp_path / "tuned"
-  options = {"image_size": 16, "num_documents": 32, "max_objects": 1, "grid": 1}
-  source = {"kind": "scenes", "weight": 1.0, "options": options}
-  few = ["--config.train.steps=2", "--config.train.batch_size=1",
-         "--config.train.eval_every=100", "--config.train.sample_every=100",
-         f"--config.data.sources.scenes={source}"]  # fmt: skip
-  cli.main(["train", f"--config={out}/config.py", f"--workdir={workdir}",
-            f"--init-from={out}", *few])  # fmt: skip
+  (tmp_path / "tune.py").write_text(TUNE.format(run=out))
+  few = ["train.steps=2", "train.batch_size=1", "train.eval_every=100",
+         "train.sample_every=100", "data.seq_len=256"]  # fmt: skip
+  cli.main(["train", f"--config={tmp_path}/tune.py", f"--workdir={workdir}",
+            f"--init-from={out}", *(f"--config.{x}" for x in few)])  # fmt: skip
   assert rundir.read_config(workdir).data.codec == str(out / "codec")
   exporting.export_run(str(workdir), tmp_path / "out", "janus", say=QUIET)
   found = importing.look("janus", tmp_path / "out")

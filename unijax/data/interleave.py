@@ -81,8 +81,9 @@ class Interleaver:
       key: its place in the document stream; decides caption dropout and noise.
       open_end: leave the end open (no EOS), for a prompt that the model continues: no
         image is drawn there, so all are there once.
-      without_text: keep (False) or drop (True) the text; None drops the text before
-        the last target image in a share `data.caption_dropout` of the documents.
+      without_text: keep the text (False), or not (True), as `data.without_text` says;
+        None: not before the last target image in a share `data.caption_dropout` of the
+        documents.
       draws: whether an image is drawn here; None: one that is a target.
 
     Raises:
