@@ -14,8 +14,8 @@ from scratch, not from TinyLlama; the MLLM stages that read images through a vis
 encoder are left out.
 
 `tiny` is the `tiny` of configs/transfusion.py with these axes; its text weighs more,
-since it has no pretrained language model to keep, and a patch has 48 numbers: noise of
-more than the width's 128 cannot be told from hidden states of that width.
+since it has no pretrained language model to keep, and it predicts clean latents: noise
+of 768 numbers a patch cannot be told from hidden states of width 128.
 """
 
 from ml_collections import ConfigDict
@@ -30,10 +30,9 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   """Returns the config of a preset: tiny or 1.1B."""
   if preset not in ("tiny", "1.1B"):
     raise ValueError(f"unknown preset {preset!r}; known: tiny, 1.1B")
-  c = tiny(base.get_config()) if preset == "tiny" else published()
+  c = transfusion.tiny(base.get_config()) if preset == "tiny" else published()
   c.model.update(time_injection="token", patch_position="learned")
-  c.diffusion.update(path="linear", predict="epsilon", time_shift=1.0)
-  c.sample.update(sampler="ddpm", schedule_shift=1.0)
+  c.diffusion.path = "linear"
   return c
 
 
@@ -48,12 +47,6 @@ def published() -> ConfigDict:
   c.optim.update(learning_rate=1e-4, weight_decay=0.0)
   c.train.update(steps=500_000, batch_size=256)
   c.train.update(text_loss_weight=0.01, image_loss_weight=1.0)
-  c.sample.update(steps=250, guidance=1.5, clip_x0=1.0)
-  return c
-
-
-def tiny(c: ConfigDict) -> ConfigDict:
-  """One million parameters on the embedded data, 64 patches an image."""
-  c = transfusion.tiny(c)
-  c.data.update(patch_size=4, seq_len=384, images_per_row=6)
+  c.diffusion.predict = "epsilon"
+  c.sample.update(sampler="ddpm", steps=250, guidance=1.5, clip_x0=1.0)
   return c

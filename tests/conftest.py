@@ -1,10 +1,20 @@
-"""One place for compiled programs, so that a second run of the tests compiles little."""
+"""What all tests share: compiled programs, so that a second run compiles little, and
+a fair part of the machine."""
 
 import os
 import pathlib
 
 # Elsewhere too, so that an installed libtpu (extra `aot`) does not look for a TPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# A worker of xdist has processors of its own: the threads of two workers on the same
+# ones wait for each other. Before jax, which counts them once.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+  count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+  number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % count
+  own = sorted(os.sched_getaffinity(0))[number::count]
+  if own:  # else there are more workers than processors
+    os.sched_setaffinity(0, own)
 
 import jax  # noqa: E402
 

@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).parent / "keys"
 
 
 class Form:
-  """Shape and dtype of a key, as `files.Entry` has them."""
+  """Shape and dtype of a key, as `safetensors.Entry` has them."""
 
   def __init__(self, shape):
     self.shape, self.dtype = tuple(shape), np.dtype(np.float32)

@@ -65,7 +65,7 @@ def test_names_shapes_and_numbers_are_read(way, tmp_path):
 
 def test_numbers_of_eight_bits_and_of_bfloat16_are_read(tmp_path):
   for code in ("BF16", "F8_E4M3", "F8_E5M2"):
-    kind = files.BITS[code]
+    kind = safetensors.BITS[code]
     x = np.float32([1.5, -0.25]).astype(kind)
     found = files.open_weights(write(tmp_path / "x.safetensors", {"x": x}))["x"]
     assert found.dtype == kind

@@ -75,7 +75,7 @@ OURS = {
 
 
 class Numbers(Form):
-  """An array as `files.Entry` hands it out."""
+  """An array as `safetensors.Entry` hands it out."""
 
   def __init__(self, array):
     super().__init__(array.shape)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.interop import cases, keys, run
+from unijax.checkpoint import safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.config import ConfigError
 from unijax.interop import files, importing, matching, system
@@ -132,11 +133,11 @@ def test_files_of_fewer_bits_are_cast(dtype, tmp_path):
   _, case = CASES["sd-loud"]
   folder = run.write_release(case, tmp_path)
   wide = files.open_weights(folder)["encoder.conv_in.weight"].read().copy()
-  narrow = lambda name, x: (name, x.astype(files.BITS[files.TYPES[dtype]]))
+  narrow = lambda name, x: (name, x.astype(safetensors.BITS[safetensors.TYPES[dtype]]))
   expected = cases.read_expected(case.name)
   run.write_weights(folder / "model.safetensors", case, expected, narrow)
   found = run.params(importing.look(case.system, folder))
   kernel = "codec/encoder/enter/conv/kernel"
   assert found[kernel].dtype == np.float32
-  narrowed = wide.astype(files.BITS[files.TYPES[dtype]]).astype(np.float32)
+  narrowed = wide.astype(safetensors.BITS[safetensors.TYPES[dtype]]).astype(np.float32)
   np.testing.assert_array_equal(found[kernel], narrowed.transpose(2, 3, 1, 0))

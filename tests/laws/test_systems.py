@@ -103,7 +103,6 @@ def test_a_step_is_the_same_on_eight_devices(names, tmp_path):
 
 
 NOT_YET = {  # all words are known; of the pictures:
-  "monoformer.py": "noise is predicted, and all four are far after 200 steps",
   "givt.py": "a density is learnt, and one of four is far after 1100 steps",
 }
 

@@ -1,57 +1,18 @@
 """Weights as they are published: files .safetensors, alone or in numbered parts.
 
 Only headers are read on opening; numbers are read one array at a time. Everything in
-them is distrusted: sizes, places, names of other files. Nothing is ever unpickled.
-
-The format: https://github.com/huggingface/safetensors#format. An index of several
-files is JSON with `weight_map`: {name: file beside it}.
+them is distrusted, names of other files too. Nothing is ever unpickled. An index of
+several files is JSON with `weight_map`: {name: file beside it}.
 """
 
-import dataclasses
-import json
-import math
 import pathlib
-from collections.abc import Mapping
-
-import ml_dtypes
-import numpy as np
 
 from unijax.checkpoint.errors import CheckpointError
-from unijax.checkpoint.safetensors import TYPES
+from unijax.checkpoint.safetensors import Entry, parsed, read_header
 
 INDEX = ".safetensors.index.json"
 ONE = ("model", "diffusion_pytorch_model")  # names of the only file, or of the index
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-LONGEST_HEADER = 100_000_000  # bytes, as the format says
-LONGEST_AXIS = 2**40
-BITS = {code: np.dtype(getattr(ml_dtypes, n, n)) for n, code in TYPES.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-  """One array of a file: its form, and where its bytes are."""
-
-  path: pathlib.Path
-  shape: tuple[int, ...]
-  dtype: np.dtype
-  begin: int
-
-  def read(self) -> np.ndarray:
-    """The array as a read-only view of the file, let go with the last reference.
-
-    Raises:
-      CheckpointError: the file is not as long as it was.
-    """
-    count = math.prod(self.shape) * self.dtype.itemsize
-    if not count:
-      return np.zeros(self.shape, self.dtype)
-    try:
-      raw = np.memmap(self.path, np.uint8, "r", self.begin, (count,))
-    except (OSError, ValueError) as error:
-      raise CheckpointError(
-        f"{self.path} cannot be read, or has changed since its header was: {error}"
-      ) from error
-    return np.asarray(raw).view(self.dtype).reshape(self.shape)
 
 
 def open_weights(path: str | pathlib.Path) -> dict[str, Entry]:
@@ -111,7 +72,7 @@ def _pickled(path: pathlib.Path) -> str:
 
 def _read_index(path: pathlib.Path) -> dict[str, Entry]:
   """All entries of an index; every file holds what the index says, and no more."""
-  content = _json(path, path.read_bytes())
+  content = parsed(path, path.read_bytes())
   names = content.get("weight_map") if isinstance(content, dict) else None
   if not isinstance(names, dict) or not names:
     raise CheckpointError(f"{path} is damaged: it has no weight_map of names to files")
@@ -151,104 +112,3 @@ def _beside(path: pathlib.Path, name: str, file: object) -> str:
       "index; it was not opened"
     )
   return file
-
-
-def read_header(path: pathlib.Path) -> dict[str, Entry]:
-  """Reads the header of one file: name -> entry.
-
-  Raises:
-    CheckpointError: the file is missing, cut off or damaged.
-  """
-  try:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-      start = file.read(8)
-      length = int.from_bytes(start, "little")
-      if len(start) < 8 or length > min(size - 8, LONGEST_HEADER):
-        raise CheckpointError(
-          f"{path} is cut off or no safetensors file: it has {size} bytes and claims a "
-          f"header of {length}"
-        )
-      content = _json(path, file.read(length))
-  except OSError as error:
-    raise CheckpointError(f"{path}: {error.strerror}") from error
-  if not isinstance(content, dict):
-    raise CheckpointError(f"{path} is damaged: its header is no JSON object")
-  about = content.pop("__metadata__", {})
-  if not isinstance(about, dict):
-    raise CheckpointError(f"{path} is damaged: its __metadata__ is no JSON object")
-  entries = {
-    name: _entry(path, name, form, 8 + length, size) for name, form in content.items()
-  }
-  _check_places(path, entries, 8 + length, size)
-  return entries
-
-
-def _json(path: pathlib.Path, data: bytes):
-  """Parses JSON, in which no name may stand twice."""
-
-  def unique(pairs):
-    found = dict(pairs)
-    if len(found) != len(pairs):
-      names = [name for name, _ in pairs]
-      twice = next(n for n in names if names.count(n) > 1)
-      raise CheckpointError(f"{path} is damaged: {twice!r} stands twice in its JSON")
-    return found
-
-  try:
-    return json.loads(data.decode(), object_pairs_hook=unique)
-  except (ValueError, RecursionError) as error:
-    raise CheckpointError(
-      f"{path} is damaged: {type(error).__name__} in its JSON: {error}"
-    ) from error
-
-
-def _entry(path, name: str, form: object, start: int, size: int) -> Entry:
-  """Checks what the header says of one array."""
-
-  def damaged(why: str) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged or cut off: {name!r} {why}")
-
-  if not isinstance(form, dict) or set(form) != {"dtype", "shape", "data_offsets"}:
-    raise damaged("has no dtype, shape and data_offsets")
-  code, shape, place = form["dtype"], form["shape"], form["data_offsets"]
-  if not isinstance(code, str) or code not in BITS:
-    raise damaged(f"has dtype {code!r}; known: {', '.join(BITS)}")
-  if not _numbers(shape, LONGEST_AXIS) or len(shape) > 16:
-    raise damaged(f"has shape {shape!r}")
-  if not _numbers(place, 2**62) or len(place) != 2:
-    raise damaged(f"has data_offsets {place!r}")
-  begin, end = place
-  wanted = math.prod(shape) * BITS[code].itemsize
-  if end - begin != wanted:
-    raise damaged(f"is {code}{shape}, {wanted} bytes, and has {end - begin}")
-  if start + end > size:
-    raise damaged(
-      f"ends at byte {start + end} of a file of {size}: fetch the file again"
-    )
-  return Entry(path, tuple(shape), BITS[code], start + begin)
-
-
-def _numbers(values: object, most: int) -> bool:
-  """Whether this is a list of whole numbers from 0 on; JSON's true is none."""
-  return isinstance(values, list) and all(
-    type(x) is int and 0 <= x <= most for x in values
-  )
-
-
-def _check_places(path, entries: Mapping[str, Entry], start: int, size: int) -> None:
-  """All bytes after the header belong to one array each."""
-  at, before = start, "the header"
-  for name, entry in sorted(entries.items(), key=lambda x: (x[1].begin, _bytes(x[1]))):
-    if entry.begin != at:
-      how = "overlaps" if entry.begin < at else "leaves a hole after"
-      raise CheckpointError(f"{path} is damaged: {name!r} {how} {before!r}")
-    at, before = at + _bytes(entry), name
-  if at != size:
-    raise CheckpointError(
-      f"{path} is damaged: {size - at} bytes at its end belong to nothing"
-    )
-
-
-def _bytes(entry: Entry) -> int:
-  return math.prod(entry.shape) * entry.dtype.itemsize

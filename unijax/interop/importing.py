@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from unijax import codecs
-from unijax.checkpoint import rundir
+from unijax.checkpoint import rundir, safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError
@@ -30,7 +30,7 @@ CONFIG_FILE = '''"""The config of this run, to train from it:
 
 import pathlib
 
-from unijax.checkpoint import rundir
+from unijax.checkpoint import rundir, safetensors
 
 
 def get_config():
@@ -53,7 +53,7 @@ class Found:
 
   system: System
   config: Config
-  theirs: Mapping[str, files.Entry]
+  theirs: Mapping[str, safetensors.Entry]
   match: keymap.Match
   ours: Mapping[str, jax.ShapeDtypeStruct]
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from unijax.checkpoint.errors import CheckpointError
+from unijax.checkpoint.safetensors import Entry
 from unijax.interop import matching
-from unijax.interop.files import Entry
 from unijax.interop.keymap import Piece, Table
 
 CLOSE = 1e-6  # of tables that are computed rather than learned
