@@ -34,6 +34,7 @@ def numbers(workdir) -> dict[str, np.ndarray]:
   return {n.removeprefix("params."): x for n, x in reader.first_whole(use).items()}
 
 
+@pytest.mark.slow
 def test_a_run_divided_over_devices_is_exported(tmp_path):
   done = subprocess.run(
     [sys.executable, "-m", "tests.interop.sharded", "qwen2-quiet", tmp_path],

@@ -53,11 +53,16 @@ class Need:
 
   def row(self) -> list[str]:
     """Words for a table; bytes in GiB."""
-    sizes = [f"{x / GIB:.3g}" if x else "-" for x in
-             (self.weights, self.cache, *self.full, *self.pairs)]  # fmt: skip
+    sizes = [*map(_gib, (self.weights, self.cache, *self.full, *self.pairs))]
     context = f"{self.context:,}" if self.context else "-"
     number = f"{self.parameters:,}"
     return [self.system, self.size, number, sizes[0], context, *sizes[1:]]
+
+
+def _gib(size: float) -> str:
+  if not size:
+    return "-"
+  return f"{size / GIB:,.0f}" if size > 1000 * GIB else f"{size / GIB:.3g}"
 
 
 def needs(devices: int) -> Iterator[Need]:

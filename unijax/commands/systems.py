@@ -146,8 +146,8 @@ def _markdown(head, rows) -> list[str]:
   return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def put(path: pathlib.Path, text: str) -> None:
-  """Puts text, with the marks around it, between the marks of a file.
+def put(path: pathlib.Path, new: str) -> None:
+  """Puts text, `new`, with the marks around it, between the marks of a file.
 
   Raises:
     ConfigError: it has none.
@@ -157,4 +157,4 @@ def put(path: pathlib.Path, text: str) -> None:
   _, end, after = rest.partition(END)
   if not (begin and end):
     raise ConfigError(f"{path}: has no lines {BEGIN!r} and {END!r} to write between")
-  path.write_text(before + text + after)
+  path.write_text(before + new + after)
