@@ -5,7 +5,7 @@ one message: a person is needed; 3 no checkpoint of the run is whole, or `ckpt v
 found damage; 4 a planned config does not fit its topology. Training, and a comparison
 that trains, also end with 75 after SIGTERM and saving, the same command goes on; 76
 after a hang, where guard.hang_exit is set, the same command goes on; 130 after Ctrl-C
-and saving.
+and saving. A sweep ends with 75 after either signal, once its trials have saved.
 """
 
 import json

@@ -6,8 +6,8 @@ Larger patches make shorter images: more of them are seen for the same FLOPs, an
 compute goes into each. Published (Transfusion, table 6, 0.76B, linear, FID and CIDEr):
 1 x 1 latents 21.0, 12.0; 2 x 2 20.3, 16.0; 4 x 4 25.6, 14.3; 8 x 8 43.5, 11.3.
 
-Held equal: positions of a batch and their FLOPs, the decoder, the data and their order
-(documents that fit into a row differ, hence so does where a batch ends).
+Held equal: positions of a batch, the decoder, with --flops the training FLOPs, the data
+and their order (how many documents fit into a row differs, hence where a batch ends).
 
 An answer: a size on the Pareto front of "iid draw" whose difference from its neighbours
 excludes 0; that reading ("iid ask") prefers another one would be an answer too.

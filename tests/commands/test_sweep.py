@@ -94,6 +94,7 @@ def test_bad_input_is_refused_in_one_message(study, root, capsys, tmp_path):
     ([*run_, "--flops=0"], "--flops=0: give more than 0"),
     ([*run_, "--config.align.widht=1"], "unknown knob"),
     (["sweep", "trial", str(root)], "there is none"),
+    (["sweep", "trial", str(root / "001-0")], "is of another version of unijax"),
   ):
     assert message in refuse(capsys, *words), words
   assert not (tmp_path / "new").exists()

@@ -133,7 +133,7 @@ def test_real_trainings_whose_driver_is_killed_three_times(tmp_path):
   """The law of sweeps: 12 trainings, each exactly once, and the same table."""
   study = tmp_path / "study.py"
   study.write_text(STUDY)
-  run = ("sweep", "run", str(study), "--seeds=3", "--eval-prompts=4", "--slots=1")
+  run = ("sweep", "run", str(study), "--seeds=3", "--eval-prompts=4", "--slots=3")
   alone, root = tmp_path / "alone", tmp_path / "killed"
   assert unijax(*run, f"--root={alone}")["done"] == 12
   words = ("-m", "unijax", *run, f"--root={root}")

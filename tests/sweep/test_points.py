@@ -86,15 +86,23 @@ def test_a_path_inside_another_one():
 
 
 def test_a_name_is_of_the_config_alone():
-  c = small.config()
+  c = small.scenes()
   values = to_dict(c)
-  turned = {name: values[name] for name in reversed(values)}
+
+  def turn(x):
+    return {k: turn(x[k]) for k in reversed(x)} if isinstance(x, dict) else x
+
+  turned = turn(values)
+  options = [list(x["data"]["sources"]["scenes"]["options"]) for x in (values, turned)]
+  assert options[0] == options[1][::-1] != options[1]
   assert points.name_of(from_config_dict(turned)) == points.name_of(c)
   names = {
     points.name_of(from_config_dict(points.changed(values, p)))
     for p in ({}, {"seed": 1}, {"sample.steps": 9}, {"model.width": 64})
   }
   assert len(names) == 4 and all(len(name) == points.NAME for name in names)
+  told = points.changed(values, {"track.project": "another"})
+  assert points.name_of(from_config_dict(told)) == points.name_of(c)
   other = from_config_dict({**values, "seed": 1})
   same = [points.name_of(x, seed=False) for x in (c, other)]
   assert same[0] == same[1] != points.name_of(c)
@@ -111,5 +119,11 @@ def test_labels_say_what_differs_and_no_more():
     f"model.width=64, vision.width=9, learning_rate={1 / 3!r}",
     "model.width=32, vision.width=9, config=a:tiny",
   ]
+  sizes = zipped(
+    param("m.depth", [1, 2]), param("m.width", [8, 9]), param("m.mlp", [3, 3])
+  )
+  found = points.labels(product(sizes, param("b", [0, 1]), param("c", [0, 1])))
+  assert found[:2] == ["depth=1, b=0, c=0", "depth=1, b=0, c=1"]
+  assert points.labels(sizes) == ["depth=1, width=8", "depth=2, width=9"]
   assert points.labels([{"a.b": 1}]) == ["base"]
   assert points.labels([{"a": ("x", "y")}, {"a": ()}]) == ["a=x+y", "a=none"]

@@ -117,6 +117,8 @@ def test_a_score_against_compute_is_the_best_so_far(root):
   chart = page._against_compute(rows, "iid draw", "")
   assert "best ends at 0.850" in chart and "0.580" not in chart.split("aria")[0]
   assert page._against_compute(rows[:2], "iid draw", "") is None, "all cost the same"
+  bits = page._against_compute(rows, "bits per byte", "")
+  assert "best ends at 2.50" in bits, "dearer points that are worse are on no line"
   by_width = page._against_compute(rows, "iid draw", "model.width")
   assert "1 ends at 0.580" in by_width and "2 ends at 0.850" in by_width
 

@@ -155,11 +155,8 @@ def budget(config: Config, flops: float | None) -> tuple[dict, dict[str, int]]:
   Returns:
     ({steps, flops_per_step, flops of all steps}; {path: value} of what changes).
   """
-  loader = tasks.make_loader(config)
-  batch = loader.batch(0)
-  ats = [config.at(number) for number in range(len(config.starts))]
-  each = [products.train_step(at, loader.vocab, batch) for at in ats]
-  steps = [at.train.steps for at in ats]
+  each = _costs(config)
+  steps = [config.at(number).train.steps for number in range(len(each))]
   whole = sum(n * cost for n, cost in zip(steps, each, strict=True))
   share = 1.0 if flops is None else flops / whole
   bought = [max(1, int(n * share)) for n in steps]
@@ -175,6 +172,22 @@ def budget(config: Config, flops: float | None) -> tuple[dict, dict[str, int]]:
     "train.eval_every": max(1, total // 2),
     "train.sample_every": max(1, total // 4),
   })  # fmt: skip
+
+
+_COSTS: dict[str, list[float]] = {}  # of a config: several budgets count it once
+
+
+def _costs(config: Config) -> list[float]:
+  """FLOPs of a step of each stage."""
+  key = rundir.config_hash(config)
+  if key not in _COSTS:
+    loader = tasks.make_loader(config)
+    batch = loader.batch(0)
+    _COSTS[key] = [
+      products.train_step(config.at(number), loader.vocab, batch)
+      for number in range(len(config.starts))
+    ]
+  return _COSTS[key]
 
 
 def scenes(workdir: str, prompts: int) -> Scored:

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from unijax.config import from_config_dict
+from unijax.config import ConfigError, from_config_dict
 from unijax.evals import compare_one
 from unijax.evals.tasks import EVALUATIONS
 from unijax.sweep import trials
@@ -18,14 +18,21 @@ def run(folder: str) -> dict:
     What scores.json says.
 
   Raises:
-    ConfigError: the folder is none of a sweep.
+    ConfigError: the folder is none of a sweep, or was made by a version of unijax with
+      other knobs.
     Interrupted: by Ctrl-C or SIGTERM, after saving; the same command goes on.
   """
   place = pathlib.Path(folder)
   trial = trials.read(place)
   if (done := compare_one.finished(place, trial.key)) is not None:
     return done
-  config = from_config_dict(trial.config)
+  try:
+    config = from_config_dict(trial.config)
+  except ConfigError as error:
+    raise ConfigError(
+      f"{place / trials.TRIAL} is of another version of unijax; "
+      f"`unijax sweep run` with another --root begins anew: {error}"
+    ) from error
   counted = dict(trial.counted) or compare_one.budget(config, None)[0]
   hooks = EVALUATIONS[config.train.task].hooks(config)
   about = {"name": trial.name, "config": trial.label}

@@ -21,6 +21,7 @@ from unijax.config import Config, ConfigError, to_dict
 Point = dict[str, Any]
 CONFIG, FLOPS, SEED = "config", "flops", "seed"
 NAME = 12  # hexadecimal digits of a name
+MANY = 3  # swept paths that a label has room for
 
 
 def param(path: str, values: Sequence[Any]) -> list[Point]:
@@ -177,9 +178,10 @@ def _paths(before: str, values: Mapping[str, Any]):
 def name_of(config: Config, *, seed: bool = True) -> str:
   """A short hash of all knobs of a run; of all but its seed, where that is not wanted.
 
-  It knows nothing of files, labels or the order of points.
+  It knows nothing of files, labels or the order of points, nor of who is told of a run.
   """
   values = to_dict(config)
+  del values["track"]
   if not seed:
     del values[SEED]
   text = json.dumps(values, sort_keys=True)
@@ -189,7 +191,8 @@ def name_of(config: Config, *, seed: bool = True) -> str:
 def labels(points: Sequence[Point]) -> list[str]:
   """What is particular of each point, in a few words; seeds are left out.
 
-  A path is called by its last name, or by as many as tell it from the others.
+  A path is called by its last name, or by as many as tell it from the others. Of more
+  than MANY, those are left out that follow from one before, as a width from a depth.
   """
   paths = [p for p in dict.fromkeys(p for x in points for p in x) if p != SEED]
   differ = [
@@ -198,11 +201,24 @@ def labels(points: Sequence[Point]) -> list[str]:
     if len({json.dumps(x.get(path), default=str) for x in points}) > 1
     or any(path not in x for x in points)
   ]
+  if len(differ) > MANY:
+    differ = [p for i, p in enumerate(differ) if not _follows(p, differ[:i], points)]
   short = {path: _short(path, differ) for path in differ}
   return [
     ", ".join(f"{short[p]}={_shown(x[p])}" for p in differ if p in x) or "base"
     for x in points
   ]
+
+
+def _follows(path: str, before: Sequence[str], points: Sequence[Point]) -> bool:
+  """Whether the values of a path are told by those of another one."""
+  value = lambda point, p: json.dumps(point[p], default=str)  # noqa: E731
+  for other in before:
+    if all(path in x and other in x for x in points):
+      pairs = {(value(x, other), value(x, path)) for x in points}
+      if len(pairs) == len({first for first, _ in pairs}):
+        return True
+  return False
 
 
 def _short(path: str, others: Sequence[str]) -> str:
