@@ -38,7 +38,7 @@ from unijax.sweep.pool import STOPPED, finished
 EXECUTORS = ("local", "vertex", "kubernetes")
 BINARY = """\
 #!/usr/bin/env bash
-# What XManager starts for each trial; its argument is the run folder.
+# What XManager starts for each trial, with its run folder and the launcher's number.
 cd {here} && exec {python} -m unijax.sweep.alone "$@"
 """
 INSTRUCTIONS = (  # of the image, on top of --base-image
@@ -120,8 +120,9 @@ async def run_here(jobs: Sequence[JobSpec], args) -> list[str]:
     async def one(job: JobSpec) -> None:
       async with slots:
         alone.write(job)
+        words = [job.workdir, str(os.getpid())]
         unit = await experiment.add(
-          xm.Job(executable, xm_local.Local(), args=[job.workdir], name=job.name)
+          xm.Job(executable, xm_local.Local(), args=words, name=job.name)
         )
         try:
           await unit.wait_until_complete()

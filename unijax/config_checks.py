@@ -100,6 +100,9 @@ def _ranges(c):
     yield path, value, value >= 0, ">= 0"
   factor, law = g.spike_factor, "0 (off) or > 1"
   yield "guard.spike_factor", factor, factor == 0 or factor > 1, law
+  names, project = c.track.writers, c.track.project
+  yield "track.writers", names, len(set(names)) == len(names), "named once each"
+  yield "track.project", repr(project), bool(project.strip()), "a name"
 
 
 def problems(c) -> list[str]:

@@ -109,13 +109,14 @@ def test_restarts_and_crashes(tmp_path):
     trial(tmp_path, "too_often", [76], retries=2),
     trial(tmp_path, "own_code", [9, 0], requeue=(9,)),
     JobSpec("none", ("no-such-program",), str(tmp_path / "none")),
+    JobSpec("nowhere", ("true",), f"{ROOT}/pyproject.toml/nowhere"),
   ]
   p = quiet(slots=2)
   outcomes = p.run(jobs)
   assert [(o.name, o.state, o.code, o.attempts) for o in outcomes] == [
     ("fine", "done", 0, 1), ("crash", "failed", 1, 1), ("restarted", "done", 0, 3),
     ("person", "failed", 2, 1), ("too_often", "failed", 76, 3), ("own_code", "done", 0, 2),
-    ("none", "failed", 127, 1),
+    ("none", "failed", 127, 1), ("nowhere", "failed", None, 0),
   ]  # fmt: skip
   assert exit_code(outcomes) == 1 and exit_code(outcomes[:1]) == 0
   assert outcomes[2].result == {"loss": 1.5}
@@ -128,7 +129,7 @@ def test_restarts_and_crashes(tmp_path):
   assert record["state"] == "done" and record["command"] == list(jobs[2].command)
   said = p.board.stream.getvalue()
   assert "restarted: exit code 75, starts again (1 of 3 restarts)" in said
-  assert "[7/7]" in said
+  assert "[8/8]" in said and "nowhere: failed: [Errno 20] Not a directory" in said
 
 
 def test_what_is_done_is_not_done_again(tmp_path):

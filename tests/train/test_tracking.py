@@ -177,6 +177,9 @@ def test_a_missing_package_is_said_before_anything_is_done(tmp_path, monkeypatch
   assert not (tmp_path / "run").exists()
   with pytest.raises(ConfigError, match="track.writers: 'wandbb' is not one of"):
     config("wandbb")
+  for wrong in ({"track__writers": (name, name)}, {"track__project": " "}):
+    with pytest.raises(ConfigError, match="must be (named once each|a name)"):
+      small.config(**wrong)
 
 
 def test_without_trackers_nothing_is_written(tmp_path):

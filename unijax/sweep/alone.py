@@ -1,17 +1,21 @@
 """Runs one job where another system starts it: XManager, or Slurm on one host.
 
-  python -m unijax.sweep.alone WORKDIR
+  python -m unijax.sweep.alone WORKDIR [LAUNCHER]
 
 The job is in WORKDIR/job-spec.json. It is run by the pool of one slot, with its lock,
 log, record and restarts, so that `unijax sweep status` shows it as any other trial. The
-exit code is the job's own, so that the other system may restart it.
+exit code is the job's own, so that the other system may restart it. LAUNCHER is the
+process without which the job is to save and end; 0 is none.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
+import signal
 import sys
+import threading
+import time
 
 from unijax.disk import write_whole
 from unijax.sweep import hold
@@ -39,9 +43,11 @@ def read(workdir: str | pathlib.Path) -> JobSpec:
   )
 
 
-def main(workdir: str) -> int:
+def main(workdir: str, launcher: str = "0") -> int:
   """Runs the job of a run folder; returns its exit code, 75 if this was stopped."""
-  hold.tie(os.getppid())  # nobody trains on after its launcher died
+  if int(launcher):
+    hold.tie(os.getppid())  # a shell that it started, which does not pass signals on
+    threading.Thread(target=_watch, args=(int(launcher),), daemon=True).start()
   pool = Pool(1, Board(every=600.0))
   (outcome,) = pool.run([read(workdir)])
   if pool.asked:
@@ -52,5 +58,16 @@ def main(workdir: str) -> int:
   return code if code >= 0 else 128 - code
 
 
+def _watch(launcher: int) -> None:
+  """Asks this process to stop once another has died."""
+  while True:
+    time.sleep(1)
+    try:
+      os.kill(launcher, 0)
+    except ProcessLookupError:
+      os.kill(os.getpid(), signal.SIGTERM)
+      return
+
+
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1]))
+  sys.exit(main(*sys.argv[1:]))

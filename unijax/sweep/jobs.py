@@ -24,7 +24,7 @@ RESTART = (75, 76)  # stopped by SIGTERM after saving; left on a hang: both go o
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-  """What one job needs; what a launcher cannot give, it refuses or says.
+  """What one job needs where others ask for it; the pool of this machine reads none.
 
   Attributes:
     accelerator: TYPE:TOPOLOGY such as "v5p:4x4x4", TYPE:COUNT such as "h100:8", or ""

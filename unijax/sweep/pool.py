@@ -144,12 +144,17 @@ class Pool:
       self.waiting.appendleft(trial)
     while self.waiting and len(self.running) < self.slots:
       trial = self.waiting.popleft()
-      if before := finished(trial.job):
-        self._keep(before, "was done before")
-      elif hold.held(pathlib.Path(trial.workdir) / LOCK):
-        self._wait_for_other(trial)
-      else:
-        self._launch(trial)
+      try:
+        if before := finished(trial.job):
+          self._keep(before, "was done before")
+        elif hold.held(pathlib.Path(trial.workdir) / LOCK):
+          self._wait_for_other(trial)
+        else:
+          self._launch(trial)
+      except OSError as error:  # no folder can be made there, the disk is full
+        how = trial.attempts, 0.0, {}, str(error)
+        failed = Outcome(trial.name, trial.workdir, "failed", None, *how)
+        self._keep(failed, f"failed: {error}")
 
   def _launch(self, trial: Trial) -> None:
     folder = pathlib.Path(trial.workdir)
@@ -219,8 +224,11 @@ class Pool:
     if trial.attempts:
       record = dataclasses.asdict(outcome) | {"ended": time.time()}
       record |= {"command": list(job.command), "config": job.config}
-      path = pathlib.Path(job.workdir) / RECORD
-      write_whole(path, json.dumps(record, indent=1) + "\n")
+      try:
+        path = pathlib.Path(job.workdir) / RECORD
+        write_whole(path, json.dumps(record, indent=1) + "\n")
+      except OSError as lost:
+        self.board.say(f"{job.name}: {RECORD} is not written: {lost}")
     said = {"done": f"done in {clock(seconds)}", "failed": f"failed: {error}"}
     self._keep(outcome, said.get(state, "stopped" if trial.attempts else ""))
 
