@@ -303,8 +303,7 @@ from unijax.checkpoint import rundir
 
 def get_config():
   c = rundir.config_dict("{run}")
-  options = dict(num_documents=32, max_objects=1, grid=1)
-  c.data.sources.scenes = dict(kind="scenes", weight=1.0, options=options)
+  c.data.sources.emoji = dict(kind="emoji", weight=1.0, options=dict())
   return c
 """
 
