@@ -303,19 +303,22 @@ from unijax.checkpoint import rundir
 
 def get_config():
   c = rundir.config_dict("{run}")
-  c.data.sources.emoji = dict(kind="emoji", weight=1.0, options=dict())
+  options = dict(num_documents=32, max_objects=1, grid=2)
+  c.data.sources.scenes = dict(kind="scenes", weight=1.0, options=options)
   return c
 """
 
 
 @pytest.mark.slow
-def test_an_imported_system_is_tuned(janus, tmp_path):
+def test_an_imported_system_is_tuned(tmp_path):
   """Images and text are trained, and what was trained is exported with the codec."""
-  _, out = janus
+  case, out = cases.everything()["janus-draw"][1], tmp_path / "run"
+  release = run.write_release(case, tmp_path / "release")
+  importing.import_run("janus", release, out, say=QUIET)
   workdir = tmp_path / "tuned"
   (tmp_path / "tune.py").write_text(TUNE.format(run=out))
   few = ["train.steps=2", "train.batch_size=1", "train.eval_every=100",
-         "train.sample_every=100", "data.seq_len=256"]  # fmt: skip
+         "train.sample_every=100", "data.seq_len=512"]  # fmt: skip
   cli.main(["train", f"--config={tmp_path}/tune.py", f"--workdir={workdir}",
             f"--init-from={out}", *(f"--config.{x}" for x in few)])  # fmt: skip
   assert rundir.read_config(workdir).data.codec == str(out / "codec")
