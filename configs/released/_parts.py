@@ -6,6 +6,12 @@ def below(prefix: str, sizes):
   return {f"{prefix}{name}": told for name, told in sizes.items()}
 
 
+def decoder(published, **defaults):
+  """Fields of the decoder of text, with the padding that the whole model names."""
+  words, pad = published.part("text_config.", **defaults), published.get("pad_token_id")
+  return words if pad is None else words.given(pad_token_id=pad)
+
+
 def read_through(c, eyes, frame: str) -> None:
   """Gives a decoder eyes: an encoder whose features a two-layer connector reads.
 

@@ -61,7 +61,7 @@ SYSTEM = (  # of the processor, before what is only read
 def get_config(published) -> ConfigDict:
   """Our config of one of them."""
   published.only("text_config.model_type", "llama")
-  words = published.part("text_config.", **LLAMA)
+  words = _parts.decoder(published, **LLAMA)
   c, codec = llama.get_config(words), janus_vq.get_config(published)
   _parts.read_through(c, eyes(published, c.model.width), "marked")
   c.data.fit = "pad"
@@ -110,8 +110,6 @@ def special(published, words) -> tuple[tuple[str, int], ...]:
   """Ids by name; "time", which no such row has, is the token that their files put in
   the place of a picture."""
   ids = dict(_decoder.special(words))
-  pad = published.get("pad_token_id")
-  ids["pad"] = ids["pad"] if pad is None else pad
   for name, token in (("boi", BOI), ("eoi", EOI), ("time", PLACE)):
     usual = IDS[token] if IDS[token] < words["vocab_size"] else ids["pad"]
     ids[name] = published.get(f"tokenizer.added.{token}", usual)

@@ -53,7 +53,7 @@ def get_config(published) -> ConfigDict:
   published.only("multimodal_projector_bias", True)
   published.only("vision_feature_select_strategy", "default")
   published.only("preprocessor.do_pad", False, None)
-  words = published.part("text_config.", **LLAMA)
+  words = _parts.decoder(published, **LLAMA)
   c = llama.get_config(words)
   eyes = clip.get_config(
     published.part("vision_config.", model_type="clip_vision_model")
@@ -61,9 +61,8 @@ def get_config(published) -> ConfigDict:
   _parts.read_through(c, eyes, "bare")
   c.vision.skip_blocks = skipped(published, c.vision.depth)
   image = published.get("image_token_index", published.get("image_token_id", IMAGE))
-  pad = published.get("pad_token_id")
   ids = dict(c.data.special) | {"boi": image, "eoi": image}
-  c.data.special = tuple((ids if pad is None else ids | {"pad": pad}).items())
+  c.data.special = tuple(ids.items())
   begin = words.get("tokenizer.begin")
   if begin is not None:  # every release is spoken to in this format
     c.data.chat = _decoder.chat(begin, words.get("tokenizer.chat") or "ASSISTANT:")
