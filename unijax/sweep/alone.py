@@ -5,7 +5,7 @@
 The job is in WORKDIR/job-spec.json. It is run by the pool of one slot, with its lock,
 log, record and restarts, so that `unijax sweep status` shows it as any other trial. The
 exit code is the job's own, so that the other system may restart it. LAUNCHER is the
-process without which the job is to save and end; 0 is none.
+process without which the job is to save and end, and which reads job.json; 0 is none.
 """
 
 import dataclasses
@@ -54,6 +54,8 @@ def main(workdir: str, launcher: str = "0") -> int:
     return STOPPED if outcome.state == "stopped" else 0
   if outcome.error:
     print(f"{outcome.name}: {outcome.error}", file=sys.stderr)
+  if int(launcher):  # it reads job.json; XManager may hang where a unit has failed
+    return 0
   code = outcome.code or 0
   return code if code >= 0 else 128 - code
 
