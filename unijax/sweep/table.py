@@ -1,6 +1,7 @@
 """The table of a sweep: a row a point, means over seeds, differences, Pareto fronts."""
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from unijax.evals.figures import HELD_OUT, lower, share, show
@@ -158,7 +159,7 @@ def plain(found: Sequence[Found], wanted: Sequence[str] = ()) -> str:
     parts.append("no trial has scores yet")
   if lines := failures(found):
     parts.append("\n".join(["failed", *(f"  {line}" for line in lines)]))
-  return "\n\n".join([*parts, NOTE])
+  return "\n\n".join([*parts, textwrap.fill(NOTE, 88)])
 
 
 def failures(found: Sequence[Found]) -> list[str]:
