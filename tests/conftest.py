@@ -1,6 +1,7 @@
 """What all tests share: compiled programs, so that a second run compiles little, and
 a fair part of the machine."""
 
+import gc
 import os
 import pathlib
 
@@ -17,9 +18,24 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, own)
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "jax_cache"  # ignored by git, removed by `make clean`
 
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+# Every compiled program takes some, and Linux allows a process 65,530: beyond, loading
+# the next one is a segmentation fault.
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 25_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs():
+  """Lets go of those of earlier files before there are too many."""
+  yield
+  if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+    jax.clear_caches()
+    gc.collect()
