@@ -29,6 +29,7 @@ POINTS = {
   "loss_weight": 5, "mask": 4, "noise_limit": 5, "patch_size": 3, "prediction": 12,
   "sharing": 4, "transfusion_chameleon": 18,
 }  # fmt: skip
+QUICK = ("image_codec", "joint", "sharing", "transfusion_chameleon")  # built by default
 
 
 def planned(name: str) -> list:
@@ -64,7 +65,11 @@ def test_every_point_is_a_valid_config_with_a_baseline(name):
   assert len(found) == POINTS[pathlib.Path(name.partition(":")[0]).stem] + more
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+  "path",
+  [p if p.stem in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in FILES],
+  ids=lambda p: p.stem,
+)
 def test_a_point_of_every_study_builds(path):
   build(planned(f"{path.stem}:tiny")[-1])
 

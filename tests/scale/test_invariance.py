@@ -59,9 +59,8 @@ def test_accumulation_chunks_and_remat_on_a_mesh(tmp_path):
   assert_invariant(run(8, "accumulated", tmp_path, meshes))
 
 
-@pytest.mark.parametrize(
-  "sharing", ["experts", pytest.param("full", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", ["experts", "full"])
 def test_what_text_and_images_share(tmp_path, sharing):
   """The copies of `ffn` are among those of `full`; alone they are in the slow test."""
   meshes = [None, dict(expert=2, context=2, tensor=2)]
@@ -69,6 +68,7 @@ def test_what_text_and_images_share(tmp_path, sharing):
 
 
 def test_low_rank_pairs_and_biases_of_experts(tmp_path):
+  """Experts without pairs and biases are in the slow tests."""
   meshes = [None, dict(expert=2, context=2, tensor=2)]
   assert_invariant(run(8, "pairs", tmp_path, meshes), experts=True)
 
