@@ -26,6 +26,18 @@ CACHE = ROOT / "build" / "jax_cache"  # ignored by git, removed by `make clean`
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
+
+def environment(devices: int) -> dict[str, str]:
+  """For a process with so many simulated devices, which compiles as this one does."""
+  flags = os.environ.get("XLA_FLAGS", "")
+  return {
+    **os.environ,
+    "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+    "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+    "PYTHONPATH": str(ROOT),
+  }  # fmt: skip
+
+
 # Every compiled program takes some, and Linux allows a process 65,530: beyond, loading
 # the next one is a segmentation fault.
 MAPS = pathlib.Path("/proc/self/maps")

@@ -1,7 +1,6 @@
 """Laws of the digest and the manifest."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoint import digests, states
-from tests.conftest import CACHE, ROOT
+from tests.conftest import ROOT, environment
 from unijax.checkpoint import integrity
 from unijax.checkpoint.errors import CheckpointError, Damage
 from unijax.checkpoint.integrity import Leaf, Manifest
@@ -27,14 +26,9 @@ def digest(x) -> tuple:
 def test_digests_and_checkpoints_are_the_same_on_any_mesh(tmp_path):
   run = states.make_run(tmp_path / "run", 5)
   meshes = ("8", "4x2", "2x4")
-  environment = {
-    **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "PYTHONPATH": str(ROOT),
-  }  # fmt: skip
   done = subprocess.run(
     [sys.executable, "-m", "tests.checkpoint.digests", run, *meshes], cwd=ROOT,
-    env=environment, text=True, capture_output=True,
+    env=environment(8), text=True, capture_output=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout.splitlines()[-1])

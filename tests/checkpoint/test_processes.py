@@ -1,13 +1,12 @@
 """Law: several processes save one checkpoint and agree on which one is whole."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 
 from tests.checkpoint.states import ABSTRACT, equal, state
-from tests.conftest import CACHE, ROOT
+from tests.conftest import ROOT, environment
 from unijax.checkpoint.reader import Reader
 
 
@@ -15,15 +14,10 @@ def test_two_processes(tmp_path):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  environment = {
-    **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "PYTHONPATH": str(ROOT),
-  }  # fmt: skip
   words = [sys.executable, "-m", "tests.checkpoint.processes", tmp_path, port, 2]
   started = [
     subprocess.Popen(
-      [*map(str, words), str(number)], cwd=ROOT, env=environment, text=True,
+      [*map(str, words), str(number)], cwd=ROOT, env=environment(2), text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     for number in range(2)

@@ -1,28 +1,22 @@
 """Attention over a mesh: fsdp 2 x context 2 x tensor 2 on eight simulated devices."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import CACHE, ROOT
+from tests.conftest import ROOT, environment
+
+pytestmark = pytest.mark.slow  # dense attention is in tests/scale/test_invariance.py
 
 
 @pytest.fixture(scope="module")
 def errors():
   """Of every case, from a process that has eight devices."""
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "PYTHONPATH": str(ROOT),
-  }
   done = subprocess.run(
     [sys.executable, "-m", "tests.nn.mesh_parity"],
-    cwd=ROOT, env=environment, text=True, capture_output=True,
+    cwd=ROOT, env=environment(8), text=True, capture_output=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])

@@ -46,6 +46,7 @@ VARIANTS = {  # the hardest of each
   ),
   "experts-gated-biases": dict(model__sharing="experts", model__bias="all", **ROUTED),
 }  # fmt: skip
+QUICK = ("full", "experts", "full-rich", "experts-rich")  # compared by default
 
 
 def config(**knobs):
@@ -150,7 +151,10 @@ def rows(c, *packed):
   return small.inputs(c, batch, time=0.4 * (batch.span_BT >= 0))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+  "name",
+  [v if v in QUICK else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS],
+)
 def test_equals_running_every_copy_and_picking(name, monkeypatch):
   c = config(**VARIANTS[name])
   params, inputs = small.params(c, 0), rows(c)

@@ -51,9 +51,17 @@ def assert_invariant(results: list[dict], experts: bool = False) -> None:
 
 
 def test_eight_devices(tmp_path):
+  """Every axis of the mesh at least once; the slow test has the other degrees."""
+  meshes = [None, EIGHT["2x2x2"], EIGHT["context"], EIGHT["expert"]]
+  assert_invariant(run(8, "plain", tmp_path, meshes))
+
+
+@pytest.mark.slow
+def test_eight_devices_in_all_degrees(tmp_path):
   assert_invariant(run(8, "plain", tmp_path, [None, *EIGHT.values()]))
 
 
+@pytest.mark.slow
 def test_accumulation_chunks_and_remat_on_a_mesh(tmp_path):
   meshes = [None, EIGHT["2x2x2"], EIGHT["context"]]
   assert_invariant(run(8, "accumulated", tmp_path, meshes))

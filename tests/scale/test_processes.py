@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import CACHE, ROOT
+from tests.conftest import ROOT, environment
 from unijax.checkpoint.integrity import read_manifest
 from unijax.config import ConfigError
 from unijax.scale import processes
@@ -30,13 +30,8 @@ loop.train(c, sys.argv[1], hooks)
 
 
 def start(workdir, devices: int, join: str):
-  environment = {
-    **os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
-    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-  }  # fmt: skip
   return subprocess.Popen(
-    [sys.executable, "-c", TRAIN, str(workdir), join], cwd=ROOT, env=environment,
+    [sys.executable, "-c", TRAIN, str(workdir), join], cwd=ROOT, env=environment(devices),
     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
   )  # fmt: skip
 
@@ -58,6 +53,7 @@ def numbers(workdir, names=("train/loss", "train/grad_norm", "held_out/loss")):
   return found
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
   finish(start(tmp_path / "one", 8, ""))
   with socket.socket() as free:

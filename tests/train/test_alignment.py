@@ -284,9 +284,8 @@ def test_queries_learn_all_three_losses(frozen, run, tmp_path):
     assert lines[-1][f"train/{name}"] < 0.9 * lines[0][f"train/{name}"]
 
 
-@pytest.mark.parametrize(
-  "objective", ["softmax", pytest.param("queries", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["softmax", "queries"])
 def test_resumed_is_uninterrupted(objective, tmp_path):
   c = config(align__objective=objective, text__depth=2, train__steps=4)
   stop = loop.Hook(2, lambda run, state, step: os.kill(os.getpid(), signal.SIGTERM))

@@ -104,6 +104,7 @@ def test_the_adversary_counts_from_its_step():
   assert balance > 0 and float(state.params["balance"]["weight"]) == balance
 
 
+@pytest.mark.slow
 def test_each_side_has_the_gradient_of_its_own_loss():
   """And the adversary's pull on the last kernel is made as large as the error's."""
   c = small.codec("kl", codec__kl_weight=0.0, **ADVERSARY)

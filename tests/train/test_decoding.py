@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from tests import small
 from tests.codecs.test_drawn import config
@@ -51,6 +52,7 @@ def test_dropped_features_are_not_seen():
     assert (one != two) == seen
 
 
+@pytest.mark.slow
 def test_a_run_learns_rests_its_encoder_and_freezes(tmp_path):
   c = config(
     train__steps=8, train__eval_every=8, train__sample_every=8, eval__batch_size=3

@@ -111,6 +111,7 @@ def rows(batch, index) -> Drawings:
   return jax.tree.map(lambda x: x[np.asarray(index)], batch)
 
 
+@pytest.mark.slow
 def test_parts_add_up_and_neither_order_nor_padding_matters():
   run, batch, weights = loss()
   (value, metrics), gradients = run(batch, weights)

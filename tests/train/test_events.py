@@ -110,6 +110,7 @@ def assert_whole(lines, found):
   assert sum(found["seconds"].values()) == pytest.approx(wall, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_adds_up(tmp_path, capsys):
   """Killed after step 8 or more, resumed from a checkpoint at 3 or 6."""
   process = start("-c", TRAIN, tmp_path)

@@ -259,6 +259,7 @@ def test_nothing_moves_to_the_device_unasked(tmp_path, monkeypatch):
     loop.train(config(), tmp_path)
 
 
+@pytest.mark.slow
 def test_memory_is_flat(tmp_path):
   """200 steps with metrics and evaluations: neither arrays nor bytes are left behind."""
   seen = {}
