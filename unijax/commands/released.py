@@ -89,7 +89,7 @@ def need(chosen: system.System, size: str, config: Config, devices: int) -> Need
   context = config.data.seq_len if config.train.task == "unified" else 0
   cache = jax.eval_shape(lambda: make_cache(config, 1, context)) if context else ()
   cache = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
-  vocab = _vocab(leaves)
+  vocab = system.vocab(config)
   return Need(
     chosen.name, size, sum(numbers.values()), weights, context, cache,
     _trained(config, vocab, devices), _with_pairs(config, vocab, devices),
@@ -104,12 +104,6 @@ def _narrow(config: Config, rows: int) -> Config:
   }
   train = dataclasses.replace(config.train, batch_size=rows, micro_batches=1)
   return dataclasses.replace(config, **changed, train=train)
-
-
-def _vocab(leaves) -> int:
-  """Rows of the first table of tokens; 0 without one."""
-  tables = (x.shape[0] for path, x in leaves.items() if path.endswith("/table"))
-  return next(tables, 0)
 
 
 def _trained(config: Config, vocab: int, devices: int) -> tuple[float, float]:

@@ -242,12 +242,12 @@ def names() -> list[str]:
 
 def leaves(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
   """Path -> shape and dtype of every parameter, built without numbers."""
-  task = tasks.make_task(config, _vocab(config)).plain
+  task = tasks.make_task(config, vocab(config)).plain
   tree = jax.eval_shape(task.init_params, jax.eval_shape(jax.random.key, 0))
   return named(nn.unbox(tree))
 
 
-def _vocab(config: Config) -> int:
+def vocab(config: Config) -> int:
   """Rows of the token table, as loaders count them without opening sources."""
   task = config.train.task
   if task in WITHOUT_TEXT:
