@@ -12,7 +12,17 @@ def get_config() -> ConfigDict:
   """Returns the defaults: a small Transfusion on pixels."""
   c = ConfigDict()
   c.seed = 0  # of initialisation, data order, noise
+  parts = (
+    _decoder, _images, _drawers, _mesh, _data, _training, _keeping, _asking, _codec,
+    _towers, _align,
+  )  # fmt: skip
+  for part in parts:
+    part(c)
+  return c
 
+
+def _decoder(c: ConfigDict) -> None:
+  """The decoder: its blocks, and where patches enter."""
   c.model = ConfigDict()
   c.model.depth = 4  # blocks
   c.model.width = 128  # of the residual stream
@@ -46,6 +56,10 @@ def get_config() -> ConfigDict:
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
   c.model.scan_unroll = 1  # blocks a scan iteration; more is faster, slower to compile
+
+
+def _images(c: ConfigDict) -> None:
+  """How images are written and read, and what is shared with text."""
   # of images; or codes, masked, token_diffusion, gmm, bridge, regression, masked_all
   # (text too), masked_diffusion; or none: only text is written
   c.model.write = "diffusion"  # in the backbone, all patches at once
@@ -69,6 +83,9 @@ def get_config() -> ConfigDict:
   c.model.code_width = 8  # numbers of a code in that table
   c.model.text_block = 16  # positions of text that are filled together, for masked_all
 
+
+def _drawers(c: ConfigDict) -> None:
+  """A diffusion transformer, and what leads to it."""
   c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
   c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
   c.dit.depth = 4  # blocks; with joint, those of two streams
@@ -87,6 +104,9 @@ def get_config() -> ConfigDict:
   c.bridge.connector = "mlp"  # hidden states to condition; or linear, encoder
   c.bridge.connector_depth = 2  # blocks of the encoder, which reads both ways
 
+
+def _mesh(c: ConfigDict) -> None:
+  """Degrees of the mesh."""
   c.mesh = ConfigDict()  # ignored on one device
   c.mesh.preset = "fsdp"  # or dp, fsdp_tp, fsdp_cp, fsdp_ep: degrees for those at 0
   c.mesh.replica = 0  # copies of everything; -1 fills what is left, in any of these
@@ -100,6 +120,9 @@ def get_config() -> ConfigDict:
   c.mesh.dcn_context = 1
   c.mesh.dcn_tensor = 1
 
+
+def _data(c: ConfigDict) -> None:
+  """Noise, and what rows are made of."""
   c.diffusion = ConfigDict()
   c.diffusion.path = "rectified_flow"  # or cosine, linear (the DDPM one)
   c.diffusion.predict = "velocity"  # or x0, epsilon, v
@@ -148,6 +171,9 @@ def get_config() -> ConfigDict:
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
 
+
+def _training(c: ConfigDict) -> None:
+  """The step, and what may differ by stage."""
   c.optim = ConfigDict()
   c.optim.name = "adamw"  # or muon, for the kernels of the blocks
   c.optim.learning_rate = 3e-4  # peak
@@ -193,6 +219,13 @@ def get_config() -> ConfigDict:
   c.train.hidden_min = 0.7  # least share of an image hidden, for masked_diffusion
   c.train.hidden_std = 0.25  # of the normal law around 1 that the share is drawn by
 
+  # name -> {steps, and what differs: optim, train, diffusion, data.sources}; see
+  # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
+  c.stages = ConfigDict()
+
+
+def _keeping(c: ConfigDict) -> None:
+  """What a run keeps, guards and tells."""
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 500  # 0: not by steps; the end is always saved
   c.checkpoint.every_minutes = 0.0  # 0: not by the clock
@@ -213,6 +246,9 @@ def get_config() -> ConfigDict:
   c.track.writers = ()  # of wandb, mlflow; each is an extra of its name
   c.track.project = "unijax"  # what its runs stand under there
 
+
+def _asking(c: ConfigDict) -> None:
+  """How a model is sampled and scored."""
   c.sample = ConfigDict()
   c.sample.sampler = "euler"  # or ddpm, ddim, heun
   c.sample.steps = 25  # solver steps
@@ -241,6 +277,9 @@ def get_config() -> ConfigDict:
   c.eval.loss_batches = 8  # batches of held-out losses
   c.eval.kid_images = 200  # drawings compared by the KID proxy
 
+
+def _codec(c: ConfigDict) -> None:
+  """Stage 1: codecs."""
   c.codec = ConfigDict()  # read where train.task is codec
   c.codec.bottleneck = "kl"  # or vq, fsq, lfq, rvq: what stands between the halves
   c.codec.width = 128  # channels at full resolution
@@ -277,10 +316,10 @@ def get_config() -> ConfigDict:
   # train.task decoder reads these two
   c.codec.encoder = ""  # run whose encoder it is; "": `vision` with its first weights
   c.codec.pooling = 1  # patches a side of the square whose mean is one latent
-  # name -> {steps, and what differs: optim, train, diffusion, data.sources}; see
-  # STAGE_KNOBS in unijax/config_sections.py. train.stages says which ones run
-  c.stages = ConfigDict()
 
+
+def _towers(c: ConfigDict) -> None:
+  """Stage 2: encoders of pictures and texts."""
   c.vision = ConfigDict()  # encodes pictures: for model.read, or task "alignment"
   c.vision.depth = 4  # blocks
   c.vision.width = 64
@@ -332,6 +371,9 @@ def get_config() -> ConfigDict:
   c.text.canonical = "as_is"  # or lower (case), words (no punctuation, either)
   c.text.bos = True  # a BOS stands before the words, as an EOS behind them
 
+
+def _align(c: ConfigDict) -> None:
+  """What they agree on."""
   c.align = ConfigDict()  # what pictures and texts are trained to agree on
   c.align.objective = "softmax"  # or sigmoid, distill, queries; none: pictures alone
   c.align.width = 64  # of the vectors that are compared
@@ -344,4 +386,3 @@ def get_config() -> ConfigDict:
   c.align.mask_share = 0.4  # of the patches hidden from the student
   c.align.queries = 8  # vectors that read a picture
   c.align.cross_every = 2  # blocks from one look at the picture to the next
-  return c

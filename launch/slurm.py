@@ -124,7 +124,7 @@ def run(args, overrides: Sequence[str]) -> int:
 
 def main(argv: list[str] | None = None) -> None:
   """Parses the arguments and runs."""
-  made = launching.parser(__doc__, "h100:8, a host")
+  made = launching.parser(__doc__, "h100:8, a host", script=True)
   made.add_argument("--hosts", type=int, default=1, help="that train a point together")
   made.add_argument("--at-once", type=int, default=0, help="trials; default all")
   made.add_argument(
@@ -135,7 +135,6 @@ def main(argv: list[str] | None = None) -> None:
   made.add_argument("--eval-prompts", dest="prompts", type=int, default=100)
   made.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
                     help="more for sbatch, as --sbatch=--partition=gpu")  # fmt: skip
-  made.add_argument("--submit", action="store_true", help="not only print the script")
   launching.main(made, run, argv)
 
 

@@ -15,7 +15,6 @@ script then ends with 1. A slice that was preempted has to be made again; the sa
 command goes on.
 """
 
-import pathlib
 import shlex
 from collections.abc import Sequence
 
@@ -81,17 +80,14 @@ def run(args, overrides: Sequence[str]) -> int:
   """Prints the script, or runs it; returns the exit code."""
   _, hosts = launching.slice_type(launching.resources(args))
   jobs = launching.train_jobs(args, overrides, python=args.python, hosts=hosts)
-  text = script(jobs, args)
-  if not args.submit:
-    print(text, end="")
-    return 0
-  place = pathlib.Path(f"tpu-{args.tpu}.sh")
-  return launching.submit(text, "gcloud", place, ["bash", str(place)])
+  return launching.print_or_run(
+    script(jobs, args), args, "gcloud", f"tpu-{args.tpu}.sh"
+  )
 
 
 def main(argv: list[str] | None = None) -> None:
   """Parses the arguments and runs."""
-  made = launching.parser(__doc__, "v5p:4x4x4")
+  made = launching.parser(__doc__, "v5p:4x4x4", script=True)
   made.add_argument("--tpu", required=True, help="name of the slice")
   made.add_argument(
     "--folder", default="~/unijax", help="on the hosts; default %(default)s"
@@ -101,7 +97,6 @@ def main(argv: list[str] | None = None) -> None:
   )
   made.add_argument("--gcloud", action="append", default=[], metavar="OPTION",
                     help="more for gcloud, as --gcloud=--zone=us-east5-a")  # fmt: skip
-  made.add_argument("--submit", action="store_true", help="not only print the script")
   launching.main(made, run, argv)
 
 

@@ -13,7 +13,6 @@ A workload that ends with 75 (SIGTERM, after saving) or 76 (a hang) is restarted
 cluster, at most --retries times, and resumes.
 """
 
-import pathlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -66,24 +65,18 @@ def run(args, overrides: Sequence[str]) -> int:
   jobs = launching.train_jobs(
     args, overrides, python="python3", hosts=max(hosts * args.slices, 2)
   )
-  text = script(jobs, args)
-  if not args.submit:
-    print(text, end="")
-    return 0
-  place = pathlib.Path(f"xpk-{args.name}.sh")
-  return launching.submit(text, "xpk", place, ["bash", str(place)])
+  return launching.print_or_run(script(jobs, args), args, "xpk", f"xpk-{args.name}.sh")
 
 
 def main(argv: list[str] | None = None) -> None:
   """Parses the arguments and runs."""
-  made = launching.parser(__doc__, "v5p:4x4x4, one slice")
+  made = launching.parser(__doc__, "v5p:4x4x4, one slice", script=True)
   made.add_argument("--cluster", required=True, help="of GKE, made by xpk")
   made.add_argument("--image", required=True, help="of a container with unijax")
   made.add_argument("--slices", type=int, default=1, help="that train a point together")
   made.add_argument("--name", default="unijax", help="begins the names of workloads")
   made.add_argument("--xpk", action="append", default=[], metavar="OPTION",
                     help="more for `xpk workload create`, as --xpk=--spot")  # fmt: skip
-  made.add_argument("--submit", action="store_true", help="not only print the script")
   launching.main(made, run, argv)
 
 

@@ -12,16 +12,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from unijax import codecs, config_checks
+from unijax.config_parts import (
+  AlignConfig,
+  BridgeConfig,
+  CodecConfig,
+  DitConfig,
+  TextConfig,
+  VisionConfig,
+)
 from unijax.config_reads import LENGTHS, READS, Read
 from unijax.config_sections import (
   SECTIONS,
-  AlignConfig,
-  BridgeConfig,
   CheckpointConfig,
-  CodecConfig,
   DataConfig,
   DiffusionConfig,
-  DitConfig,
   EvalConfig,
   GuardConfig,
   LoraConfig,
@@ -31,11 +35,10 @@ from unijax.config_sections import (
   SampleConfig,
   SourceConfig,
   StageConfig,
-  TextConfig,
   TrackConfig,
   TrainConfig,
-  VisionConfig,
 )
+from unijax.config_sources import read_sources
 from unijax.config_stages import in_order, read_stages
 from unijax.config_values import check_names, mapping, typed
 from unijax.config_writes import WRITES, Write
@@ -259,43 +262,7 @@ def _section(section, cls, values, problems):
       continue
     path = f"{section}.{name}"
     if section == "data" and name == "sources":
-      result[name] = _sources(values[name], problems)
+      result[name] = read_sources(values[name], problems)
     else:
       result[name] = typed(path, hint, values[name], problems)
   return cls(**result) if len(result) == len(hints) else None
-
-
-def _sources(values, problems) -> tuple[SourceConfig, ...]:
-  sources = []
-  for name, entry in mapping("data.sources", values, problems).items():
-    path = f"data.sources.{name}."
-    entry = mapping(path[:-1], entry, problems)
-    factors = {"reference": 0.0, "text_loss": 1.0, "image_loss": 1.0}
-    optional = {"schedule": (), **factors}
-    known = {"kind", "weight", "options", *optional}
-    check_names(path, {**optional, **entry}, known, problems)
-    if {"kind", "weight", "options"} <= set(entry):
-      weight = typed(f"{path}weight", float, entry["weight"], problems)
-      kind = typed(f"{path}kind", str, entry["kind"], problems)
-      options = {
-        k: v.to_dict() if hasattr(v, "to_dict") else v
-        for k, v in mapping(f"{path}options", entry["options"], problems).items()
-      }
-      schedule = _schedule(f"{path}schedule", entry.get("schedule", ()), problems)
-      rest = [
-        typed(path + key, float, entry.get(key, default), problems)
-        for key, default in factors.items()
-      ]
-      sources.append(SourceConfig(name, kind, weight, options, schedule, *rest))
-  return tuple(sources)
-
-
-def _schedule(path, points, problems) -> tuple[tuple[int, float], ...]:
-  try:
-    return tuple(
-      (typed(path, int, step, problems), typed(path, float, weight, problems))
-      for step, weight in points
-    )
-  except (TypeError, ValueError):
-    problems.append(f"{path}: expected [[step, weight], ...], got {points!r}")
-    return ()

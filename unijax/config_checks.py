@@ -3,102 +3,82 @@
 from unijax import codecs, config_align, config_laws, config_reads, config_writes
 from unijax.errors import ConfigError, nearest
 
+POSITIVE = {
+  "model": "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
+  "scan_unroll rope_theta rope_factor rope_low norm_eps head_width mixtures experts "
+  "experts_per_token expert_width connector_depth connector_queries text_block "
+  "code_width",
+  "dit": "depth width heads mlp_width",
+  "bridge": "slots connector_depth",
+  "data": "image_size patch_size seq_len images_per_row window mixture_every "
+  "caption_length",
+  "diffusion": "time_std time_shift",
+  "optim": "learning_rate adam_learning_rate eps clip_norm",
+  "lora": "alpha",
+  "train": "steps batch_size micro_batches loss_chunks log_every eval_every "
+  "sample_every token_draws hidden_std",
+  "guard": "window patience hang_seconds",
+  "checkpoint": "keep keep_best",
+  "sample": "steps schedule_shift max_text_tokens token_steps text_steps",
+  "eval": "prompts batch_size loss_batches kid_images",
+  "codec": "width groups channels codebook quantizers entropy_temperature "
+  "adversary_width adversary_layers pooling",
+}
+SHARES = {
+  "train": "hidden_min ema_decay",
+  "data": "noise_limit caption_dropout mixture_floor",
+  "optim": "final_fraction",
+  "sample": "guidance_low guidance_high guidance_rescale top_p min_p",
+  "codec": "codebook_decay",
+}
+NOT_NEGATIVE = {
+  "dit": "single_depth",
+  "bridge": "signal_weight",
+  "train": "text_loss_weight z_loss image_loss_weight balance_loss_weight "
+  "router_z_loss",
+  "optim": "warmup_steps weight_decay",
+  "data": "threads resize mixture_rate",
+  "checkpoint": "every_steps every_minutes keep_every_steps",
+  "lora": "rank",
+  "sample": "temperature top_k guidance clip_x0 max_images image_temperature "
+  "image_top_k confidence_noise",
+  "model": "shared_experts rope_length head_depth",
+  "codec": "kl_weight scale revive_below commitment entropy_weight l1_weight l2_weight "
+  "perceptual_weight adversary_weight adversary_start project_width",
+}
+DEGREES = {"mesh": "replica fsdp expert context tensor"}
+BETWEEN = {"mesh": "dcn_replica dcn_fsdp dcn_expert dcn_context dcn_tensor"}
+RANGES = (  # knobs; whether a value is in their range; what that is
+  (POSITIVE, lambda x: x > 0, "> 0"),
+  (SHARES, lambda x: 0 <= x <= 1, "in [0, 1]"),
+  (NOT_NEGATIVE, lambda x: x >= 0, ">= 0"),
+  (DEGREES, lambda x: x >= -1, ">= -1 (0: the preset's degree, -1: what is left)"),
+  (BETWEEN, lambda x: x > 0 or x == -1, "> 0, or -1 for what is left"),
+)
+
 
 def _ranges(c):
-  m, d, data, o, t, g, k, s, e = (
-    c.model, c.diffusion, c.data, c.optim, c.train, c.guard, c.checkpoint, c.sample,
-    c.eval,
-  )  # fmt: skip
-  one = {
-    "model": (m, "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
-                 "scan_unroll rope_theta rope_factor rope_low norm_eps head_width "
-                 "mixtures experts experts_per_token expert_width connector_depth "
-                 "connector_queries text_block code_width"),
-    "dit": (c.dit, "depth width heads mlp_width"),
-    "bridge": (c.bridge, "slots connector_depth"),
-    "data": (data, "image_size patch_size seq_len images_per_row window "
-                   "mixture_every caption_length"),
-    "diffusion": (d, "time_std time_shift"),
-    "optim": (o, "learning_rate adam_learning_rate eps clip_norm"),
-    "lora": (c.lora, "alpha"),
-    "train": (t, "steps batch_size micro_batches loss_chunks log_every eval_every "
-                 "sample_every token_draws hidden_std"),
-    "guard": (g, "window patience hang_seconds"),
-    "checkpoint": (k, "keep keep_best"),
-    "sample": (s, "steps schedule_shift max_text_tokens token_steps text_steps"),
-    "eval": (e, "prompts batch_size loss_batches kid_images"),
-    "codec": (c.codec, "width groups channels codebook quantizers "
-                       "entropy_temperature adversary_width adversary_layers pooling"),
-  }  # fmt: skip
-  for section, (values, names) in one.items():
-    for name in names.split():
-      yield f"{section}.{name}", getattr(values, name), getattr(values, name) > 0, "> 0"
-  unit = {
-    "train.hidden_min": t.hidden_min,
-    "data.noise_limit": data.noise_limit, "data.caption_dropout": data.caption_dropout,
-    "data.mixture_floor": data.mixture_floor,
-    "optim.final_fraction": o.final_fraction, "train.ema_decay": t.ema_decay,
-    "sample.guidance_low": s.guidance_low, "sample.guidance_high": s.guidance_high,
-    "sample.guidance_rescale": s.guidance_rescale,
-    "sample.top_p": s.top_p, "sample.min_p": s.min_p,
-    "codec.codebook_decay": c.codec.codebook_decay,
-  }  # fmt: skip
-  for path, value in unit.items():
-    yield path, value, 0 <= value <= 1, "in [0, 1]"
-  yield "optim.b1", o.b1, 0 <= o.b1 < 1, "in [0, 1)"
-  yield "optim.b2", o.b2, 0 <= o.b2 < 1, "in [0, 1)"
+  """Yields (path, value, whether it is in range, what its range is)."""
+  for knobs, fits, law in RANGES:
+    for section, names in knobs.items():
+      for name in names.split():
+        value = getattr(getattr(c, section), name)
+        yield f"{section}.{name}", value, fits(value), law
+  yield "seed", c.seed, c.seed >= 0, ">= 0"
+  yield "optim.b1", c.optim.b1, 0 <= c.optim.b1 < 1, "in [0, 1)"
+  yield "optim.b2", c.optim.b2, 0 <= c.optim.b2 < 1, "in [0, 1)"
   part = c.model.rope_fraction
   yield "model.rope_fraction", part, 0 < part <= 1, "in (0, 1]"
   high, low = c.model.rope_high, c.model.rope_low
   yield "model.rope_high", high, high > low, f"> model.rope_low {low}"
-  yield "diffusion.time_max", d.time_max, 0 < d.time_max <= 1, "in (0, 1]"
-  free = {
-    "dit.single_depth": c.dit.single_depth,
-    "bridge.signal_weight": c.bridge.signal_weight,
-    "train.text_loss_weight": t.text_loss_weight, "train.z_loss": t.z_loss,
-    "train.image_loss_weight": t.image_loss_weight,
-    "optim.warmup_steps": o.warmup_steps, "data.threads": data.threads,
-    "data.resize": data.resize,
-    "data.mixture_rate": data.mixture_rate,
-    "checkpoint.every_steps": k.every_steps,
-    "checkpoint.every_minutes": k.every_minutes,
-    "checkpoint.keep_every_steps": k.keep_every_steps,
-    "lora.rank": c.lora.rank,
-    "optim.weight_decay": o.weight_decay, "sample.temperature": s.temperature,
-    "sample.top_k": s.top_k, "sample.guidance": s.guidance, "sample.clip_x0": s.clip_x0,
-    "sample.max_images": s.max_images, "seed": c.seed,
-    "sample.image_temperature": s.image_temperature,
-    "sample.image_top_k": s.image_top_k,
-    "sample.confidence_noise": s.confidence_noise,
-    "model.shared_experts": c.model.shared_experts,
-    "model.rope_length": c.model.rope_length,
-    "model.head_depth": c.model.head_depth,
-    "train.balance_loss_weight": t.balance_loss_weight,
-    "train.router_z_loss": t.router_z_loss,
-    **{f"codec.{n}": getattr(c.codec, n) for n in (
-      "kl_weight", "scale", "revive_below", "commitment", "entropy_weight", "l1_weight",
-      "l2_weight", "perceptual_weight", "adversary_weight", "adversary_start",
-      "project_width")},
-  }  # fmt: skip
-  mesh = {"mesh.replica": c.mesh.replica, "mesh.fsdp": c.mesh.fsdp,
-          "mesh.expert": c.mesh.expert, "mesh.context": c.mesh.context,
-          "mesh.tensor": c.mesh.tensor}  # fmt: skip
-  for path, value in mesh.items():
-    yield path, value, value >= -1, ">= -1 (0: the preset's degree, -1: what is left)"
-  between = {"mesh.dcn_replica": c.mesh.dcn_replica, "mesh.dcn_fsdp": c.mesh.dcn_fsdp,
-             "mesh.dcn_expert": c.mesh.dcn_expert,
-             "mesh.dcn_context": c.mesh.dcn_context,
-             "mesh.dcn_tensor": c.mesh.dcn_tensor}  # fmt: skip
-  for glob, rate in o.rates:
+  last = c.diffusion.time_max
+  yield "diffusion.time_max", last, 0 < last <= 1, "in (0, 1]"
+  for glob, rate in c.optim.rates:
     yield f"optim.rates of {glob!r}", rate, rate > 0, "> 0 (optim.freeze holds still)"
-  for source in data.sources:
+  for source in c.data.sources:
     for name, value in (("text", source.text_loss), ("image", source.image_loss)):
       yield f"data.sources.{source.name}.{name}_loss", value, value >= 0, ">= 0"
-  for path, value in between.items():
-    yield path, value, value > 0 or value == -1, "> 0, or -1 for what is left"
-  for path, value in free.items():
-    yield path, value, value >= 0, ">= 0"
-  factor, law = g.spike_factor, "0 (off) or > 1"
+  factor, law = c.guard.spike_factor, "0 (off) or > 1"
   yield "guard.spike_factor", factor, factor == 0 or factor > 1, law
   names, project = c.track.writers, c.track.project
   yield "track.writers", names, len(set(names)) == len(names), "named once each"

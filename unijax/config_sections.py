@@ -1,11 +1,21 @@
 """The sections of a config and the type of every knob.
 
-`configs/base.py` has their values and reasons, `config_checks` their ranges.
+`configs/base.py` has their values and reasons, `config_checks` their ranges. Those of
+what stands beside the decoder are in `config_parts`.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
+
+from unijax.config_parts import (
+  AlignConfig,
+  BridgeConfig,
+  CodecConfig,
+  DitConfig,
+  TextConfig,
+  VisionConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,28 +73,6 @@ class ModelConfig:
   code_adapter: Literal["none", "mlp"]
   code_width: int
   text_block: int
-
-
-@dataclasses.dataclass(frozen=True)
-class DitConfig:
-  conditioning: Literal["cross", "joint"]
-  depth: int
-  single_depth: int
-  width: int
-  heads: int
-  mlp_width: int
-  adaln: Literal["block", "shared"]
-  positions: Literal["sincos", "rope"]
-  qk_norm: bool
-  pooled: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class BridgeConfig:
-  slots: int
-  signal_weight: float
-  connector: Literal["linear", "mlp", "encoder"]
-  connector_depth: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,107 +272,6 @@ class EvalConfig:
   batch_size: int
   loss_batches: int
   kid_images: int
-
-
-@dataclasses.dataclass(frozen=True)
-class CodecConfig:
-  bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
-  width: int
-  multipliers: tuple[int, ...]
-  decoder_multipliers: tuple[int, ...]
-  blocks: tuple[int, ...]
-  decoder_blocks: tuple[int, ...]
-  groups: int
-  attention: bool
-  attention_levels: tuple[int, ...]
-  channels: int
-  project: bool
-  project_width: int
-  shift: float
-  scale: float
-  kl_weight: float
-  codebook: int
-  codebook_update: Literal["average", "gradient"]
-  codebook_decay: float
-  revive_below: float
-  cosine: bool
-  commitment: float
-  quantizers: int
-  levels: tuple[int, ...]
-  entropy_weight: float
-  entropy_temperature: float
-  l1_weight: float
-  l2_weight: float
-  perceptual_weight: float
-  adversary_weight: float
-  adversary_start: int
-  adversary_width: int
-  adversary_layers: int
-  encoder: str
-  pooling: int
-
-
-@dataclasses.dataclass(frozen=True)
-class TowerConfig:
-  """Shape of an encoder; `VisionConfig` and `TextConfig` add what enters and leaves."""
-
-  depth: int
-  width: int
-  heads: int
-  mlp_width: int
-  mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
-  norm: Literal["pre", "post", "branch"]
-  norm_eps: float
-  qkv_bias: Literal["all", "query_value", "none"]
-  qk_norm: bool
-  sub_norm: bool
-  layer_scale: float
-  dtype: Literal["float32", "bfloat16"]
-  remat: Literal["none", "full", "dots", "attention"]
-
-
-@dataclasses.dataclass(frozen=True)
-class VisionConfig(TowerConfig):
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
-  patch_size: int
-  patch_bias: bool
-  crop: bool
-  positions: Literal["learned", "sincos", "none"]
-  position_grid: int
-  position_resize: Literal["bicubic", "smooth"]
-  rope_grid: int
-  embed_norm: bool
-  registers: int
-  mask_token: bool
-  pool: Literal["class", "mean", "attention"]
-  skip_blocks: int
-  features_norm: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class TextConfig(TowerConfig):
-  vocab: int
-  length: int
-  causal: bool
-  pool: Literal["eos", "last"]
-  canonical: Literal["as_is", "lower", "words"]
-  bos: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class AlignConfig:
-  objective: Literal["softmax", "sigmoid", "distill", "queries", "none"]
-  width: int
-  image_projection: Literal["none", "linear", "bias"]
-  text_projection: Literal["none", "linear", "bias"]
-  scale: float
-  max_scale: float
-  bias: float
-  frozen: str
-  mask_share: float
-  queries: int
-  cross_every: int
 
 
 SECTIONS = {

@@ -145,3 +145,16 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
   if found.shape != wanted.shape or not np.isfinite(found).all():
     return float("inf")
   return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30))
+
+
+def loaded(model, folder, **options):
+  """A library's model from a folder in which it finds all it looks for, and no more.
+
+  Args:
+    model: its class.
+    folder: with config.json and weights.
+    **options: for its from_pretrained.
+  """
+  made, told = model.from_pretrained(folder, output_loading_info=True, **options)
+  assert not any(told.values()), told
+  return made.eval()

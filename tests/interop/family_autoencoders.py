@@ -1,7 +1,7 @@
 """AutoencoderKL of diffusers against our autoencoder."""
 
 from tests.interop import numbers
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, loaded
 
 
 def build(published):
@@ -13,9 +13,7 @@ def build(published):
 def load(folder):
   from diffusers import AutoencoderKL
 
-  model, told = AutoencoderKL.from_pretrained(folder, output_loading_info=True)
-  assert not any(told.values()), told
-  return model.eval()
+  return loaded(AutoencoderKL, folder)
 
 
 def other_names(published, forms):

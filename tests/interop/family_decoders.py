@@ -7,7 +7,7 @@ padding is no output.
 import numpy as np
 
 from tests.interop import numbers
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, loaded
 
 PAD = 5  # positions of padding before the second row
 WRITTEN = 64  # tokens
@@ -26,11 +26,7 @@ def build(published):
 def load(folder):
   from transformers import AutoModelForCausalLM
 
-  model, told = AutoModelForCausalLM.from_pretrained(
-    folder, output_loading_info=True, attn_implementation="eager"
-  )
-  assert not any(told.values()), told
-  return model.eval()
+  return loaded(AutoModelForCausalLM, folder, attn_implementation="eager")
 
 
 def peer(model, inputs):

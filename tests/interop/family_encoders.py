@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from tests.interop import numbers
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, loaded
 
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KINDS = {
@@ -41,9 +41,7 @@ def load(folder):
 
   kind = KINDS[json.loads((folder / "config.json").read_text())["model_type"]]
   model = getattr(transformers, kind)
-  model, told = model.from_pretrained(folder, output_loading_info=True)
-  assert not any(told.values()), told
-  return model.eval()
+  return loaded(model, folder)
 
 
 MEMORY = {  # on disk -> as the library holds them

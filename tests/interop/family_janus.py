@@ -7,7 +7,7 @@ reference gets the ids that its processor makes.
 import numpy as np
 
 from tests.interop import family_decoders, family_llava, numbers
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, loaded
 
 BOI, EOI, PLACE, PAD = 257, 258, 259, 260  # ids behind those of bytes
 READ = ("a red", 0, " dog?")  # a number: a picture that is read
@@ -26,11 +26,7 @@ def build(published):
 def load(folder):
   from transformers import JanusForConditionalGeneration
 
-  model, told = JanusForConditionalGeneration.from_pretrained(
-    folder, output_loading_info=True, attn_implementation="eager"
-  )
-  assert not any(told.values()), told
-  return model.eval()
+  return loaded(JanusForConditionalGeneration, folder, attn_implementation="eager")
 
 
 def ids(row, begin: int, count: int) -> list[int]:

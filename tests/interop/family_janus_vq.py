@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from tests.interop import codes
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, loaded
 
 ours = codes.ours
 
@@ -24,9 +24,7 @@ def build(published):
 def load(folder):
   from transformers.models.janus.modeling_janus import JanusVQVAE
 
-  model, told = JanusVQVAE.from_pretrained(folder, output_loading_info=True)
-  assert not any(told.values()), told
-  return model.eval()
+  return loaded(JanusVQVAE, folder)
 
 
 def other_names(published, forms):

@@ -7,7 +7,7 @@ makes, in which a picture is its token again and again.
 import numpy as np
 
 from tests.interop import family_decoders, family_encoders, numbers
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, loaded
 
 IMAGE = 259  # the token of a picture
 ROWS = (("a red", 0, " dog, ", 1, "?"), ("What", 2, " is blue?"))  # numbers: pictures
@@ -23,11 +23,7 @@ def build(published):
 def load(folder):
   from transformers import LlavaForConditionalGeneration
 
-  model, told = LlavaForConditionalGeneration.from_pretrained(
-    folder, output_loading_info=True, attn_implementation="eager"
-  )
-  assert not any(told.values()), told
-  return model.eval()
+  return loaded(LlavaForConditionalGeneration, folder, attn_implementation="eager")
 
 
 def other_names(published, forms):

@@ -67,14 +67,14 @@ def test_the_commands_of_a_real_config(tmp_path):
   ]
   common = ["--config.train.steps=7", "--config.seed=1", "--config.optim.freeze=('x',)"]
   one, two = make_jobs(
-    TINY, points, tmp_path / "root", overrides=common, python="py", retries=1,
+    TINY, points, tmp_path / "runs", overrides=common, python="py", retries=1,
     resources=Resources("v5p:4x4x4", hosts=16), env=(("A", "b"),),
   )  # fmt: skip
   assert one == JobSpec(
     "lr=0.005",
     ("py", "-m", "unijax", "train", f"--config={TINY}",
-     f"--workdir={tmp_path}/root/lr=0.005", *common, "--config.optim.learning_rate=0.005"),
-    f"{tmp_path}/root/lr=0.005", (("A", "b"),), Resources("v5p:4x4x4", 16), 1, (75, 76), one.config,
+     f"--workdir={tmp_path}/runs/lr=0.005", *common, "--config.optim.learning_rate=0.005"),
+    f"{tmp_path}/runs/lr=0.005", (("A", "b"),), Resources("v5p:4x4x4", 16), 1, (75, 76), one.config,
   )  # fmt: skip
   assert one.resources.chips == 64 and one.resources.kind == "v5p"
   assert len(one.config) == 16 and one.config != two.config

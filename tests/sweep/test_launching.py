@@ -5,7 +5,6 @@ for every number of the array, gcloud gives the command to a shell, and so on.
 """
 
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -19,8 +18,7 @@ import pytest
 
 from tests.conftest import ROOT
 from unijax.sweep import alone, launching
-from unijax.sweep.jobs import JobSpec, Resources
-from unijax.sweep.pool import RECORD
+from unijax.sweep.jobs import JobSpec
 
 TINY = f"{ROOT}/configs/transfusion.py:tiny"
 HARD = 'it\'s a "file" $HOME `id` \\ *;&.model'
@@ -108,15 +106,8 @@ def is_bash(text: str) -> bool:
 
 def wanted(root, *more: str) -> list[str]:
   hard = f"--config.data.tokenizer={HARD}"
-  return [
-    "-m",
-    "unijax",
-    "train",
-    f"--config={TINY}",
-    f"--workdir={root}/base",
-    *more,
-    hard,
-  ]
+  words = ["-m", "unijax", "train", f"--config={TINY}", f"--workdir={root}/base"]
+  return [*words, *more, hard]
 
 
 def test_slurm_on_several_hosts(tools, tmp_path, capfd):
@@ -278,36 +269,3 @@ def test_sweeps_that_cannot_be_launched_say_why(tmp_path, capsys):
       words = [f"--config={tmp_path}/study.py", f"--root={tmp_path}/r", *more]
       assert run(name, *words) == 2
       assert message in capsys.readouterr().err
-
-
-def test_a_job_alone_ends_with_the_code_of_its_own(tmp_path):
-  folder = tmp_path / "a"
-  for code, state in ((0, "done"), (3, "failed"), (76, "stopped")):
-    job = JobSpec(
-      "a", ("bash", "-c", f'test "$A" = "b c" || exit 9; exit {code}'), str(folder),
-      (("A", "b c"),), Resources("h100:8", 1), retries=0,
-    )  # fmt: skip
-    alone.write(job)
-    assert alone.read(folder) == job
-    words = [sys.executable, "-m", "unijax.sweep.alone", str(folder)]
-    assert subprocess.run(words, cwd=ROOT).returncode == code
-    assert json.loads((folder / RECORD).read_text())["state"] == state
-
-
-def test_a_job_alone_saves_when_its_launcher_is_killed(tmp_path):
-  """The launcher is no parent of it: a shell stands between them, as with XManager."""
-  folder = tmp_path / "a"
-  save = f"trap 'touch {folder}/saved; exit 75' TERM; touch {folder}/began"
-  loop = "while :; do sleep 0.05; done"
-  alone.write(JobSpec("a", ("bash", "-c", f"{save}; {loop}"), str(folder)))
-  launcher = subprocess.Popen(["sleep", "1000"])
-  words = [sys.executable, "-m", "unijax.sweep.alone", str(folder), str(launcher.pid)]
-  process = subprocess.Popen(words, cwd=ROOT)
-  deadline = time.monotonic() + 60
-  while not (folder / "began").exists():
-    assert time.monotonic() < deadline and process.poll() is None
-    time.sleep(0.01)
-  assert process.poll() is None
-  launcher.kill()
-  launcher.wait()
-  assert process.wait(60) == 75 and (folder / "saved").exists()

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config_sections import CodecConfig
+from unijax.config_parts import CodecConfig
 
 NORM_EPSILON = 1e-6
 

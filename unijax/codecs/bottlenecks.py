@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.codecs.vector_quantizer import VectorQuantizer, straight_through
-from unijax.config_sections import CodecConfig
+from unijax.config_parts import CodecConfig
 
 BITS_AT_ONCE = 9  # bits whose joint distribution is held, for the entropy of all codes
 FSQ_MARGIN = 1e-3  # keeps tanh off the outermost rounding boundary

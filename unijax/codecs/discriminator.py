@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.codecs.autoencoder import Conv
-from unijax.config_sections import CodecConfig
+from unijax.config_parts import CodecConfig
 
 GROUPS = 8
 

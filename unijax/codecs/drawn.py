@@ -18,12 +18,11 @@ import jax.numpy as jnp
 
 from unijax.codecs import artefact
 from unijax.codecs.pixels import patchify, unpatchify
+from unijax.config_parts import DitConfig, VisionConfig
 from unijax.config_sections import (
   DiffusionConfig,
-  DitConfig,
   ModelConfig,
   SampleConfig,
-  VisionConfig,
 )
 from unijax.diffusion import guidance, process, samplers, schedules
 from unijax.nn.dit import DiT, sincos

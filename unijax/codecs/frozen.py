@@ -11,7 +11,7 @@ from unijax.codecs import artefact
 from unijax.codecs.blocks import checked
 from unijax.codecs.drawn import Drawn
 from unijax.codecs.model import Convolutional
-from unijax.config_sections import CodecConfig
+from unijax.config_parts import CodecConfig
 from unijax.errors import ConfigError
 
 Form = Convolutional | Drawn

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from unijax.codecs import artefact
 from unijax.codecs.autoencoder import Decoder, Encoder
 from unijax.codecs.bottlenecks import BOTTLENECKS, Bottled
-from unijax.config_sections import CodecConfig
+from unijax.config_parts import CodecConfig
 
 
 class Reconstruction(NamedTuple):

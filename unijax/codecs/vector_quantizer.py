@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config_sections import CodecConfig
+from unijax.config_parts import CodecConfig
 
 TINY = 1e-6
 

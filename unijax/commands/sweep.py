@@ -124,7 +124,6 @@ def run(args, overrides: list[str]) -> dict:
 
 
 def _run(args, overrides: list[str]) -> dict:
-  from unijax.evals import compare_one
   from unijax.sweep import study as study_lib
 
   for word in overrides:
@@ -133,11 +132,9 @@ def _run(args, overrides: list[str]) -> dict:
                         "are --config.a.b=VALUE, in one word")  # fmt: skip
   _check_slots(args.slots)
   study = study_lib.load(args.study)
-  wanted = study_lib.plan(
-    study, flops=args.flops, seeds=args.seeds, prompts=args.eval_prompts,
-    key=f"{compare_one.VERSION}-{args.eval_prompts}", overrides=overrides,
-    budget=compare_one.budget,
-  )  # fmt: skip
+  wanted = drive.planned(
+    study, overrides, flops=args.flops, seeds=args.seeds, prompts=args.eval_prompts
+  )
   if args.dry_run:
     print(_planned(wanted))
     return {"trials": len(wanted), "points": len({t.group for t in wanted})}

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from unijax.config import ConfigError
 from unijax.disk import write_whole
-from unijax.evals import compare_page
+from unijax.evals import compare_page, figures
 from unijax.train.interrupt import Interrupted, Preempted
 
 
@@ -133,7 +133,7 @@ def _process(job: dict, folder: pathlib.Path, child: Child) -> dict:
   with log.open("w") as file:
     code = child.run(command, stdout=file, stderr=subprocess.STDOUT)
   if code == 0:
-    path = pathlib.Path(job["workdir"]) / "scores.json"
+    path = pathlib.Path(job["workdir"]) / figures.SCORES
     return json.loads(path.read_text())["result"]
   return {
     "name": job["name"], "config": job["config"], "error": why(log, code),

@@ -19,6 +19,7 @@ from unijax.data.scenes import SceneOptions
 from unijax.disk import write_whole
 from unijax.dryrun import products
 from unijax.evals import alignment, codec, during, reconstruction, suite
+from unijax.evals.figures import SCORES
 from unijax.evals.scenes import Outcome, scene_options
 from unijax.infer.load import load_run
 from unijax.train import events, loop, tasks
@@ -32,7 +33,6 @@ SHOWN = 8  # pictures of a system
 SPOKEN = 3  # captions and answers of it
 WARM_UP = 10  # the learning rate grows over one part of so many at most
 POINTS = 50  # of a loss curve, at least
-SCORES = "scores.json"  # in the folder of a run
 STEPS = ("step", "data_wait", "other")  # spans of a run that steps take
 
 

@@ -1,5 +1,6 @@
-"""How scores read: which are better when less, and which are shares."""
+"""Scores: where they are, which are better when less, and which are shares."""
 
+SCORES = "scores.json"  # in the folder of a run that was scored
 HELD_OUT = "held-out "  # before the name of a held-out loss
 LOWER = ("bits per byte", "kid_lite")  # less is better; the rest is more
 NO_SHARES = ("psnr", "perplexity", "ssim", *LOWER)  # figures that are no percentages

@@ -9,7 +9,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unijax.config_sections import TowerConfig
+from unijax.config_parts import TowerConfig
 from unijax.nn.encoder import (
   ACTIVATIONS,
   EncoderAttention,

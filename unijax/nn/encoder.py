@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from unijax.config_sections import TowerConfig
+from unijax.config_parts import TowerConfig
 from unijax.nn import rope
 from unijax.nn.attention import ATTENTION, attend
 from unijax.nn.layers import ACTIVATIONS, ORDERS, LayerNorm, Linear, RMSNorm, param

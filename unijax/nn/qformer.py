@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config_sections import TextConfig
+from unijax.config_parts import TextConfig
 from unijax.nn.encoder import (
   ACTIVATIONS,
   ORDERS,

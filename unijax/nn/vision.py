@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unijax.config_sections import VisionConfig
+from unijax.config_parts import VisionConfig
 from unijax.nn.encoder import (
   Encoder,
   EncoderAttention,

@@ -17,11 +17,35 @@ from unijax.errors import ConfigError
 from unijax.sweep import trials
 from unijax.sweep.jobs import JobSpec, Resources
 from unijax.sweep.pool import RECORD, Outcome, Pool
-from unijax.sweep.study import Study
+from unijax.sweep.study import Study, plan
 from unijax.sweep.trials import Found, Trial
 
 SWEEP = "sweep.json"
 SAME = ("preset", "flops", "overrides")  # of all trials below one folder
+
+
+def planned(
+  study: Study, overrides: Sequence[str], *, flops: float | None, seeds: int,
+  prompts: int,
+) -> list[Trial]:  # fmt: skip
+  """The trials of a study, scored and counted as `unijax compare` does.
+
+  Args:
+    study: whose points they are.
+    overrides: `--config.a.b=value` for all points.
+    flops: of each training; None leaves the steps of the points.
+    seeds: of each point.
+    prompts: scored of each task and split.
+
+  Raises:
+    ConfigError: as `study.plan`.
+  """
+  from unijax.evals import compare_one  # loads JAX
+
+  return plan(
+    study, flops=flops, seeds=seeds, prompts=prompts, overrides=overrides,
+    key=f"{compare_one.VERSION}-{prompts}", budget=compare_one.budget,
+  )  # fmt: skip
 
 
 def describe(study: Study, flops: float | None, overrides: Sequence[str]) -> dict:

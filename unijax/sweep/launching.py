@@ -23,12 +23,15 @@ TOOLS = {  # where a missing one comes from
 }
 
 
-def parser(about: str, accelerator: str = "") -> argparse.ArgumentParser:
+def parser(
+  about: str, accelerator: str = "", *, script: bool = False
+) -> argparse.ArgumentParser:
   """Returns a parser with the arguments of every launcher.
 
   Args:
     about: docstring of the launcher.
     accelerator: an example of one.
+    script: whether it writes a script, which is only printed without --submit.
   """
   made = argparse.ArgumentParser(
     description=about, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -46,6 +49,8 @@ def parser(about: str, accelerator: str = "") -> argparse.ArgumentParser:
   add("--env", action="append", default=[], metavar="NAME=VALUE")
   if accelerator:
     add("--accelerator", default="", metavar="TYPE:SHAPE", help=f"as {accelerator}")
+  if script:
+    add("--submit", action="store_true", help="not only print the script")
   return made
 
 
@@ -115,14 +120,10 @@ def trial_jobs(args, overrides: Sequence[str], *, write: bool) -> list[JobSpec]:
   Raises:
     ConfigError: of any point.
   """
-  from unijax.evals import compare_one
-
   swept = study.load(args.config)
-  trials = study.plan(
-    swept, flops=args.flops, seeds=args.seeds, prompts=args.prompts,
-    key=f"{compare_one.VERSION}-{args.prompts}", overrides=overrides,
-    budget=compare_one.budget,
-  )  # fmt: skip
+  trials = drive.planned(
+    swept, overrides, flops=args.flops, seeds=args.seeds, prompts=args.prompts
+  )
   if write:
     drive.prepare(args.root, drive.describe(swept, args.flops, overrides), trials)
     found = drive.left(args.root)
@@ -223,6 +224,14 @@ def submit(script: str, tool: str, place: pathlib.Path, command: Sequence[str]) 
   place.chmod(0o755)
   print(f"wrote {place}; running {shlex.join(command)}", file=sys.stderr)
   return subprocess.run(command).returncode
+
+
+def print_or_run(script: str, args, tool: str, place: str) -> int:
+  """Prints a script for bash; with --submit writes it and runs it. See `submit`."""
+  if args.submit:
+    return submit(script, tool, pathlib.Path(place), ["bash", place])
+  print(script, end="")
+  return 0
 
 
 def main(made: argparse.ArgumentParser, run, argv=None) -> None:

@@ -21,10 +21,11 @@ from typing import Any, Literal
 
 from unijax.disk import write_whole
 from unijax.errors import ConfigError
+from unijax.evals.figures import SCORES
 from unijax.sweep import hold
 from unijax.sweep.pool import LOCK, RECORD
 
-TRIAL, SCORES = "trial.json", "scores.json"
+TRIAL = "trial.json"
 STATES = ("done", "running", "interrupted", "waiting", "failed")
 State = Literal["done", "running", "interrupted", "waiting", "failed"]
 
