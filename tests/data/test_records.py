@@ -186,6 +186,30 @@ def test_a_partial_folder_of_other_content_is_refused(tmp_path):
     prepare(Numbered(11), str(tmp_path / "x"))
 
 
+def test_what_stopped_at_a_bad_document_goes_on_without_it(tmp_path):
+  """Before the first whole file of records, or behind some."""
+  bad = Numbered(10, bad=[9])
+  for files in (4, 64):
+    out, other = tmp_path / f"out{files}", tmp_path / f"other{files}"
+    with pytest.raises(BadItem):
+      prepare(bad, str(out), shard_documents=files)
+    prepare(bad, str(out), on_error="skip", shard_documents=files)
+    prepare(bad, str(other), on_error="skip", shard_documents=files)
+    assert files_of(out) == files_of(other)
+
+
+def test_what_was_left_out_stays_so_only_where_it_may(tmp_path):
+  """A mended source is begun anew where no file was whole."""
+  out = str(tmp_path / "out")
+  with pytest.raises(BadItem):
+    prepare(Numbered(10, bad=[2]), out)
+  assert prepare(Numbered(11), out)["documents"] == 11
+  with pytest.raises(DataError, match="not one of"):
+    prepare(Numbered(2, bad=[0, 1]), f"{out}2", on_error="skip", shard_documents=1)
+  with pytest.raises(DataError, match="left out of .* go on with on_error='skip'"):
+    prepare(Numbered(2, bad=[0, 1]), f"{out}2", shard_documents=1)
+
+
 def test_threads_and_pickles_read_the_same(tmp_path):
   prepare(Numbered(60), str(tmp_path / "out"), shard_documents=16)
   source = RecordsSource(RecordsOptions(path=str(tmp_path / "out"), split="all"))

@@ -76,11 +76,16 @@ def prepare(
   if final.exists():
     raise DataError(f"prepare: {out} exists; remove it or choose another folder")
   partial = final.with_name(final.name + ".partial")
-  identity = [source.signature, on_error, shard_documents, record_bytes.VERSION]
+  identity = [source.signature, shard_documents, record_bytes.VERSION]
   if codec:
     identity.append(codecs.identity(codec))
     described = {**(described or {}), "codec": codecs.identity(codec)}
   shards = _resume(partial, identity)
+  if on_error == "fail" and any(shard.skipped for shard in shards):
+    raise DataError(
+      f"prepare: documents were left out of {partial} already: go on with "
+      "on_error='skip', or remove it to start anew"
+    )
   while (start := shards[-1].next if shards else 0) < len(source):
     first = sum(shard.documents for shard in shards)
     shard = _write_shard(
@@ -110,24 +115,34 @@ def show_progress(done: int, total: int) -> None:
 
 
 def _resume(partial: pathlib.Path, identity: list) -> list[_Shard]:
-  """Returns the shards that an interrupted run has finished."""
+  """Returns the shards that an interrupted run has finished.
+
+  Whatever stopped before its first one is begun anew, perhaps of a source that was
+  mended meanwhile.
+  """
   state = partial / _STATE
   if not partial.exists():
-    state.mkdir(parents=True)
-    _write_json(state / "identity.json", identity)
-    return []
+    return _begin(state, identity)
   try:
-    same = json.loads((state / "identity.json").read_text()) == identity
+    found = json.loads((state / "identity.json").read_text())
     done = sorted(state.glob("[0-9]*.json"))
     shards = [_Shard(**json.loads(path.read_text())) for path in done]
   except (OSError, ValueError, TypeError):
-    same, shards = False, []
-  if not same:
+    found, shards = None, None
+  if found is not None and not shards:
+    return _begin(state, identity)
+  if found != identity:
     raise DataError(
       f"prepare: {partial} was left by a run with another source or other options; "
       "remove it to start anew"
     )
   return shards
+
+
+def _begin(state: pathlib.Path, identity: list) -> list[_Shard]:
+  state.mkdir(parents=True, exist_ok=True)
+  _write_json(state / "identity.json", identity)
+  return []
 
 
 def _write_shard(

@@ -20,6 +20,7 @@ from unijax.nn.masks import MaskUnsupportedError
 from unijax.nn.modality import GroupedLinear, GroupedNorm, Groups
 
 ATTENTION = "attention"  # what remat policies call the mixed values
+WEIGHTS = "attention_weights"  # the collection that keeps them, for who asks
 FASTEST = {"tpu": "splash", "gpu": "tokamax"}  # by platform; dense elsewhere
 MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN
 
@@ -51,6 +52,20 @@ def _scores(q_BGRTK, key_BSGK, mask_BTS):
     "bgrtk,bsgk->bgrts", q_BGRTK, key_BSGK, preferred_element_type=jnp.float32
   )
   return jnp.where(mask_BTS[:, None, None], scores, MASKED)
+
+
+def attention_weights(q_BTHK, k_BTGK, mask_BTT) -> jax.Array:
+  """What each query of whole rows takes of each key, to be looked at.
+
+  Returns:
+    float32 [B, H, T, T], the softmax of scores over keys; zero where the mask hides, and
+    all of it for a query that sees nothing.
+  """
+  B, T, H, K = q_BTHK.shape
+  G = k_BTGK.shape[2]
+  q_BGRTK = (q_BTHK * K**-0.5).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
+  weights = jax.nn.softmax(_scores(q_BGRTK, k_BTGK, mask_BTT), axis=-1)
+  return jnp.where(mask_BTT[:, None], weights.reshape(B, H, T, T), 0)
 
 
 def _several_groups(q_BGRTK, keys, values, masks):
@@ -202,6 +217,8 @@ def _copied_for_devices(x_BTGK):
 class Attention(nn.Module):
   """Self-attention with rotary positions, optional QK-norm and a read-only cache.
 
+  Weights of whole rows are kept in the collection WEIGHTS where that is mutable.
+
   `sees` is (start_BT, end_BT, hidden_BT or None) of whole rows or, with a cache, the
   mask [B, T, T] of this call's own keys. Returns the mixed values and this call's keys
   and values [B, T, G, K]; whether they are committed to the cache is the caller's
@@ -251,6 +268,10 @@ class Attention(nn.Module):
       q = constrain(q, "batch", "sequence", "act_heads", None)
       k, v = (constrain(x, "batch", "keys", "act_kv_heads", None) for x in (k, v))
       start_BT, end_BT, hidden_BT = sees
+      if self.is_mutable_collection(WEIGHTS) and not self.is_initializing():
+        index = jnp.arange(shape[1], dtype=jnp.int32)[None]
+        mask_BTT = masks.allowed(start_BT, end_BT, index, hidden_BT)
+        self.sow(WEIGHTS, "weights", attention_weights(q, k, mask_BTT))
       y = interval_attention(
         q, k, v, start_BT, end_BT, self.backend, self.lookahead, hidden_BT
       )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from unijax.config import ConfigError, ModelConfig
 from unijax.nn import logical, masks, modality, rope
-from unijax.nn.attention import ATTENTION, Attention, pick_backend
+from unijax.nn.attention import ATTENTION, WEIGHTS, Attention, pick_backend
 from unijax.nn.layers import ORDERS, Norm, param
 from unijax.nn.logical import constrain
 from unijax.nn.modality import GroupedNorm
@@ -158,7 +158,7 @@ class Transformer(nn.Module):
         modulation = (groups.enter(modulation[0], None, None), groups.sorted_image_BT)
     blocks = nn.scan(
       block,
-      variable_axes={"params": 0, ROUTING: 0},
+      variable_axes={"params": 0, ROUTING: 0, WEIGHTS: 0},
       split_rngs={"params": True},
       in_axes=(0, *[nn.broadcast] * 5),
       length=c.depth,
