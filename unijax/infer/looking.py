@@ -28,8 +28,8 @@ def attention_maps(
 
   Returns:
     (what the model read, weights float32 [layers, B, heads, T, T]: how much of what the
-    query at the first T takes is of the key at the second; those of a query add up to 1,
-    and padding takes all of itself).
+    query at the first T takes is of the key at the second; those of a query add up to
+    1, and padding takes all of itself).
   """
   path = make_write_path(config, vocab)
   model = make_model(config, vocab)

@@ -58,8 +58,8 @@ def attention_weights(q_BTHK, k_BTGK, mask_BTT) -> jax.Array:
   """What each query of whole rows takes of each key, to be looked at.
 
   Returns:
-    float32 [B, H, T, T], the softmax of scores over keys; zero where the mask hides, and
-    all of it for a query that sees nothing.
+    float32 [B, H, T, T], the softmax of scores over keys; zero where the mask hides,
+    and all of it for a query that sees nothing.
   """
   B, T, H, K = q_BTHK.shape
   G = k_BTGK.shape[2]
