@@ -1,6 +1,8 @@
 """Reads `--config=FILE[:preset] --config.a.b=value` into a frozen Config."""
 
 import pathlib
+import re
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -69,5 +71,30 @@ def _reason(arguments: list[str], error: Exception) -> str:
   if file and not pathlib.Path(file).is_file():
     return f"no config file {file!r}: see configs/ for those that come with unijax"
   if isinstance(error, AttributeError | KeyError):
-    return f"unknown knob {' '.join(lines)}"
+    return f"unknown knob {_whole_names(arguments, ' '.join(lines))}"
   return lines[-1] if "Traceback" in text else " ".join(lines)
+
+
+def _whole_names(arguments: list[str], text: str) -> str:
+  """Puts dotted paths of overrides for the one word of them that nobody knows."""
+  word = (re.findall(r"\w+", text) or [""])[0]
+  paths = [a.removeprefix("--config.").partition("=")[0] for a in arguments]
+  named = [p for p in paths if word in p.split(".")]
+  if not named:
+    return text
+  rest = text.partition(word)[2].lstrip("\"' ")
+  return ", ".join(map(repr, named)) + (f": {rest}" if rest else "")
+
+
+def check_values(words: Sequence[str]) -> None:
+  """Refuses words that are not `--config.a.b=VALUE`.
+
+  Raises:
+    ConfigError: names the word.
+  """
+  for word in words:
+    if not word.startswith("--config.") or "=" not in word:
+      raise ConfigError(
+        f"{word}: what a config is changed by is --config.a.b=VALUE, in one word; "
+        "config files are named without --config= here"
+      )

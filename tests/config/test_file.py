@@ -50,8 +50,8 @@ def test_overrides():
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ([TINY, "--config.model.widht=3"], r"unknown knob 'widht'.* \"width\""),
-    ([TINY, "--config.modle.width=3"], r"unknown knob 'modle'.* \"model\""),
+    ([TINY, "--config.model.widht=3"], r"unknown knob 'model\.widht': .* \"width\""),
+    ([TINY, "--config.modle.width=3"], r"unknown knob 'modle\.width': .* \"model\""),
     ([TINY, "--config.model.width=wide"], r"--config.model.width=wide: invalid .*'wide'"),
     ([TINY, "--config.train.steps=0"], "train.steps: 0 must be > 0"),
     ([TINY, "more"], "unexpected argument 'more': overrides are --config.a.b=value"),

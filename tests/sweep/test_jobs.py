@@ -90,7 +90,7 @@ def test_the_commands_of_a_real_config(tmp_path):
     ([("a", {}), ("A", {})], "two points would share the run folder 'A'"),
     ([("../a", {})], "'../a' is no name of a run folder"),
     ([("a", {"optim.learning_rat": 0.1})],
-     r"point a: unknown knob 'learning_rat'.*learning_rate"),
+     r"point a: unknown knob 'optim.learning_rat'.*learning_rate"),
     ([("a", {"optim learning": 1})], "'optim learning' is no path of a knob"),
     ([("a", {"seed": "3"})], "point a: seed: '3' is read back from the command line as 3"),
     ([("a", {"seed": True})], "point a: .*seed"),

@@ -233,10 +233,10 @@ def test_tpu_vm(tools, tmp_path, capfd, monkeypatch):
   [
     ("slurm", ["--config=nosuch.py"], "config 'nosuch.py': .*No such file"),
     ("slurm", ["--accelerator=v5p:4x4x4"], "Slurm has GPUs.*launch/xpk.py"),
-    ("slurm", ["--config.optim.learing_rate=1"], "unknown knob 'learing_rate'"),
+    ("slurm", ["--config.optim.learing_rate=1"], "unknown knob 'optim.learing_rate'"),
     ("slurm", ["--env=A"], "--env 'A' is not NAME=VALUE"),
     ("slurm", ["--hosts=0"], "--hosts=0: give 1 or more"),
-    ("slurm", ["--nosuch"], "unexpected argument '--nosuch'"),
+    ("slurm", ["--nosuch"], "--nosuch: what a config"),
     ("slurm", ["--submit"], "sbatch is not on PATH: it comes with Slurm"),
     ("xpk", ["--accelerator=v5p:4x4x4", "--submit"], "xpk is not on PATH: .*pip install xpk"),
     ("xpk", ["--accelerator=h100:8"], "--accelerator=h100:8: unknown chip"),

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from unijax import config_file
 from unijax.asked import asked_folder
 from unijax.commands.systems import NOT_SYSTEMS, PRESET
 from unijax.config import ConfigError
@@ -17,11 +18,7 @@ def run(args, overrides: list[str]) -> dict:
   """
   if args.one:  # what this command starts itself, a process a config
     return {"verb": "compare", **compare_one.run(json.loads(args.one))}
-  for word in overrides:
-    if not word.startswith("--config."):
-      raise ConfigError(f"{word}: configs are named without --config= here")
-    if "=" not in word:
-      raise ConfigError(f"{word}: write {word}=VALUE, in one word")
+  config_file.check_values(overrides)
   chosen = [c if ":" in c else f"{c}:{PRESET}" for c in args.configs if _is_system(c)]
   if not chosen:
     raise ConfigError("name config files, such as configs/transfusion.py:tiny")

@@ -124,12 +124,10 @@ def run(args, overrides: list[str]) -> dict:
 
 
 def _run(args, overrides: list[str]) -> dict:
+  from unijax import config_file
   from unijax.sweep import study as study_lib
 
-  for word in overrides:
-    if not word.startswith("--config.") or "=" not in word:
-      raise ConfigError(f"{word}: the study is named without --config=, and its values "
-                        "are --config.a.b=VALUE, in one word")  # fmt: skip
+  config_file.check_values(overrides)
   _check_slots(args.slots)
   study = study_lib.load(args.study)
   wanted = drive.planned(

@@ -73,7 +73,8 @@ class Board:
     if "step" not in found:
       return "  ".join([*parts, f"starting, {clock(time.monotonic() - run.began)}"])
     step, total = found["step"] + 1, self._total(run.workdir)
-    parts.append(f"step {step}/{total}" if total else f"step {step}")
+    # What is measured after the last step stands at its number, one beyond.
+    parts.append(f"step {min(step, total)}/{total}" if total else f"step {step}")
     if isinstance(loss := found.get("train/loss"), int | float):
       parts.append(f"loss {loss:.4f}")
     if isinstance(rate := found.get("train/steps_per_second"), int | float) and rate:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from unijax import config_file
 from unijax.errors import ConfigError
 from unijax.sweep import drive, points, study
 from unijax.sweep.jobs import JobSpec, Resources, make_jobs
@@ -60,9 +61,10 @@ def arguments(made: argparse.ArgumentParser, argv=None):
   Exits with 2 on arguments that nobody knows.
   """
   args, rest = made.parse_known_args(argv)
-  for word in rest:
-    if not word.startswith("--config.") or "=" not in word:
-      made.error(f"unexpected argument {word!r}: a config's values are --config.a.b=V")
+  try:
+    config_file.check_values(rest)
+  except ConfigError as error:
+    made.error(str(error))
   return args, rest
 
 
