@@ -95,6 +95,6 @@ def check_values(words: Sequence[str]) -> None:
   for word in words:
     if not word.startswith("--config.") or "=" not in word:
       raise ConfigError(
-        f"{word}: what a config is changed by is --config.a.b=VALUE, in one word; "
-        "config files are named without --config= here"
+        f"unexpected argument {word!r}: a config's values are --config.a.b=VALUE, in "
+        "one word, and config files are named without --config= here"
       )

@@ -236,7 +236,7 @@ def test_tpu_vm(tools, tmp_path, capfd, monkeypatch):
     ("slurm", ["--config.optim.learing_rate=1"], "unknown knob 'optim.learing_rate'"),
     ("slurm", ["--env=A"], "--env 'A' is not NAME=VALUE"),
     ("slurm", ["--hosts=0"], "--hosts=0: give 1 or more"),
-    ("slurm", ["--nosuch"], "--nosuch: what a config"),
+    ("slurm", ["--nosuch"], "unexpected argument '--nosuch'"),
     ("slurm", ["--submit"], "sbatch is not on PATH: it comes with Slurm"),
     ("xpk", ["--accelerator=v5p:4x4x4", "--submit"], "xpk is not on PATH: .*pip install xpk"),
     ("xpk", ["--accelerator=h100:8"], "--accelerator=h100:8: unknown chip"),
