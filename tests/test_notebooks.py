@@ -7,11 +7,36 @@ import re
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from PIL import Image
+
+from tests.sweep import made
+from unijax.sweep import trials
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = ("image/png", "image/gif")
-SHOWS = {"quickstart": 6, "inside_the_model": 5, "your_data": 3, "tpu_colab": 0}
+SHOWS = {
+  "reading_an_ablation": 5,
+  "quickstart": 6,
+  "inside_the_model": 5,
+  "your_data": 3,
+  "tpu_colab": 0,
+}
+
+
+def sweep(root: pathlib.Path) -> None:
+  """A study of three points and two seeds, as its trials leave it."""
+  for number in range(3):
+    for seed in range(2):
+      trial = made.trial(number, seed)
+      trials.write(root, trial)
+      scores = {"iid draw": 0.1 * number + 0.01 * seed * (number + 1), "iid ask": 0.5}
+      drawn = {"drawn": "drawn.png", "words": ["a", "b"]} if number else {}
+      made.done(root, trial, scores, **drawn)
+      Image.new("RGB", (64, 32), "red").save(root / trial.name / "drawn.png")
+      lines = [{"step": t, "train/text_nll": 2 / (t + 1)} for t in range(9)]
+      log = "".join(json.dumps(line) + "\n" for line in lines)
+      (root / trial.name / "metrics.jsonl").write_text(log)
 
 
 def sources(path: pathlib.Path, kind: str) -> list[str]:
@@ -34,6 +59,8 @@ def test_runs(path, tmp_path, monkeypatch, shell):
   monkeypatch.chdir(ROOT)
   monkeypatch.setenv("UNIJAX_NOTEBOOK_STEPS", "2")
   monkeypatch.setenv("UNIJAX_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
+  if path.stem == "reading_an_ablation":
+    sweep(tmp_path / "run")
   shown = 0
   for source in sources(path, "code"):
     with capture_output() as captured:
