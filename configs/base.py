@@ -161,6 +161,7 @@ def _data(c: ConfigDict) -> None:
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
   # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
   c.data.special = ()  # the others get ids after the tokenizer's
+  c.data.code_ids = ()  # rows of codes 0, 1, .. in that table; (): the last ones
   # ((part, text), ...): what begins a document and stands around turns, with names of
   # the tokenizer's special tokens; parts are begin, user, user_end, assistant,
   # assistant_end (after eos), image_end (after a picture that is shown) and system

@@ -179,7 +179,7 @@ def _pictures(batch, vocabulary: Vocabulary, codec) -> dict:
   pictures = {}
   for row, number in sorted({*zip(*np.nonzero(batch.patch_BT == 0), strict=True)}):
     here = batch.span_BT[row] == batch.span_BT[row, number]
-    codes = batch.tokens_BT[row][here] - vocabulary.first_code
+    codes = vocabulary.code_ids.codes(batch.tokens_BT[row][here])
     side = round(len(codes) ** 0.5)
     key = int(row), int(batch.span_BT[row, number])
     pictures[key] = codec.from_codes(codes.reshape(side, side))

@@ -152,7 +152,7 @@ def _next_tokens(config: Config, vocabulary: Vocabulary):
   begins = () if config.write.never else (special.boi,)
   stops, longest = (special.eos, *config.sample.stops), config.sample.max_text_tokens
   stops += begins
-  written = {*range(vocabulary.text_size), *stops}
+  written = {*np.flatnonzero(vocabulary.words).tolist(), *stops}
   forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
   return functools.partial(decode_text, stops, forbidden, begins, longest)
 
