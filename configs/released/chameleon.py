@@ -13,9 +13,9 @@ release is given to it by --codec, once converted and imported:
   unijax import chameleon_vq vqgan.safetensors --size=8192 --out=runs/vq
   unijax import chameleon FOLDER --codec=runs/vq --out=runs/chameleon
 
-A prompt is BOS, what is shown and said, and the token that ends a turn, as the library's
-processor has it. Three differences from the library: where no picture can be drawn BOI
-is not written; pixels are divided by 127.5, as in the original, where the processor
+A prompt is BOS, what is shown and said, and the token that ends a turn, as that of the
+library's processor. Three differences from the library: where no picture can be drawn
+BOI is not written; pixels are divided by 127.5, as in the original, where the processor
 multiplies by 0.0078; and vocabulary_map is written back without the words, which are in
 the tokenizer. From the original: guidance has one scale, against a row without text, in
 the place of two, and codes are drawn from all of their softmax, not from 0.9 of it.

@@ -20,7 +20,7 @@ from unijax.infer.generate import Prompt
 from unijax.infer.load import load_run
 from unijax.interop import exporting, files, importing, system
 
-CHAMELEON = cases.everything()["chameleon-loud"][1]
+CHAMELEON = cases.everything()["chameleon-swin-loud"][1]
 TOKENIZER = cases.everything()["chameleon-vq-loud"][1]
 SIDE = 2 * family_chameleon.SIDE  # pixels
 NAMES = (
