@@ -161,6 +161,7 @@ def _data(c: ConfigDict) -> None:
   c.data.vocab = 0  # rows of the token table; 0 is what tokens, codes and slots need
   # ((name, id), ...) of special tokens that the tokenizer has ids for, such as "eos";
   c.data.special = ()  # the others get ids after the tokenizer's
+  c.data.code_ids = ()  # rows of codes 0, 1, .. in that table; (): the last ones
   # ((part, text), ...): what begins a document and stands around turns, with names of
   # the tokenizer's special tokens; parts are begin, user, user_end, assistant,
   # assistant_end (after eos), image_end (after a picture that is shown) and system
@@ -293,6 +294,7 @@ def _codec(c: ConfigDict) -> None:
   c.codec.channels = 4  # numbers a latent
   c.codec.project = True  # 1x1 convolutions on both sides of the latents
   c.codec.project_width = 0  # channels at their other ends; 0: as many as vectors have
+  c.codec.draws = True  # False: of released files that lack the decoder; reads only
   c.codec.shift = 0.0  # others train on (latent - shift) * scale
   c.codec.scale = 0.0  # 0: both are measured when the codec is frozen
   c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture

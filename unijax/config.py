@@ -137,6 +137,11 @@ class Config:
     return codecs.sizes(self.data.codec).codebook if self.write.discrete else 0
 
   @property
+  def draws(self) -> bool:
+    """Whether images are written that can be made pictures."""
+    return not self.write.never and codecs.sizes(self.data.codec).draws
+
+  @property
   def slots(self) -> int:
     """Tokens between BOI and an image that a decoder draws from; 0 without one."""
     return self.bridge.slots if self.write.slots else 0

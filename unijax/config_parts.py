@@ -40,6 +40,7 @@ class CodecConfig:
   channels: int
   project: bool
   project_width: int
+  draws: bool
   shift: float
   scale: float
   kl_weight: float

@@ -150,6 +150,7 @@ class DataConfig:
   caption_length: int
   vocab: int
   special: tuple[tuple[str, int], ...]
+  code_ids: tuple[int, ...]
   chat: tuple[tuple[str, str], ...]
   image_frame: Literal["marked", "bare"]
   clean_copy: bool

@@ -65,6 +65,7 @@ def problems(c, codec):
       f"their own, and model.write={m.write!r} writes none, or tokens that are no "
       "codes: use 'none', or model.write='codes'"
     )
+  yield from _code_ids(c, codec)
   if not (write.discrete or write.never or codec.channels):
     yield (
       f"data.codec: {c.data.codec!r} says how many codes there are and no more, and "
@@ -74,4 +75,27 @@ def problems(c, codec):
     yield (
       "data.without_text: 'padded' puts padding where text was, which in the blocks of "
       f"model.write={m.write!r} says that a text has ended: use 'dropped'"
+    )
+
+
+def _code_ids(c, codec):
+  """Problems of codes that have ids of their own choice."""
+  ids, m = c.data.code_ids, c.model
+  if not ids:
+    return
+  if not WRITES[m.write].discrete:
+    yield (
+      f"data.code_ids: model.write={m.write!r} writes no codes, which would have these "
+      "ids: use (), or model.write='codes'"
+    )
+  elif len(set(ids)) != len(ids) or len(ids) != codec.codebook:
+    yield (
+      f"data.code_ids: {len(ids)} ids, {len(set(ids))} of them different, and "
+      f"data.codec={c.data.codec!r} has {codec.codebook} codes: name one id for each, "
+      "or use ()"
+    )
+  if m.code_adapter != "none":
+    yield (
+      f"data.code_ids: with model.code_adapter={m.code_adapter!r} codes are no rows of "
+      "the token table: use (), or 'none'"
     )

@@ -4,10 +4,10 @@
 
 Read is the whole VQGAN in the layout of taming-transformers, which the original release
 has as vqgan.ckpt: a pickle, to be converted by `unijax ckpt convert` where torch is. A
-Chameleon in the layout of transformers (`model.vqmodel.`) has the encoder and the
-codebook alone, as ChameleonVQVAE does: it is matched, and the decoder is reported as
-missing, for a codec of ours draws too. Written is the whole; transformers loads its
-encoder and codebook and leaves the rest.
+Chameleon in the layout of transformers (`model.vqmodel.`) has the encoder, the codebook
+and the map behind it alone, as ChameleonVQVAE does: such a codec makes codes of
+pictures and draws none (`codec.draws`). Of a whole one transformers loads these, and
+leaves the rest.
 
 Sources: Chameleon Team 2024 (arXiv 2405.09818), Gafni et al. 2022 (2203.13131), Esser
 et al. 2021 (2012.09841).
@@ -47,6 +47,7 @@ SIZES = {
   "widths": sizes("<vae>encoder.down.{i}.block.0.conv1.weight", 0),
   "blocks": counts("<vae>encoder.down.{i}.block.{b}.conv1.weight"),
   "attention": present("<vae>encoder.mid.attn_1.norm.weight"),
+  "draws": present("<vae>decoder.conv_in.weight"),
 }
 
 
@@ -67,6 +68,7 @@ def get_config(published) -> ConfigDict:
     blocks=blocks, attention=attention,
     channels=vector, codebook=told.get("num_embeddings", 8192),
     project=True, project_width=0 if inner == vector else inner,
+    draws=published.get("draws", True),
   )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class Model:
     self.work = work
     self.text = Runner(text_config(config, work), params, True)
     self.image = Runner(image_config(config, work), params, False)
-    assert self.image.functions.path.first_code == work.first_code
+    assert self.image.functions.path.code_ids.first == work.first_code
 
   def write(self, prompts, count: int):
     rows, length = prompts.shape

@@ -69,6 +69,8 @@ def test_sections_of_the_wrong_shape():
     ("model.code_adapter", "mlp", "model.code_adapter: 'mlp' gives codes a table and a "
      "softmax of their own, and model.write='diffusion' writes none, or tokens that are "
      "no codes: use 'none', or model.write='codes'"),
+    ("data.code_ids", (7,), "data.code_ids: model.write='diffusion' writes no codes, "
+     "which would have these ids: use (), or model.write='codes'"),
     ("data.image_frame", "bare", "data.image_frame: 'bare' leaves out what stands around "
      "an encoder's features, and model.read='patches' has none in the row: use 'marked'"),
     ("data.codec", "codes:48:1", "data.codec: 'codes:48:1' says how many codes there are "
@@ -116,6 +118,12 @@ def test_ranges_and_sizes_that_do_not_fit(path, value, message):
     ("gmm", {"image_mask": "causal", "patch_codec": "unet"}, {"codec": "pixels"},
      "model.patch_codec: 'unet' mixes the patches of an image by their timestep, which "
      "model.write='gmm' does not have: use 'linear'"),
+    ("codes", {"image_mask": "causal"}, {"codec": "blocks", "code_ids": (7, 8, 7)},
+     "data.code_ids: 3 ids, 2 of them different, and data.codec='blocks' has 216 codes: "
+     "name one id for each, or use ()"),
+    ("codes", {"image_mask": "causal", "code_adapter": "mlp"}, {"codec": "blocks",
+     "code_ids": tuple(range(300, 516))}, "data.code_ids: with model.code_adapter='mlp' "
+     "codes are no rows of the token table: use (), or 'none'"),
   ],
 )  # fmt: skip
 def test_ways_to_write_that_lack_something(write, model, data, message):

@@ -3,6 +3,7 @@
 import io
 import pickle
 
+import numpy as np
 import pytest
 
 from unijax.data.document import DataError
@@ -132,9 +133,23 @@ def test_special_tokens_stand_after_the_text_in_their_order():
 
 def test_a_table_may_have_more_rows_than_needed_but_not_fewer():
   known = vocabulary(ByteTokenizer(), codes=16, slots=2, rows=1001)
-  assert (known.size, known.first_slot, known.first_code) == (1001, 999, 983)
+  assert (known.size, known.first_slot, known.code_ids.first) == (1001, 999, 983)
   with pytest.raises(DataError, match="data.vocab: 281 ids.* 282 are needed"):
     vocabulary(ByteTokenizer(), codes=16, slots=2, rows=281)
+
+
+def test_codes_that_a_tokenizer_has_are_no_text():
+  known = vocabulary(ByteTokenizer(), codes=3, slots=1, listed=(200, 7, 255))
+  assert (known.size, known.first_slot) == (272, 271)  # 264 and the slot, by eights
+  assert [i for i in range(known.size) if not known.words[i]][:3] == [7, 200, 255]
+  assert known.is_text(8) and not known.is_text(200) and not known.is_text(264)
+  assert known.of_images(7) and known.of_images(271) and not known.of_images(8)
+  ids = known.code_ids.of(np.array([[2, 0], [1, 1]]))
+  assert ids.tolist() == [[255, 200], [7, 7]]
+  assert known.code_ids.codes(ids).tolist() == [[2, 0], [1, 1]]
+  for listed, told in (((271,), "272 rows"), ((257,), "257 is a special token's")):
+    with pytest.raises(DataError, match=f"data.code_ids: .*{told}"):
+      vocabulary(ByteTokenizer(), codes=1, slots=1, listed=listed)
 
 
 def test_vocabulary_size_is_the_next_multiple():

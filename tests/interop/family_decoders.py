@@ -122,7 +122,8 @@ def written_after(config, params, layouts, builder=None):
     vocabulary = dataclasses.replace(builder.vocabulary, special=special)
   functions = SampleFunctions(config, vocabulary)
   rows, (length,) = len(layouts), {len(x) for x in layouts}
-  cache, size = make_cache(config, rows, length + WRITTEN), max(CHUNK, config.features)
+  size = max(CHUNK, config.features, config.image_positions)
+  cache = make_cache(config, rows, length + WRITTEN)
   for parts in zip(*(chunks(x, size) for x in layouts), strict=True):
     chunk = stack([builder.chunk(x, size) for x in parts])
     cache, logits = functions.prefill(params, cache, chunk)

@@ -32,6 +32,8 @@ LISTS = [
   ("magvit-v2", "magvit_v2", "8192"),
   ("llava-1.5-7b", "llava", "1.5-7B"),
   ("janus-pro-1b", "janus", "Pro-1B"),
+  ("chameleon-7b", "chameleon", "7B"),
+  ("chameleon-30b", "chameleon", "30B"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

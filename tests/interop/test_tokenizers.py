@@ -1,5 +1,7 @@
 """Tokenizers of pictures of released systems, in use as codecs, and what is refused."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from unijax.checkpoint.errors import CheckpointError
 from unijax.config import ConfigError
 from unijax.config_file import load as load_config
 from unijax.interop import exporting, files, importing, matching, system
+from unijax.train.codec_task import CodecTask
 
 CASES = cases.everything()
 USES = {  # case -> config that trains on its codes
@@ -80,15 +83,20 @@ def test_a_layout_that_cannot_say_it_is_refused(imported, tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-def test_a_whole_chameleon_lacks_the_decoder_and_says_so():
+def test_the_tokenizer_of_a_whole_chameleon_has_no_decoder():
   theirs, counts = keys.read("chameleon-7b")
   chosen = system.load("chameleon_vq")
   config = chosen.config(chosen.fields(chosen.sizes()["8192"], theirs))
-  report = matching.match(chosen.table(config), system.leaves(config), theirs).report
-  assert not report.unknown and not report.misfit
+  ours = system.leaves(config)
+  report = matching.match(chosen.table(config), ours, theirs).report
+  assert report.fits and not config.codec.draws
   assert len(report.consumed) + len(report.dropped) == counts["tensors"]
-  assert report.missing
-  assert all(x.startswith("model.vqmodel.decoder.") for x in report.missing)
+  assert {x for x in ours if "decoder" in x} == {
+    "codec/decoder/project/conv/kernel", "codec/decoder/project/conv/bias",
+  }  # fmt: skip
+  assert sum(math.prod(x.shape) for x in ours.values()) == 29_423_616
+  with pytest.raises(ConfigError, match="codec.draws: False has no decoder"):
+    CodecTask(config, 0).loss({}, None, None, 1)
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_what_is_hidden_is_not_read(name):
     may |= batch.text_weight_BT > 0
     assert hidden[batch.patch_BT < 0].any()
   assert hidden[batch.patch_BT >= 0].any() and not hidden[~may].any()
-  tokens = np.where(hidden, path.first_code, batch.tokens_BT)
+  tokens = np.where(hidden, path.code_ids.first, batch.tokens_BT)
   patches = np.where(hidden[..., None], 7.0, batch.patches_BTC)
   changed = dataclasses.replace(batch, tokens_BT=tokens, patches_BTC=patches)
   assert (tokens != batch.tokens_BT).any()

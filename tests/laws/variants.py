@@ -60,10 +60,13 @@ EARLIER = dict(  # features as released encoders give them
   vision__depth=2, vision__skip_blocks=1, vision__features_norm=False,
   vision__mean=(0.4, 0.5, 0.6), vision__std=(0.2, 0.3, 0.2), vision__position_grid=3,
 )  # fmt: skip
+LISTED = dict(  # codes that a tokenizer has ids for, in an order of its own
+  data__vocab=480, data__code_ids=tuple(264 + 5 * i % 216 for i in range(216)),
+)  # fmt: skip
 READ = {  # each with one way to write; context images alone are read in this way
   "codes-features": dict(
     model__read="features", vision__patch_size=4, model__connector="resampler",
-    model__connector_queries=3, **{**SMALL_EYES, **EARLIER}, **WRITE["codes"],
+    model__connector_queries=3, **{**SMALL_EYES, **EARLIER}, **WRITE["codes"], **LISTED,
   ),
   "diffusion-both": dict(
     model__read="both", vision__patch_size=2, model__connector="shuffle",

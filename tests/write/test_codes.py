@@ -30,7 +30,7 @@ def knobs(name="masked-shared", steps=4, **sample):
 
 
 def some_logits(path, rows=B, seed=0):
-  vocab = path.first_code + K + path.config.write.masks
+  vocab = path.code_ids.first + K + path.config.write.masks
   return 2 * jax.random.normal(jax.random.key(seed), (rows, P, vocab))
 
 
@@ -49,17 +49,34 @@ def test_codes_are_tokens_behind_the_text(name):
   here = batch.patch_BT[0] >= 0
   picture_of = variants.DOCUMENTS[0].parts[-1]
   want = b.codec.codes(picture_of.pixels()).reshape(-1)
-  assert (batch.tokens_BT[0][here] - words.first_code == want).all()
+  assert (batch.tokens_BT[0][here] - words.code_ids.first == want).all()
   assert (batch.patch_BT[0][here] == np.arange(4)).all() and batch.patches_BTC.size == 0
   assert (
     batch.image_weight_BT[0][here].all() and not batch.text_weight_BT[0][here].any()
   )
-  assert words.first_code >= words.text_size + 8 and words.codes == K
-  assert words.first_code + K + words.masks == words.size
+  assert words.code_ids.first >= words.text_size + 8 and words.codes == K
+  assert words.code_ids.first + K + words.masks == words.size
   path = variants.path(c)
-  assert path.first_code == words.first_code
+  assert path.code_ids.first == words.code_ids.first
   assert not words.masks or path.mask_token == words.size - 1
   assert (b.pixels(want) == b.codec.from_codes(want.reshape(2, 2))).all()
+
+
+def test_codes_have_the_ids_that_are_listed():
+  c, same = variants.config("codes-features"), variants.config("codes-shared")
+  ids = np.asarray(c.data.code_ids)
+  rows_of = lambda c: variants.in_rows(c, [0])
+  batch, plain = rows_of(c), rows_of(same)
+  here, first = batch.patch_BT[0] >= 0, variants.path(same).code_ids.first
+  want = plain.tokens_BT[0][plain.patch_BT[0] >= 0] - first
+  assert len(set(want)) > 1 and (batch.tokens_BT[0][here] == ids[want]).all()
+  path = variants.path(c)
+  assert (jax.jit(path.code_ids.of)(want) == ids[want]).all()
+  logits = jax.random.normal(jax.random.key(0), (B, P, c.data.vocab))
+  chosen = codes.code_logits(logits, path.code_ids, 1, path.knobs(c))
+  assert (chosen == logits[..., ids]).all()
+  words = small.builder(c).vocabulary
+  assert (words.code_ids.codes(batch.tokens_BT[0][here]) == want).all()
 
 
 def test_a_code_out_of_the_codebook_is_refused():
@@ -90,12 +107,12 @@ def test_rows_of_codes_can_be_looked_at():
 def test_only_codes_are_chosen_and_the_best_when_greedy():
   path, k = knobs(image_temperature=0.0)
   logits = (
-    some_logits(path).at[..., : path.first_code].add(100.0).at[..., -1].add(100.0)
+    some_logits(path).at[..., : path.code_ids.first].add(100.0).at[..., -1].add(100.0)
   )
-  chosen = codes.code_logits(logits, path.first_code, K, 1, k)
+  chosen = codes.code_logits(logits, path.code_ids, 1, k)
   assert chosen.shape == (B, P, K)
   assert (
-    codes.draw(chosen, keys(), k) == logits[..., path.first_code : -1].argmax(-1)
+    codes.draw(chosen, keys(), k) == logits[..., path.code_ids.first : -1].argmax(-1)
   ).all()
 
 
@@ -116,14 +133,12 @@ def test_temperature_and_top_k_make_the_distribution():
 def test_guidance_one_is_conditional_and_more_goes_further(name):
   path, k = knobs(name, guidance=1.0)
   both = some_logits(path, 2 * B)
-  logits = codes.code_logits(both, path.first_code, K, 2, k)
-  alone = codes.code_logits(both[:B], path.first_code, K, 1, k)
+  logits = codes.code_logits(both, path.code_ids, 2, k)
+  alone = codes.code_logits(both[:B], path.code_ids, 1, k)
   np.testing.assert_allclose(logits, alone, atol=1e-5)
   assert (codes.draw(logits, keys(), k) == codes.draw(alone, keys(), k)).all()
-  three = codes.code_logits(
-    both, path.first_code, K, 2, k.replace(guidance=jnp.float32(3))
-  )
-  shadow = codes.code_logits(both[B:], path.first_code, K, 1, k)
+  three = codes.code_logits(both, path.code_ids, 2, k.replace(guidance=jnp.float32(3)))
+  shadow = codes.code_logits(both[B:], path.code_ids, 1, k)
   np.testing.assert_allclose(three - shadow, 3 * (alone - shadow), rtol=1e-4, atol=1e-4)
 
 
@@ -135,7 +150,7 @@ def test_one_step_from_nothing_is_the_independent_categorical():
   logits, unknown = some_logits(path), jnp.full((B, P), -1)
   known, guess = path.guess(logits, 1, unknown, 0, keys(), k)
   steps = jax.vmap(jax.random.fold_in, (0, None))(keys(), 0)
-  only = logits[..., path.first_code : path.first_code + K]
+  only = logits[..., path.code_ids.first : path.code_ids.first + K]
   assert (known == jax.vmap(jax.random.categorical)(steps, only)).all()
   assert (known == guess).all()
 
@@ -149,7 +164,9 @@ def test_what_is_known_stays_and_the_least_confident_are_hidden_again():
     known, guess = path.guess(logits, 1, before, i, keys(), k)
     stays = before >= 0
     assert (known[stays] == before[stays]).all()
-    p = jax.nn.log_softmax(logits[..., path.first_code : path.first_code + K]).max(-1)
+    p = jax.nn.log_softmax(
+      logits[..., path.code_ids.first : path.code_ids.first + K]
+    ).max(-1)
     for b in range(B):
       kept, hidden = p[b][(known[b] >= 0) & ~stays[b]], p[b][known[b] < 0]
       assert not len(hidden) or kept.min() > hidden.max()

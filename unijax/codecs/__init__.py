@@ -6,7 +6,8 @@ is one of N codes and S pixels a code that is yet to be named: its sizes are kno
 
 A codec has `stride` (pixels a latent), `channels` (numbers a latent) and `codebook`
 (number of codes; 0: continuous only), `encode` and `decode` between pixels and latents
-and, with a codebook, `codes` and `from_codes` between pixels and codes.
+and, with a codebook, `codes` and `from_codes` between pixels and codes; `draws` is
+False where it has an encoder alone.
 """
 
 import functools
@@ -29,6 +30,7 @@ class Sizes(NamedTuple):
   stride: int  # pixels a latent
   channels: int  # numbers a latent
   codebook: int  # codes; 0 where there are none
+  draws: bool = True  # whether pictures can be made of them
 
 
 @functools.cache
@@ -59,7 +61,7 @@ def sizes(name: str) -> Sizes:
   """
   if _is_path(name):
     about = artefact.read(name)
-    return Sizes(about.stride, about.channels, about.codebook)
+    return Sizes(about.stride, about.channels, about.codebook, about.draws)
   if alone := SIZES_ALONE.fullmatch(name):
     return Sizes(int(alone[2]), 0, int(alone[1]))
   codec = open_codec(name)

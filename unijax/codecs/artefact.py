@@ -61,6 +61,11 @@ class About:
     """Pixels a side of all pictures it can read; 0: any multiple of the stride."""
     return self.codec.get("only_size", 0)
 
+  @property
+  def draws(self) -> bool:
+    """Whether it makes pictures, too."""
+    return self.codec.get("draws", True)
+
   def identity(self) -> dict:
     """What another codec cannot share; for configs that train on its latents."""
     kind = self.codec["bottleneck"]

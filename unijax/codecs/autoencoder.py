@@ -146,7 +146,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Vectors -> pixels, about in [-1, 1]: `leave(features(z))`."""
+  """Vectors -> pixels, about in [-1, 1]: `leave(features(z))`.
+
+  Where `codec.draws` is False there is no more than the first map, `project`, which
+  released files of encoders keep.
+  """
 
   config: CodecConfig
   dtype: jnp.dtype
@@ -155,6 +159,8 @@ class Decoder(nn.Module):
     c = self.config
     inner = c.project_width or c.channels
     self.project = Conv(inner, 1, dtype=self.dtype) if c.project else None
+    if not c.draws:
+      return
     widths = [c.width * m for m in c.decoder_multipliers or c.multipliers]
     _, blocks = blocks_of(c)
     self.enter = Conv(widths[-1], dtype=self.dtype)
@@ -178,6 +184,8 @@ class Decoder(nn.Module):
     """All but the last convolution: vectors -> [B, H, W, width]."""
     x = z_BHWC.astype(self.dtype)
     x = self.project(x) if self.project else x
+    if not self.config.draws:
+      return x
     x = self.middle(self.enter(x))
     for level in reversed(range(len(self.up))):
       attend = self.attend.get(f"{level}", ())

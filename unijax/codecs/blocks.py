@@ -17,6 +17,7 @@ class BlockCodec:
   stride: int = 4
   channels: int = 3
   levels: int = 6  # of each colour: 0, 51, ... 255
+  draws = True
 
   @property
   def codebook(self) -> int:

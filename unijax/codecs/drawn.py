@@ -60,6 +60,7 @@ class Drawn:
   only_size: int
   pooling: int
   patch_size: int
+  draws = True
 
   @classmethod
   def read(cls, values: Mapping[str, Any]) -> "Drawn":

@@ -68,7 +68,7 @@ class Weighted:
   def __init__(self, form: Form, params, shift: float = 0.0, scale=1.0):
     self.form, self.shift, self.scale = form, shift, scale
     self.stride, self.channels, self._books = form.stride, form.channels, form.books
-    self.codebook = _codes(self._books)
+    self.codebook, self.draws = _codes(self._books), form.draws
     with _beside():
       self._params = jax.device_put(params)
     self._encode, self._decode, self._codes, self._entries = (
@@ -81,7 +81,12 @@ class Weighted:
     return (latents - np.float32(self.shift)) * np.float32(self.scale)
 
   def decode(self, latents: np.ndarray) -> np.ndarray:
-    """float [..., h, w, channels] -> uint8 [..., h*stride, w*stride, 3]."""
+    """float [..., h, w, channels] -> uint8 [..., h*stride, w*stride, 3].
+
+    Raises:
+      ConfigError: a codec without a decoder.
+    """
+    self._check_draws()
     latents = np.asarray(latents, np.float32) / np.float32(self.scale)
     return _to_bytes(self._each(self._decode, latents + np.float32(self.shift)))
 
@@ -102,12 +107,21 @@ class Weighted:
     """int32 [..., h, w] -> uint8 [..., h*stride, w*stride, 3].
 
     Raises:
+      ConfigError: a codec without a decoder.
       ValueError: a code outside of the codebook.
     """
+    self._check_draws()
     codes = checked(codes, self.codebook)
     digits = np.stack(np.unravel_index(codes, self._books), -1).astype(np.int32)
     latents = self._each(self._entries, digits)
     return _to_bytes(self._each(self._decode, latents))
+
+  def _check_draws(self) -> None:
+    if not self.draws:
+      raise ConfigError(
+        "data.codec: this codec has an encoder and no decoder (codec.draws=False), so "
+        "no picture can be made of what is drawn: name a run whose codec has one"
+      )
 
   def _scaled(self, pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1.0)

@@ -18,7 +18,7 @@ class Reconstruction(NamedTuple):
   """What training needs of one pass."""
 
   hidden_BHWC: jax.Array  # what the last convolution reads
-  pixels_BHWC: jax.Array  # about in [-1, 1]
+  pixels_BHWC: jax.Array | None  # about in [-1, 1]; None: of a codec that draws none
   bottled: Bottled
 
 
@@ -39,7 +39,8 @@ class Autoencoder(nn.Module):
     """float in [-1, 1] [B, H, W, 3], and a key a picture for what is drawn."""
     bottled = self.bottleneck(self.encoder(pixels_BHWC).astype(jnp.float32), keys_B)
     hidden = self.decoder.hidden(bottled.latents_BHWC)
-    return Reconstruction(hidden, self.decoder.leave(hidden), bottled)
+    pixels = self.decoder.leave(hidden) if self.config.draws else None
+    return Reconstruction(hidden, pixels, bottled)
 
   def leave(self, hidden_BHWC):
     """The last convolution alone."""
@@ -86,6 +87,11 @@ class Convolutional:
   def channels(self) -> int:
     """Numbers a latent."""
     return self.config.channels
+
+  @property
+  def draws(self) -> bool:
+    """Whether there is a decoder."""
+    return self.config.draws
 
   @property
   def books(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ class PixelCodec:
   stride: int = 1
   channels: int = 3
   codebook: int = 0
+  draws = True
 
   def encode(self, pixels: np.ndarray) -> np.ndarray:
     """uint8 [..., h, w, 3] -> float32 [..., h, w, 3] in [-1, 1]."""

@@ -31,6 +31,10 @@ def add_import(verb) -> None:
   sub.add_argument("path", metavar="PATH", help="the released weights, or their folder")
   sub.add_argument("--out", required=True, metavar="RUN", help="a new run folder")
   sub.add_argument("--size", default="", help="which one, where it has no config.json")
+  sub.add_argument(
+    "--codec", default="", metavar="RUN",
+    help="take its tokenizer of pictures; files may lack the half that draws",
+  )  # fmt: skip
 
 
 def add_export(verb) -> None:
@@ -55,7 +59,8 @@ def run_import(args) -> dict:
   """Runs `unijax import`; returns what was written."""
   from unijax.interop.importing import import_run
 
-  return {"verb": "import", **import_run(args.system, args.path, args.out, args.size)}
+  made = import_run(args.system, args.path, args.out, args.size, codec=args.codec)
+  return {"verb": "import", **made}
 
 
 def run_export(args) -> dict:

@@ -79,7 +79,7 @@ def draw_rows(
     )
   style = _Style(
     vocabulary, tokenizer, patch_size, _cell(batch, tokenizer), columns,
-    _pictures(batch, vocabulary, codec) if vocabulary.codes else {},
+    _pictures(batch, vocabulary, codec) if vocabulary.codes and codec.draws else {},
   )  # fmt: skip
   lengths = [row_text.length(segment_T) for segment_T in batch.segment_BT]
   lines = [max(1, -(-length // columns)) for length in lengths]
@@ -143,7 +143,8 @@ def _draw_position(canvas, draw, batch, row, t, corner, style: _Style) -> None:
   x, y = int(corner[0]), int(corner[1])
   box = (x, y, x + style.cell - 2, y + _TILE - 2)
   middle = (x + (style.cell - 1) / 2, y + _TILE / 2 - 1)
-  if batch.patch_BT[row, t] >= 0:
+  drawn = style.pictures or batch.patches_BTC.shape[-1]
+  if batch.patch_BT[row, t] >= 0 and drawn:
     tile = _tile(batch, row, t, style)
     side = (style.cell - 1, _TILE - 1)
     canvas.paste(tile.resize(side, Picture.Resampling.NEAREST), (x, y))
@@ -158,6 +159,9 @@ def _draw_position(canvas, draw, batch, row, t, corner, style: _Style) -> None:
   elif style.vocabulary.is_text(token):
     draw.rectangle(box, fill=_EMPTY)
     label, size, colour = _character(style.tokenizer, token), 12, _INK
+  elif style.vocabulary.of_images(token):  # of a codec that draws none
+    draw.rectangle(box, fill=_EMPTY)
+    label, size, colour = str(style.vocabulary.code_ids.codes(token)), 9, _INK
   else:  # rounding of the vocabulary: no data should have it
     draw.rectangle(box, fill="#e03131")
     label, size, colour = str(token), 9, "white"
@@ -179,7 +183,7 @@ def _pictures(batch, vocabulary: Vocabulary, codec) -> dict:
   pictures = {}
   for row, number in sorted({*zip(*np.nonzero(batch.patch_BT == 0), strict=True)}):
     here = batch.span_BT[row] == batch.span_BT[row, number]
-    codes = batch.tokens_BT[row][here] - vocabulary.first_code
+    codes = vocabulary.code_ids.codes(batch.tokens_BT[row][here])
     side = round(len(codes) ** 0.5)
     key = int(row), int(batch.span_BT[row, number])
     pictures[key] = codec.from_codes(codes.reshape(side, side))

@@ -107,7 +107,7 @@ class RowBuilder(Interleaver):
         last, value = image, read(image)
       there = slice(first, first + len(value))
       if self.vocabulary.codes:
-        row.tokens_BT[there] = self.vocabulary.first_code + value
+        row.tokens_BT[there] = self.vocabulary.code_ids.of(value)
       else:
         row.patches_BTC[there] = value
 

@@ -14,6 +14,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Protocol
 
+import numpy as np
+
+from unijax.code_ids import CodeIds
 from unijax.config import Config
 from unijax.data.document import DataError
 from unijax.errors import nearest
@@ -199,7 +202,8 @@ class Vocabulary:
   """Text ids [0, text_size), the special tokens, unused ids; at the end image codes.
 
   After the codes stand the mask token and the slots of an image, if there are any: the
-  last `codes + masks + slots` ids are theirs, whatever the tokenizer.
+  last `codes + masks + slots` ids are theirs, whatever the tokenizer. Codes that are
+  listed have the ids of the list, which may be some of the tokenizer's.
   """
 
   text_size: int
@@ -208,11 +212,13 @@ class Vocabulary:
   codes: int = 0  # image codes
   masks: bool = False  # whether there is a mask token
   slots: int = 0  # tokens that stand between BOI and an image
+  listed: tuple[int, ...] = ()  # ids of codes 0, 1, ..; (): those before the mask
 
-  @property
-  def first_code(self) -> int:
-    """Id of image code 0."""
-    return self.first_slot - self.codes - self.masks
+  @functools.cached_property
+  def code_ids(self) -> CodeIds:
+    """Where the codes of images stand."""
+    first = self.first_slot - self.codes - self.masks
+    return CodeIds(first, self.codes, self.listed)
 
   @property
   def first_slot(self) -> int:
@@ -225,16 +231,29 @@ class Vocabulary:
     names = {i: name for name, i in dataclasses.asdict(self.special).items()}
     return names | {self.first_slot + i: f"slot {i}" for i in range(self.slots)}
 
+  @functools.cached_property
+  def words(self) -> np.ndarray:
+    """Which ids the tokenizer has, codes of images apart: bool [size]."""
+    return (np.arange(self.size) < self.text_size) & ~self.code_ids.among(self.size)
+
   def is_text(self, token: int) -> bool:
-    """Says whether this id is text: of the tokenizer, and no special token."""
-    return 0 <= token < self.text_size and token not in self.names
+    """Says whether this id is text: of the tokenizer, no special token and no code."""
+    return 0 <= token < self.size and self.words[token] and token not in self.names
+
+  def of_images(self, token: int) -> bool:
+    """Says whether this id stands for a part of an image: a code, mask or slot."""
+    return token >= self.first_slot - self.masks or token in self._codes
+
+  @functools.cached_property
+  def _codes(self) -> frozenset[int]:
+    return frozenset(self.code_ids.ids.tolist())
 
 
 def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
   """Returns the vocabulary of a config: with image codes where it writes them."""
   return vocabulary(
     tokenizer, codes=config.codebook, masks=config.write.masks, slots=config.slots,
-    rows=config.data.vocab, given=config.data.special,
+    rows=config.data.vocab, given=config.data.special, listed=config.data.code_ids,
   )  # fmt: skip
 
 
@@ -246,14 +265,16 @@ def vocabulary(
   slots: int = 0,
   rows: int = 0,
   given: Iterable[tuple[str, int]] = (),
+  listed: tuple[int, ...] = (),
 ) -> Vocabulary:
   """Returns the model's vocabulary; its size is rounded up to a multiple.
 
   The multiple keeps the embedding and the logits divisible by the mesh axis that they
   are sharded over. `rows` above 0 is the size itself, as published models have it.
-  `given` are special tokens that have ids already; two may share one.
+  `given` are special tokens that have ids already; two may share one. `listed` are ids
+  of codes that have them already.
   Raises DataError if the multiple is not positive, the rows are too few, or a given
-  token has no such name or no row.
+  token or code has no such name or no row, or both the same row.
   """
   if multiple < 1:
     raise DataError(f"vocabulary: multiple must be at least 1, got {multiple}")
@@ -265,7 +286,8 @@ def vocabulary(
   own = [name for name in names if name not in ids]
   count = len(own)
   special = SpecialTokens(**ids, **dict(zip(own, itertools.count(first), strict=False)))
-  needed = first + count + codes + masks + slots
+  behind = masks + slots + (0 if listed else codes)  # of all text
+  needed = first + count + behind
   if 0 < rows < needed:
     raise DataError(
       f"data.vocab: {rows} ids, but {needed} are needed: {first} of the tokenizer, "
@@ -274,6 +296,11 @@ def vocabulary(
     )
   size = rows or -(-needed // multiple) * multiple
   for name, token in ids.items():
-    if not 0 <= token < size - codes - masks - slots:
+    if not 0 <= token < size - behind:
       raise DataError(f"data.special: {name} is {token}, and the table has {size} rows")
-  return Vocabulary(first, special, size, codes, masks, slots)
+  for token in listed:
+    if not 0 <= token < size - behind:
+      raise DataError(f"data.code_ids: {token}, and the table has {size} rows")
+  if both := set(listed) & set(dataclasses.astuple(special)):
+    raise DataError(f"data.code_ids: {min(both)} is a special token's, too")
+  return Vocabulary(first, special, size, codes, masks, slots, listed)

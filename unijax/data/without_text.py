@@ -13,6 +13,6 @@ def pad(x: Layout, vocabulary: Vocabulary) -> None:
   special = vocabulary.special
   kept = (special.bos, special.boi, special.eoi)
   for i, token in enumerate(x.tokens):
-    outside = x.span[i] == -1 and token < vocabulary.first_code
+    outside = x.span[i] == -1 and not vocabulary.of_images(token)
     if outside and token not in kept:
       x.tokens[i], x.text_weight[i] = special.pad, 0.0

@@ -99,7 +99,7 @@ def abstract_calls(config: Config, rows: int, place) -> Calls:
   arguments = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), of(params)
   )
-  branches = 1 if config.sample.guidance == 1.0 else 2
+  branches = infer.branches(config)
   unit = {
     "prefill": f"a chunk of {chunk_length(config)} positions a row",
     "decode_text": "one token a row",

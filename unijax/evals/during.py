@@ -84,6 +84,8 @@ class _Samples:
 
 def _shown_prompts(config: Config) -> list[tuple[str, bool]]:
   shown = []
+  if not config.draws:
+    return shown
   for entry in config.data.sources:
     if entry.kind == "scenes":
       tasks = {"tasks": {"draw": 1.0}, "caption_first": None}

@@ -15,7 +15,7 @@ from unijax.data import rows as rows_lib
 from unijax.data import text_blocks
 from unijax.data.document import DataError, Document
 from unijax.data.layout import Layout
-from unijax.infer.functions import chunk_length
+from unijax.infer.functions import branches, chunk_length
 from unijax.infer.text_sampling import text_sampling
 from unijax.nn.cache import make_cache
 from unijax.write.base import Span
@@ -55,7 +55,7 @@ class RowBatch:
     self.chunk, self.block = chunk_length(self.config), self.config.text_block
     self.least = self.block or 1  # positions that are written at once
     self.path, self.never = self.functions.path, self.config.write.never
-    self.branches = 1 if self.config.sample.guidance == 1.0 else 2
+    self.draws, self.branches = self.config.draws, branches(self.config)
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
     self.caches = [
       make_cache(self.config, self.size, self.slots) for _ in range(self.branches)
@@ -100,14 +100,17 @@ class RowBatch:
         "data.seq_len"
       )
     images = s.max_images if prompt.max_images is None else prompt.max_images
-    if self.never and prompt.begin == "image":
-      raise DataError(f"prompt {number} asks for an image: model.write='none' has none")
+    if not self.draws and prompt.begin == "image":
+      why = "model.write='none' has none"
+      if not self.never:
+        why = f"data.codec={self.config.data.codec!r} has no decoder to draw with"
+      raise DataError(f"prompt {number} asks for an image: {why}")
     tokens = prompt.max_text_tokens
     return Row(
       tracks,
       phase=IMAGE if prompt.begin == "image" else TEXT,
       seed=prompt.seed,
-      images_left=0 if self.never or prompt.begin == "text" else images,
+      images_left=images if self.draws and prompt.begin != "text" else 0,
       tokens_left=s.max_text_tokens if tokens is None else tokens,
       one_image=prompt.stop_after_image,
       given=given,

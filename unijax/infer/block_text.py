@@ -117,7 +117,7 @@ class BlockText:
     B, N, V = logits_BNV.shape
     special = self.vocabulary.special
     token = jnp.arange(V)
-    allowed = token < self.vocabulary.text_size
+    allowed = jnp.asarray(self.vocabulary.words)
     allowed |= jnp.isin(token, jnp.asarray((special.eos, special.boi, special.pad)))
     allowed &= (token != special.boi) | images_B[:, None]
     logits = jnp.where(allowed[:, None], logits_BNV, text_sampling.MASKED)

@@ -41,6 +41,11 @@ def chunk_length(config: Config) -> int:
   return -(-max(image, text) // 8) * 8
 
 
+def branches(config: Config) -> int:
+  """Rows that are run for each prompt: with guidance, where images are drawn, two."""
+  return 2 if config.draws and config.sample.guidance != 1.0 else 1
+
+
 class SampleFunctions:
   """The compiled sampling functions of a config.
 
@@ -93,15 +98,15 @@ def arguments(
   keys = shape(rows, dtype=jax.eval_shape(jax.random.key, 0).dtype)
   sampling = text_sampling.text_sampling(config.sample)
   given = (shape(rows, config.text_block),) if config.text_block else ()
-  if not config.write.never:
-    branches = 1 if config.sample.guidance == 1.0 else 2
+  if config.draws:
+    count = branches(config)
     positions = config.image_positions + 1
     span = Span(shape(rows, positions), shape(rows, positions, 3))
-    caches = (cache,) * branches
+    caches = (cache,) * count
     state = jax.eval_shape(path.begin, caches, keys)
     knobs = jax.eval_shape(lambda: path.knobs(config))
     found["draw_image"] = (
-      params, caches, state, (span,) * branches, keys, shape(), shape(), knobs,
+      params, caches, state, (span,) * count, keys, shape(), shape(), knobs,
     )  # fmt: skip
   found |= {
     "prefill": (params, cache, chunk),
@@ -152,7 +157,7 @@ def _next_tokens(config: Config, vocabulary: Vocabulary):
   begins = () if config.write.never else (special.boi,)
   stops, longest = (special.eos, *config.sample.stops), config.sample.max_text_tokens
   stops += begins
-  written = {*range(vocabulary.text_size), *stops}
+  written = {*np.flatnonzero(vocabulary.words).tolist(), *stops}
   forbidden = tuple(i for i in range(vocabulary.size) if i not in written)
   return functools.partial(decode_text, stops, forbidden, begins, longest)
 

@@ -94,7 +94,7 @@ class Generator(Weights):
   ):
     self.config, self.builder, self.dtype = config, builder, config.model.dtype
     reads = ("describe", "ask")
-    self.tasks = reads if config.write.never else ("draw", *reads, "edit")
+    self.tasks = ("draw", *reads, "edit") if config.draws else reads
     self.rows, self.slots = rows, slots or config.data.seq_len
     self.functions = SampleFunctions(config, builder.vocabulary)
     self.params = params

@@ -77,7 +77,7 @@ class LoadedRun:
     texts, images = prompt.max_text_tokens, prompt.max_images
     texts = sample.max_text_tokens if texts is None else texts
     images = sample.max_images if images is None else images
-    if self.config.write.never or prompt.begin == "text":
+    if not self.config.draws or prompt.begin == "text":
       images = 0
     each = self.config.image_positions + 2  # with BOI and EOI
     return -(-(len(begun) + texts + images * each) // SLOTS) * SLOTS

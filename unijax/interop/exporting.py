@@ -32,7 +32,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 # Knobs that decide what a model computes, as lines of `config.difference` begin.
 CODEC = (
   r"codec\.(bottleneck|width|(decoder_)?(multipliers|blocks)|groups|attention|channels"
-  r"|project|cosine)"
+  r"|project|draws|cosine)"
 )
 DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
 OTHERS = re.compile(

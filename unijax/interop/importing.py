@@ -15,9 +15,17 @@ from unijax.checkpoint.store import Store
 from unijax.codecs import artefact
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import beside, files, keymap, matching, stream, system, texts
+from unijax.interop import (
+  beside,
+  files,
+  keymap,
+  matching,
+  parts,
+  stream,
+  system,
+  texts,
+)
 from unijax.interop.system import System
-from unijax.train import codec_export
 from unijax.train.encoders import write_encoder
 from unijax.train.run import versions
 
@@ -117,13 +125,15 @@ def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
 
 def import_run(
   name: str, path: str | pathlib.Path, out: str | pathlib.Path, size: str = "",
-  say: Say = print,
+  say: Say = print, codec: str = "",
 ) -> dict[str, Any]:  # fmt: skip
   """Writes the run folder of a released model; nothing is left of one that fails.
 
   The arguments are those of `look`, which also says what is raised, and:
     out: a folder that does not exist yet.
     say: prints one sentence.
+    codec: run whose tokenizer of pictures is taken in the place of that in the files,
+      which may lack the half that draws; "": that in the files.
 
   Returns:
     What was done, for RESULT.
@@ -131,7 +141,9 @@ def import_run(
   out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
-    report, config = found.match.report, write_parts(found, folder, say)
+    if codec and not found.parts:
+      raise ConfigError(f"--codec: {name} keeps no tokenizer of pictures apart")
+    report, config = found.match.report, write_parts(found, folder, say, codec)
     kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
     say(f"{path}: {report.text()}; numbers are {kinds}")
     params = system.nested(dict(_read(found, say)))
@@ -150,7 +162,7 @@ def import_run(
       _say_words(found.config, path, say)
       write_encoder(folder, found.config, params, 0)
     if found.config.train.task == "codec":
-      _write_codec(folder, found.config, params)
+      parts.write_codec(folder, found.config, params)
     store = Store(folder, about={ABOUT: found.system.name}, say=say)
     try:
       store.save({"params": params}, 0)
@@ -165,13 +177,16 @@ def import_run(
   }  # fmt: skip
 
 
-def write_parts(found: Found, folder: pathlib.Path, say: Say = print) -> Config:
+def write_parts(
+  found: Found, folder: pathlib.Path, say: Say = print, codec: str = ""
+) -> Config:
   """Writes what a run keeps apart into its folder.
 
   Args:
     found: of `look`.
     folder: that is there.
     say: prints one sentence.
+    codec: as for `import_run`.
 
   Returns:
     The config that reads it there.
@@ -179,13 +194,13 @@ def write_parts(found: Found, folder: pathlib.Path, say: Say = print) -> Config:
   config = found.config
   for part in found.parts.values():  # so far, codecs
     say(f"{part.system.name}, a part of it: {part.match.report.text()}")
-    _write_codec(folder, part.config, system.nested(dict(_read(part, say))))
+    leaves = dict(_read(part, say))
+    if codec:
+      parts.take_codec(folder, codec, leaves)
+    else:
+      parts.write_codec(folder, part.config, system.nested(leaves))
     config = _reads(config, str(folder / artefact.FOLDER))
   return config
-
-
-def _write_codec(folder: pathlib.Path, config: Config, params) -> None:
-  codec_export.write(folder, config, jax.device_get(params["codec"]), None, 0)
 
 
 def _reads(config: Config, codec: str) -> Config:

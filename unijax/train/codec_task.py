@@ -17,7 +17,7 @@ from unijax.codecs import perceptual
 from unijax.codecs.bottlenecks import BOTTLENECKS, over_picture
 from unijax.codecs.discriminator import Discriminator, hinge
 from unijax.codecs.model import Autoencoder, stride
-from unijax.config import Config
+from unijax.config import Config, ConfigError
 from unijax.data.picture_loader import PictureLoader
 from unijax.train.tasks import Task
 from unijax.types import Pictures, Sum
@@ -61,6 +61,10 @@ class CodecTask(Task):
 
   def loss(self, params, batch: Pictures, key, weights=None):
     """See `Task`. Every loss is a mean over a picture, then over pictures."""
+    if not self.config.codec.draws:
+      raise ConfigError(
+        "codec.draws: False has no decoder, and so no picture whose error is trained"
+      )
     weights = self.total_weights(batch) if weights is None else weights
     x = batch.pixels_BHWC.astype(jnp.float32) / 127.5 - 1.0
     keys_B = jax.vmap(functools.partial(jax.random.fold_in, key))(batch.key_B)

@@ -64,7 +64,7 @@ def loss_fn(
   (h_BTD, output), routed = model.apply(
     {"params": params}, method=lambda m: path.heads(m, inputs, truth), mutable=[ROUTING]
   )
-  apart = 0 if config.model.code_adapter == "none" else path.first_code
+  apart = 0 if config.model.code_adapter == "none" else path.code_ids.first
   asks = path.asks(batch, truth)
   sums = losses.token_sums(to_logits, h_BTD, asks, t.loss_chunks, apart)
   image = path.image_loss(output, sums, inputs, truth, batch)

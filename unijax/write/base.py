@@ -13,6 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from unijax.code_ids import CodeIds
 from unijax.config import Config
 from unijax.nn import masks
 from unijax.nn.model import Model
@@ -55,7 +56,8 @@ class WritePath:
 
   Args:
     config: of the run.
-    vocab: ids that the token table holds; image codes are the last of them.
+    vocab: ids that the token table holds; image codes are the last of them, if
+      data.code_ids does not list others.
   """
 
   metric: str  # name of the image loss among the metrics
@@ -63,7 +65,8 @@ class WritePath:
   def __init__(self, config: Config, vocab: int):
     self.config = config
     self.mask_token = vocab - 1  # where the way has one
-    self.first_code = vocab - config.codebook - config.write.masks
+    first = vocab - config.codebook - config.write.masks
+    self.code_ids = CodeIds(first, config.codebook, config.data.code_ids)
 
   # -- training ----------------------------------------------------------------------
 

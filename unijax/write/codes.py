@@ -3,19 +3,20 @@
 import jax
 import jax.numpy as jnp
 
+from unijax.code_ids import CodeIds
 from unijax.write.base import Knobs
 
 MASKED = -1e30
 
 
-def code_logits(logits, first: int, codebook: int, branches: int, knobs: Knobs):
+def code_logits(logits, ids: CodeIds, branches: int, knobs: Knobs):
   """Logits of codes alone: float32 [rows, ..., V] -> [B, ..., codebook].
 
   With two branches, rows are the conditional ones and then their shadows, and the
   logits are u + s (c - u): classifier-free guidance on log-probabilities (Ho &
   Salimans 2022), up to a constant that no choice depends on.
   """
-  logits = jax.lax.slice_in_dim(logits, first, first + codebook, axis=-1)
+  logits = ids.logits(logits)
   if branches == 2:
     conditional, shadow = jnp.split(logits, 2)
     logits = shadow + knobs.guidance * (conditional - shadow)

@@ -82,7 +82,7 @@ class InOrder(WritePath):
     """Inputs of the position before patch i: BOI, or the patch `before` of each row."""
     discrete = self.config.write.discrete
     is_boi = i == 0
-    token = self.first_code + before if discrete else jnp.zeros_like(boi_B)
+    token = self.code_ids.of(before) if discrete else jnp.zeros_like(boi_B)
     patches = None if discrete else before[:, None]
     index = index_B[:, None]
     return Inputs(
@@ -123,9 +123,7 @@ class Codes(InOrder):
 
   def choose(self, model, params, h_BD, branches, key_B, knobs):
     logits = model.apply({"params": params}, h_BD, method=model.logits)
-    logits = codes.code_logits(
-      logits, self.first_code, self.config.codebook, branches, knobs
-    )
+    logits = codes.code_logits(logits, self.code_ids, branches, knobs)
     return codes.draw(logits, key_B, knobs)
 
 

@@ -124,7 +124,7 @@ class Masked(WritePath):
 
   def tokens(self, known) -> jax.Array:
     """What the model reads of codes [B, P]: the mask token where they are unknown."""
-    return jnp.where(known < 0, self.mask_token, self.first_code + known)
+    return jnp.where(known < 0, self.mask_token, self.code_ids.of(known))
 
   def guess(self, logits, branches: int, known, i, keys_B, knobs: Knobs):
     """Guesses all unknown codes and keeps the most confident of them.
@@ -143,9 +143,7 @@ class Masked(WritePath):
     """
     unknown, P = known < 0, known.shape[1]
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
-    logits = codes.code_logits(
-      logits, self.first_code, self.config.codebook, branches, knobs
-    )
+    logits = codes.code_logits(logits, self.code_ids, branches, knobs)
     guess = jnp.where(unknown, codes.draw(logits, keys, knobs), known)
     log_p = jax.nn.log_softmax(logits, axis=-1)
     log_p = jnp.take_along_axis(log_p, guess[..., None], axis=-1)[..., 0]
