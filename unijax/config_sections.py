@@ -47,7 +47,7 @@ class ModelConfig:
   unet_blocks: int
   patch_position: Literal["none", "learned"]
   time_injection: Literal["add", "token", "adaln"]
-  image_mask: Literal["bidirectional", "causal"]
+  image_mask: Literal["bidirectional", "causal", "framed"]
   attention: Literal["auto", "dense", "splash", "tokamax"]
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
@@ -151,6 +151,8 @@ class DataConfig:
   vocab: int
   special: tuple[tuple[str, int], ...]
   chat: tuple[tuple[str, str], ...]
+  marks: tuple[tuple[str, int], ...]
+  pictures_first: bool
   image_frame: Literal["marked", "bare"]
   clean_copy: bool
 
@@ -262,6 +264,7 @@ class SampleConfig:
   image_temperature: float
   image_top_k: int
   confidence_noise: float
+  confidence_decay: Literal["linear", "product"]
   token_steps: int
   text_steps: int
 
