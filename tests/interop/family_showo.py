@@ -145,7 +145,7 @@ CASES = (
   Case("showo-loud", "showo", small(8), "loud", inputs("rows", 8), FRAME),
   Case("showo-quiet", "showo", small(8), "quiet", inputs("rows", 8),
        {"epsilon": Wrong(published={"layer_norm_eps": 1e-6})}, slow=True),
-  Case("showo-text", "showo", small(8), "loud", inputs("asked", 8)),
+  Case("showo-text", "showo", small(8), "loud", inputs("asked", 8), slow=True),
   Case("showo-draw", "showo", small(12), "loud", inputs("drawn", 12), FRAME,
        bounds={"pixels": 1e-3}),
 )  # fmt: skip

@@ -26,7 +26,7 @@ def open_weights(
 
   Args:
     path: a file .safetensors, an index, or a folder that holds one of them.
-    folders: names of those that may lie beside it.
+    folders: names of those beside it that hold the rest.
 
   Raises:
     CheckpointError: nothing to read there, a pickle, a file that is missing, cut off
@@ -35,9 +35,8 @@ def open_weights(
   path = find(pathlib.Path(path))
   found = _read_index(path) if path.name.endswith(".json") else read_header(path)
   for folder in folders:
-    if (path.parent / folder).is_dir():
-      inside = open_weights(path.parent / folder)
-      found |= {f"{folder}/{name}": entry for name, entry in inside.items()}
+    inside = open_weights(path.parent / folder)
+    found |= {f"{folder}/{name}": entry for name, entry in inside.items()}
   return found
 
 
