@@ -16,9 +16,9 @@ BOS "USER: \\n".. " ASSISTANT:"` and `<|t2i|> BOS text EOS BOI codes EOI`; a pic
 drawn in 50 steps with guidance 5 (512 pixels; 18 and 1.75 with 256) against a row
 without text, the share of hidden codes is a cosine, codes are drawn at temperature 1,
 and noise on confidence is multiplied by the share of steps left after every step;
-answers are greedy, of 100 tokens or to EOS. Three differences: prompts have no padding
+answers are greedy, of 100 tokens or to EOS. Four differences: prompts have no padding
 on the left, which rotary positions do not tell from none; they are not cut at 128
-tokens; and nothing but text is written as text.
+tokens; nothing but text is written as text; and text may follow a drawn picture.
 
 Refused: w_clip_vit, whose pictures are read through CLIP with another size than they
 are drawn with.
