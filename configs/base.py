@@ -46,9 +46,9 @@ def _decoder(c: ConfigDict) -> None:
   c.model.bias = "none"  # of the maps of a block; or qkv, attention (and out), all
   c.model.head_bias = False  # a bias of the text head
   c.model.tie_embeddings = False  # share the token table between input and output
-  c.model.patch_codec = "linear"  # or unet
-  c.model.unet_width = 64  # channels of the U-Net at full resolution, doubling
-  c.model.unet_blocks = 1  # residual blocks a level
+  c.model.patch_codec = "linear"  # or unet, or convnext: one position a patch
+  c.model.unet_width = 64  # channels of unet (at full resolution, doubling), convnext
+  c.model.unet_blocks = 1  # residual blocks: of each level, or on each side
   c.model.patch_position = "none"  # or learned: a vector for each place in the image
   c.model.time_injection = "add"  # to patches, or token (before them), or adaln
   # what an image sees of itself: all (bidirectional), what is earlier (causal), or all

@@ -42,7 +42,7 @@ class ModelConfig:
   bias: Literal["none", "qkv", "attention", "all"]
   head_bias: bool
   tie_embeddings: bool
-  patch_codec: Literal["linear", "unet"]
+  patch_codec: Literal["linear", "unet", "convnext"]
   unet_width: int
   unet_blocks: int
   patch_position: Literal["none", "learned"]
