@@ -46,12 +46,14 @@ def _decoder(c: ConfigDict) -> None:
   c.model.bias = "none"  # of the maps of a block; or qkv, attention (and out), all
   c.model.head_bias = False  # a bias of the text head
   c.model.tie_embeddings = False  # share the token table between input and output
-  c.model.patch_codec = "linear"  # or unet
-  c.model.unet_width = 64  # channels of the U-Net at full resolution, doubling
-  c.model.unet_blocks = 1  # residual blocks a level
+  c.model.patch_codec = "linear"  # or unet, or convnext: one position a patch
+  c.model.unet_width = 64  # channels of unet (at full resolution, doubling), convnext
+  c.model.unet_blocks = 1  # residual blocks: of each level, or on each side
   c.model.patch_position = "none"  # or learned: a vector for each place in the image
   c.model.time_injection = "add"  # to patches, or token (before them), or adaln
-  c.model.image_mask = "bidirectional"  # or causal, inside an image
+  # what an image sees of itself: all (bidirectional), what is earlier (causal), or all
+  # of itself and of what frames it (framed): BOI, EOI and image_begin of data.chat
+  c.model.image_mask = "bidirectional"
   c.model.attention = "auto"  # or dense, splash (TPU), tokamax (GPU); never inexact
   c.model.dtype = "float32"  # of activations: bfloat16 on TPU and GPU
   c.model.remat = "none"  # or full, dots, attention, offload: what is recomputed
@@ -163,11 +165,14 @@ def _data(c: ConfigDict) -> None:
   c.data.special = ()  # the others get ids after the tokenizer's
   c.data.code_ids = ()  # rows of codes 0, 1, .. in that table; (): the last ones
   # ((part, text), ...): what begins a document and stands around turns, with names of
-  # the tokenizer's special tokens; parts are begin, user, user_end, assistant,
-  # assistant_end (after eos), image_end (after a picture that is shown) and system
-  # (after begin, where no image is drawn); a part not named is BOS, USER, ASSISTANT or
-  # nothing
+  # the tokenizer's special tokens and of data.marks; parts are begin, user, user_end,
+  # assistant, assistant_end (after eos), image_begin and image_end (around a picture
+  # that is shown) and system (after begin, where no image is drawn); draw_begin,
+  # draw_user, draw_user_end and draw_assistant are in their place where one is drawn,
+  # and draw_image before it; a part not named is BOS, USER, ASSISTANT or nothing
   c.data.chat = ()
+  c.data.marks = ()  # ((name, id), ...): more tokens that data.chat may name
+  c.data.pictures_first = False  # those shown first stand before what data.chat begins
   c.data.image_frame = "marked"  # BOI and EOI around what an encoder says; or bare
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense
@@ -269,6 +274,7 @@ def _asking(c: ConfigDict) -> None:
   c.sample.image_temperature = 1.0  # of codes and patches drawn one by one; 0 is greedy
   c.sample.image_top_k = 0  # most likely codes kept; 0 is all
   c.sample.confidence_noise = 1.0  # Gumbel noise on which codes stay, falling to 0
+  c.sample.confidence_decay = "linear"  # how it falls; or product: of all shares left
   c.sample.token_steps = 16  # solver steps of a patch: token_, masked_diffusion
   c.sample.text_steps = 8  # in which a block of text is filled, for masked_all
 

@@ -6,14 +6,14 @@
 Axes: features read; linear connector; rectified flow in the backbone; convolutional
 patch codecs with a long skip; a time token; causal images; shared parameters; 1-D RoPE.
 
-Differences from the paper, at its size: the U-Net of configs/transfusion.py stands for
-two ConvNeXt stacks; pixels (patches of 16) for latents of SDXL's autoencoder (2 x 2 of
-stride 8), hence the same 576 patches; BOI stands before the time token, which in the
-paper replaces it; no alignment of hidden states with SigLIP's features; one stage, the
-second (14 : 80 : 6 of reading, drawing, text), with a learned encoder: the paper's two
-stages around it train adaptors, then everything.
+Differences from the paper, at its size: pixels (patches of 16) stand for latents of
+SDXL's autoencoder (2 x 2 of stride 8), hence the same 576 patches; BOI stands before
+the time token, which in the paper replaces it; no alignment of hidden states with
+SigLIP's features; one stage, the second (14 : 80 : 6 of reading, drawing, text), with a
+learned encoder: the paper's two stages around it train adaptors, then everything.
 
-`tiny` is that of configs/transfusion.py, by whose recipe it trains.
+`tiny` is that of configs/transfusion.py, by whose recipe it trains, with its U-Net in
+the place of the two ConvNeXt stacks.
 """
 
 from ml_collections import ConfigDict
@@ -28,11 +28,11 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   c = base.get_config()
   if preset == "tiny":
     c = transfusion.tiny(c)
-    c.model.update(unet_width=8)
+    c.model.update(patch_codec="unet", unet_width=8)
     c.data.seq_len = 160
   else:
     c = paper(c)
-  c.model.update(read="features", connector="linear", patch_codec="unet")
+  c.model.update(read="features", connector="linear")
   c.model.update(image_mask="causal", time_injection="token")
   c.diffusion.update(path="rectified_flow")
   c.data.update(noise_limit=0.0, caption_dropout=0.1)
@@ -43,8 +43,8 @@ def get_config(preset: str = "tiny") -> ConfigDict:
 def paper(c: ConfigDict) -> ConfigDict:
   """Section 3 of the paper."""
   c.model.update(depth=24, width=2048, heads=16, kv_heads=16, head_dim=128)
-  c.model.update(mlp_width=5632, norm_eps=1e-6, qk_norm=False, unet_width=48)
-  c.model.update(unet_blocks=2, dtype="bfloat16", remat="full")
+  c.model.update(mlp_width=5632, norm_eps=1e-6, qk_norm=False, patch_codec="convnext")
+  c.model.update(unet_width=768, unet_blocks=2, dtype="bfloat16", remat="full")
   c.vision.update(depth=24, width=1024, heads=16, mlp_width=4096, patch_size=16)
   c.vision.update(dtype="bfloat16", remat="full")
   c.diffusion.update(predict="velocity", time_law="logit_normal")

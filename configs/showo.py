@@ -7,12 +7,12 @@ bidirectional images; shared parameters; 1-D RoPE; QK-norm; no timestep is given
 paper's size layer norms, parallel branches, RoPE on half of a head, biases (Phi-1.5).
 
 Differences from the paper, at its size: `data.codec` is "blocks" (216 colours, images
-of 64 pixels, hence the same 256 codes) until a codec of 8,192 codes is named; BOI and
-EOI are outside of the image's mask and a picture that is asked about is read like any
-other; one weight of text (the paper: 0.1 for language, 1 for understanding). The masked
-loss is divided by all codes of drawn images instead of the hidden ones, which pi / 2
-makes up for; guidance w is 1 + w here; noise on confidence falls linearly. `tiny` is
-the small model of configs/transfusion.py with 64 codes an image.
+of 64 pixels, hence the same 256 codes) until a codec of 8,192 codes is named; a picture
+that is asked about is read like any other; one weight of text (the paper: 0.1 for
+language, 1 for understanding). The masked loss is divided by all codes of drawn images
+instead of the hidden ones, which pi / 2 makes up for; guidance w is 1 + w here. `tiny`
+is the small model of configs/transfusion.py with 64 codes an image, whose mask BOI and
+EOI are outside of.
 """
 
 from math import pi
@@ -27,11 +27,11 @@ def get_config(preset: str = "tiny") -> ConfigDict:
   if preset not in PRESETS:
     raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
   c = PRESETS[preset](base.get_config())
-  c.model.update(write="masked", image_mask="bidirectional", qk_norm=True)
+  c.model.update(write="masked", qk_norm=True)
   c.diffusion.update(time_law="uniform", time_shift=1.0)
   c.data.update(codec="blocks", patch_size=1, noise_limit=0.0, caption_dropout=0.1)
   c.train.update(image_loss_weight=pi / 2)
-  c.sample.update(steps=18, guidance=2.75)
+  c.sample.update(steps=18, guidance=2.75, confidence_decay="product")
   return c
 
 
@@ -40,7 +40,7 @@ def paper(c: ConfigDict) -> ConfigDict:
   c.model.update(depth=24, width=2048, heads=32, kv_heads=32, head_dim=64)
   c.model.update(mlp_width=8192, mlp="gelu_tanh", block="parallel", norm="layer")
   c.model.update(qk_norm_kind="layer", rope_fraction=0.5, bias="all", head_bias=True)
-  c.model.update(dtype="bfloat16", remat="full")
+  c.model.update(dtype="bfloat16", remat="full", image_mask="framed")
   c.data.update(image_size=64, seq_len=1024, images_per_row=3)
   scenes = dict(image_size=64, chat=False, caption_first=0.5)
   c.data.sources = transfusion.pairs(scenes=1.0, corpus=1.0, scene_options=scenes)

@@ -6,14 +6,17 @@ SPLIT = r"\p{N}|[^\r\n\p{L}\p{N}]?\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s
 MARKS = ("<s>", "<|im_start|>", "<|im_end|>")  # ids 0, 1, 2
 
 
-def tokenizer_json(path: pathlib.Path, words: str, vocab: int = 300, begin=()) -> None:
+def tokenizer_json(
+  path: pathlib.Path, words: str, vocab: int = 300, begin=(), marks=MARKS
+) -> None:
   """Bytes with a rule of where words end, and special tokens.
 
   Args:
     path: of the file.
     words: that pairs are learnt from.
-    vocab: ids, at least 259.
+    vocab: ids, at least 256 and the marks.
     begin: names that its post-processor puts before a text.
+    marks: names of special tokens, whose ids begin at 0.
   """
   import tokenizers
   from tokenizers import decoders, models, pre_tokenizers, processors, trainers
@@ -26,14 +29,14 @@ def tokenizer_json(path: pathlib.Path, words: str, vocab: int = 300, begin=()) -
   made.decoder = decoders.ByteLevel()
   alphabet = pre_tokenizers.ByteLevel.alphabet()
   trainer = trainers.BpeTrainer(
-    vocab_size=vocab, special_tokens=list(MARKS), initial_alphabet=alphabet,
+    vocab_size=vocab, special_tokens=list(marks), initial_alphabet=alphabet,
     show_progress=False,
   )  # fmt: skip
   made.train_from_iterator([words] * 4, trainer)
   if begin:
     made.post_processor = processors.TemplateProcessing(
       single=" ".join([*begin, "$A"]),
-      special_tokens=[(name, MARKS.index(name)) for name in begin],
+      special_tokens=[(name, marks.index(name)) for name in begin],
     )
   made.save(str(path))
 

@@ -157,6 +157,20 @@ class Config:
     return self.slots + (self.model.time_injection == "token") + self.patches
 
   @property
+  def framed(self) -> bool:
+    """Whether what frames an image belongs to its span."""
+    return self.model.image_mask == "framed"
+
+  @property
+  def frame(self) -> int:
+    """Positions around an image that may belong to its span, at most; 0 if none do.
+
+    A token stands for at least one byte, save one for a space that a tokenizer adds.
+    """
+    before = dict(self.data.chat).get("image_begin", "").encode()
+    return self.framed * (2 + len(before) + bool(before))
+
+  @property
   def features(self) -> int:
     """Vectors that are read of an encoded picture; 0 without an encoder."""
     m, read = self.model, self.read

@@ -8,7 +8,9 @@ from unijax.config_writes import WRITES
 from unijax.errors import ConfigError, nearest
 
 CHAT = (
-  "begin", "system", "user", "user_end", "assistant", "assistant_end", "image_end"
+  "begin", "system", "user", "user_end", "assistant", "assistant_end", "image_begin",
+  "image_end", "draw_begin", "draw_user", "draw_user_end", "draw_assistant",
+  "draw_image",
 )  # fmt: skip
 
 

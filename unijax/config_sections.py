@@ -42,12 +42,12 @@ class ModelConfig:
   bias: Literal["none", "qkv", "attention", "all"]
   head_bias: bool
   tie_embeddings: bool
-  patch_codec: Literal["linear", "unet"]
+  patch_codec: Literal["linear", "unet", "convnext"]
   unet_width: int
   unet_blocks: int
   patch_position: Literal["none", "learned"]
   time_injection: Literal["add", "token", "adaln"]
-  image_mask: Literal["bidirectional", "causal"]
+  image_mask: Literal["bidirectional", "causal", "framed"]
   attention: Literal["auto", "dense", "splash", "tokamax"]
   dtype: Literal["float32", "bfloat16"]
   remat: Literal["none", "full", "dots", "attention", "offload"]
@@ -152,6 +152,8 @@ class DataConfig:
   special: tuple[tuple[str, int], ...]
   code_ids: tuple[int, ...]
   chat: tuple[tuple[str, str], ...]
+  marks: tuple[tuple[str, int], ...]
+  pictures_first: bool
   image_frame: Literal["marked", "bare"]
   clean_copy: bool
 
@@ -263,6 +265,7 @@ class SampleConfig:
   image_temperature: float
   image_top_k: int
   confidence_noise: float
+  confidence_decay: Literal["linear", "product"]
   token_steps: int
   text_steps: int
 

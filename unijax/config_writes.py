@@ -71,6 +71,8 @@ def problems(c, codec):
       f"data.codec: {c.data.codec!r} says how many codes there are and no more, and "
       f"model.write={m.write!r} needs latents: name the run of a codec"
     )
+  if m.image_mask == "framed" and not (write.in_order or write.blocks or write.hidden):
+    yield from _framed(c, write)
   if c.data.without_text == "padded" and write.blocks:
     yield (
       "data.without_text: 'padded' puts padding where text was, which in the blocks of "
@@ -98,4 +100,24 @@ def _code_ids(c, codec):
     yield (
       f"data.code_ids: with model.code_adapter={m.code_adapter!r} codes are no rows of "
       "the token table: use (), or 'none'"
+    )
+
+
+def _framed(c, write):
+  """Problems of images to which BOI and EOI belong; other ways need another mask."""
+  m = c.model
+  if not (write.discrete or write.never):
+    yield (
+      "model.image_mask: 'framed' makes BOI and EOI a part of an image, all of which "
+      f"model.write={m.write!r} noises: use 'bidirectional', or model.write='masked'"
+    )
+  if m.sharing != "shared":
+    yield (
+      f"model.sharing: {m.sharing!r} tells images from text, and model.image_mask="
+      "'framed' counts BOI and EOI to both: use 'shared', or 'bidirectional'"
+    )
+  if c.data.clean_copy:
+    yield (
+      "data.clean_copy: two copies of an image have one BOI and one EOI, which model."
+      "image_mask='framed' makes a part of each: use False, or 'bidirectional'"
     )

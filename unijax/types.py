@@ -40,7 +40,8 @@ class Batch:
 
   Positions of one document are contiguous, and so are those of one image. An
   image's span covers its patches and, where the model uses one, its time token; or it
-  covers the features of an encoder, which have no patch index.
+  covers the features of an encoder, which have no patch index. With `model.image_mask`
+  'framed' it covers what frames them, too.
   """
 
   tokens_BT: Array  # int32: text id, special token or code; ignored at patches

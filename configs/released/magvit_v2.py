@@ -35,22 +35,25 @@ def signs(shape):
   return (2 * bits - 1).astype(np.float32)
 
 
-DROPS = (Drop("quantize.embedding", signs), Drop("quantize.power_vals", powers))
+DROPS = (
+  Drop("<vae>quantize.embedding", signs),
+  Drop("<vae>quantize.power_vals", powers),
+)
 KEYS = (
   *_ladder.keys(_ladder.LDM),
   *conv("encoder/project", "encoder.quant_conv"),
   *conv("decoder/project", "decoder.post_quant_conv"),
 )
 SIZES = {
-  "bits": axis("encoder.quant_conv.weight", 0),
-  "inner": axis("encoder.conv_out.weight", 0),
-  "in_channels": axis("encoder.conv_in.weight", 1),
-  "out_channels": axis("decoder.conv_out.weight", 0),
-  "widths": sizes("encoder.down.{i}.block.0.conv1.weight", 0),
-  "decoder_widths": sizes("decoder.up.{i}.block.0.conv1.weight", 0),
-  "blocks": counts("encoder.down.{i}.block.{b}.conv1.weight"),
-  "decoder_blocks": counts("decoder.up.{i}.block.{b}.conv1.weight"),
-  "attention": present("encoder.mid.attn_1.norm.weight"),
+  "bits": axis("<vae>encoder.quant_conv.weight", 0),
+  "inner": axis("<vae>encoder.conv_out.weight", 0),
+  "in_channels": axis("<vae>encoder.conv_in.weight", 1),
+  "out_channels": axis("<vae>decoder.conv_out.weight", 0),
+  "widths": sizes("<vae>encoder.down.{i}.block.0.conv1.weight", 0),
+  "decoder_widths": sizes("<vae>decoder.up.{i}.block.0.conv1.weight", 0),
+  "blocks": counts("<vae>encoder.down.{i}.block.{b}.conv1.weight"),
+  "decoder_blocks": counts("<vae>decoder.up.{i}.block.{b}.conv1.weight"),
+  "attention": present("<vae>encoder.mid.attn_1.norm.weight"),
 }
 
 

@@ -63,14 +63,22 @@ def test_agrees_with_xla(knobs):
   assert ours == pytest.approx(theirs, rel=0.03), ours / theirs
 
 
-@pytest.mark.parametrize("write", ["diffusion", "codes"])
-def test_by_hand_is_what_the_forward_pass_multiplies(write):
+CODES = dict(
+  data__codec="blocks", data__patch_size=1, data__noise_limit=0.0, data__seq_len=320,
+  model__image_mask="causal", model__write="codes",
+)  # fmt: skip
+CONVNEXT = dict(
+  model__patch_codec="convnext", model__unet_blocks=2, data__patch_size=4,
+  data__seq_len=480,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "knobs", [{}, CODES, CONVNEXT], ids=["diffusion", "codes", "convnext"]
+)
+def test_by_hand_is_what_the_forward_pass_multiplies(knobs):
   """To the last product: the hand count and the traced one are of the same thing."""
-  codes = dict(
-    data__codec="blocks", data__patch_size=1, data__noise_limit=0.0, data__seq_len=320,
-    model__image_mask="causal",
-  )  # fmt: skip
-  c = small.scenes(model__write=write, **(codes if write == "codes" else {}))
+  c = small.scenes(**knobs)
   loader = tasks.make_loader(c)
   task = tasks.make_task(c, loader.vocab)
   key = jax.eval_shape(jax.random.key, 0)

@@ -37,8 +37,8 @@ VARIANTS = {
     diffusion__path="linear", diffusion__predict="v", sample__sampler="ddim",
     sample__guidance=2.0,
   ),
-  "token-unet": dict(
-    model__patch_codec="unet", model__time_injection="token",
+  "token-convnext": dict(
+    model__patch_codec="convnext", model__time_injection="token",
     model__image_mask="causal", model__qk_norm=False, sample__schedule_shift=2.0,
   ),
 }  # fmt: skip

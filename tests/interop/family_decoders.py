@@ -92,7 +92,7 @@ def everything(config):
   from unijax.data.tokenizer import ByteTokenizer
 
   tokenizer = ByteTokenizer()
-  tokenizer.vocab_size = config.data.vocab - config.codebook
+  tokenizer.vocab_size = config.data.vocab - config.codebook - config.write.masks
   return RowBuilder(config, tokenizer)
 
 
@@ -122,8 +122,9 @@ def written_after(config, params, layouts, builder=None):
     vocabulary = dataclasses.replace(builder.vocabulary, special=special)
   functions = SampleFunctions(config, vocabulary)
   rows, (length,) = len(layouts), {len(x) for x in layouts}
-  size = max(CHUNK, config.features, config.image_positions)
   cache = make_cache(config, rows, length + WRITTEN)
+  framed = config.framed * (config.patches + config.frame)
+  size = max(CHUNK, config.features, config.image_positions, framed)
   for parts in zip(*(chunks(x, size) for x in layouts), strict=True):
     chunk = stack([builder.chunk(x, size) for x in parts])
     cache, logits = functions.prefill(params, cache, chunk)

@@ -4,6 +4,8 @@ Rows are laid out by our own interleaver, pictures drawn by our own sampling; th
 reference gets the ids that its processor makes.
 """
 
+import dataclasses
+
 import numpy as np
 
 from tests.interop import family_decoders, family_llava, numbers
@@ -92,8 +94,6 @@ def _drawn(model, prompts):
 
 def named(config):
   """The config with ids of a tokenizer, which small releases do not have."""
-  import dataclasses
-
   ids = dict(config.data.special) | {"boi": BOI, "eoi": EOI, "pad": PAD}
   data = dataclasses.replace(config.data, special=tuple(ids.items()))
   return dataclasses.replace(config, data=data)
@@ -110,7 +110,8 @@ def ours(config, params, inputs):
   config = named(config)
   builder = family_decoders.everything(config)
   if "drawn" in inputs:
-    return drawn(config, params, builder)
+    sample = dataclasses.replace(config.sample, guidance=GUIDANCE)
+    return drawn(dataclasses.replace(config, sample=sample), params, builder, WORDS)
   if "asked" in inputs:
     laid = family_llava.layouts(builder, ASKED, inputs["pixels"])
     return {"tokens": family_decoders.written_after(config, params, laid)}
@@ -130,19 +131,18 @@ def ours(config, params, inputs):
   return {"words": logits[:, :first], "codes": logits[:, first:]}
 
 
-def drawn(config, params, builder):
+def drawn(config, params, builder, words):
   """Codes that sampling chooses, and what the imported codec makes of them."""
-  import dataclasses
-
   from unijax.codecs import artefact, frozen
   from unijax.data.document import Text
   from unijax.infer.batch import RowBatch
   from unijax.infer.generate import Generator, Prompt
 
-  sample = dataclasses.replace(config.sample, guidance=GUIDANCE, image_temperature=0.0)
+  greedy = {"image_temperature": 0.0, "confidence_noise": 0.0}
+  sample = dataclasses.replace(config.sample, **greedy)
   config = dataclasses.replace(config, sample=sample)
-  generator = Generator(config, params, builder, len(WORDS))
-  asked = [Prompt([Text(x)], "image", stop_after_image=True) for x in WORDS]
+  generator = Generator(config, params, builder, len(words))
+  asked = [Prompt([Text(x)], "image", stop_after_image=True) for x in words]
   batch = RowBatch(generator, asked, 0)
   batch.run()
   codes = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
@@ -151,7 +151,7 @@ def drawn(config, params, builder):
     frozen.form(about.codec),
     artefact.read_weights(config.data.codec, about),
   )
-  grid = codes.reshape(len(WORDS), config.grid, config.grid, 1)
+  grid = codes.reshape(len(words), config.grid, config.grid, 1)
   pixels = form.run("decode", weights, form.run("entries", weights, grid))
   return {"codes": codes, "pixels": pixels}
 

@@ -27,19 +27,19 @@ def expected(family, case: cases.Case) -> cases.Expected:
   with tempfile.TemporaryDirectory() as place:
     folder = pathlib.Path(place)
     family.build(dict(case.published)).save_pretrained(folder)
-    (file,) = folder.glob("*.safetensors")
     forms, whole = {}, {}
-    with safe_open(file, "np") as opened:
-      for name in opened.keys():  # noqa: SIM118 (it is no dict)
-        form = opened.get_slice(name)
-        forms[name] = form.get_dtype(), tuple(form.get_shape())
-        if not form.get_dtype().startswith(("F", "B")):
-          whole[name] = opened.get_tensor(name)
-    arrays = {
-      n: whole[n] if n in whole else numbers.weight(n, shape, case.scale)
-      for n, (_, shape) in forms.items()
-    }
-    save_file(arrays, file, {"format": "pt"})
+    for file in folder.rglob("*.safetensors"):  # those in folders have names with them
+      place = file.relative_to(folder).parent
+      arrays = {}
+      with safe_open(file, "np") as opened:
+        for short in opened.keys():  # noqa: SIM118 (it is no dict)
+          name, form = str(place / short), opened.get_slice(short)
+          forms[name] = form.get_dtype(), tuple(form.get_shape())
+          if not form.get_dtype().startswith(("F", "B")):
+            whole[name] = opened.get_tensor(short)
+          made = numbers.weight(name, forms[name][1], case.scale)
+          arrays[short] = whole.get(name, made)
+      save_file(arrays, file, {"format": "pt"})
     model = family.load(folder)
     outputs = run(family, case, model)
   rename = getattr(family, "other_names", lambda *_: {})

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.interop import cases, numbers
 from unijax.checkpoint import safetensors
-from unijax.interop import exporting, importing, stream, system
+from unijax.interop import exporting, files, importing, stream, system
 
 COMMAND = "python -m tests.interop.run"
 
@@ -42,8 +42,12 @@ def write_weights(
     x = numbers.weight(name, shape, case.scale) if x is None else x
     new, x = (name, x) if rename is None else rename(name, x)
     arrays[new] = x
-  forms = {n: (x.shape, x.dtype.name) for n, x in arrays.items()}
-  safetensors.write(path, forms, arrays.items, {"format": "pt"})
+  for place, names in files.placed(arrays).items():
+    inside = {short: arrays[name] for short, name in names.items()}
+    forms = {n: (x.shape, x.dtype.name) for n, x in inside.items()}
+    (path.parent / place).mkdir(exist_ok=True)
+    there = path.parent / place / path.name
+    safetensors.write(there, forms, inside.items, {"format": "pt"})
 
 
 def renamed(expected: cases.Expected, layout: str):

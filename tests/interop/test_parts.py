@@ -151,19 +151,25 @@ def get_config():
 """
 
 
+SHOWN = {"num_vq_tokens": 256, "max_position_embeddings": 512}  # pictures of 32 pixels
+
+
 @pytest.mark.slow
-def test_an_imported_system_is_tuned(tmp_path):
+@pytest.mark.parametrize(
+  ("name", "fields"), [("janus-draw", {}), ("showo-loud", SHOWN)]
+)
+def test_an_imported_system_is_tuned(name, fields, tmp_path):
   """Images and text are trained, and what was trained is exported with the codec."""
-  case, out = cases.everything()["janus-draw"][1], tmp_path / "run"
-  release = run.write_release(case, tmp_path / "release")
-  importing.import_run("janus", release, out, say=QUIET)
+  case, out = cases.everything()[name][1], tmp_path / "run"
+  release = run.write_release(case, tmp_path / "release", cases.Wrong(fields))
+  importing.import_run(case.system, release, out, say=QUIET)
   workdir = tmp_path / "tuned"
   (tmp_path / "tune.py").write_text(TUNE.format(run=out))
   few = ["train.steps=2", "train.batch_size=1", "train.eval_every=100",
-         "train.sample_every=100", "data.seq_len=512"]  # fmt: skip
+         "train.sample_every=100", "data.seq_len=640"]  # fmt: skip
   cli.main(["train", f"--config={tmp_path}/tune.py", f"--workdir={workdir}",
             f"--init-from={out}", *(f"--config.{x}" for x in few)])  # fmt: skip
   assert rundir.read_config(workdir).data.codec == str(out / "codec")
-  exporting.export_run(str(workdir), tmp_path / "out", "janus", say=QUIET)
-  found = importing.look("janus", tmp_path / "out")
+  exporting.export_run(str(workdir), tmp_path / "out", case.system, say=QUIET)
+  found = importing.look(case.system, tmp_path / "out")
   assert found.match.report.fits and found.parts["codec"].match.report.fits

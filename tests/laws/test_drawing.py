@@ -70,9 +70,11 @@ def drawn(row):
 
 
 def cut(layout, number):
-  """A layout up to the end of image `number`."""
+  """A layout up to the end of image `number`, with EOI where that is a part of it."""
   at, x = layout.images[number]
-  return layout.part(0, at + len(x)), x
+  end = at + len(x)
+  framed = end < len(layout) and layout.span[end] == number
+  return layout.part(0, end + framed), x
 
 
 def key_of(prompt, number):
@@ -186,7 +188,8 @@ def next_tokens(name, batch, row, prompt, logits) -> int:
   for t in range(len(track) - 1, 0, -1):
     if not written:
       break
-    if track.span[t] >= 0 or track.tokens[t] not in WRITTEN:
+    in_image = max(track.patch[t], track.feature[t]) >= 0
+    if in_image or track.tokens[t] not in WRITTEN:
       continue
     token = written.pop()
     assert track.tokens[t] == token

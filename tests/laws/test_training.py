@@ -151,7 +151,7 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
   span, segment, patch = batch.span_BT[0], batch.segment_BT[0], batch.patch_BT[0]
   index = np.arange(len(span))
   sees = (segment[:, None] == segment) & (segment > 0) & (index[:, None] >= index)
-  if c.model.image_mask == "bidirectional":
+  if c.model.image_mask != "causal":
     sees |= (span[:, None] == span) & (span[:, None] != -1)  # an image, or a block
   if batch.hidden_BT is not None:  # noised copies are seen by themselves alone
     assert batch.hidden_BT.any()

@@ -91,11 +91,21 @@ BLOCKS = {  # of the decoder, each with one way to write
     model__rope_length=32, model__time_injection="adaln", **WRITE["diffusion"],
   ),
 }  # fmt: skip
+FRAMED = {  # images with what frames them, and words of a task around them
+  "masked-framed": dict(
+    model__image_mask="framed", data__pictures_first=True, data__marks=(("#", 263),),
+    data__chat=(
+      ("begin", "."), ("user", "U"), ("assistant", "A"), ("image_begin", "#m"),
+      ("draw_begin", "#"), ("draw_user", ""), ("draw_image", "!"),
+    ),
+    sample__confidence_decay="product", **WRITE["masked"],
+  ),
+}  # fmt: skip
 # Each value of an axis meets some of the others.
 VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
 COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
-VARIANTS |= READ | BLOCKS
+VARIANTS |= READ | BLOCKS | FRAMED
 # What the suite runs over; the slow part of it has what is mostly told by the others.
 SLOW = ("diffusion-both", "diffusion-branch-full")
 CASES = [

@@ -21,7 +21,7 @@ VARIANTS = [
   ("add", "grid", "linear", "causal"),
   ("token", "sequential", "unet", "causal"),
   ("token", "shared", "linear", "bidirectional"),
-  ("token", "grid", "unet", "bidirectional"),
+  ("token", "grid", "convnext", "bidirectional"),
   ("adaln", "sequential", "linear", "causal"),
   ("adaln", "shared", "unet", "bidirectional"),
   ("adaln", "grid", "linear", "bidirectional"),
@@ -62,7 +62,7 @@ def dependencies(inputs, segment, patch_codec, image_mask):
   sees |= np.eye(len(span), dtype=bool)
   is_patch = patch >= 0
   mixes = np.eye(len(span), dtype=bool)
-  if patch_codec == "unet":  # the codec mixes the patches of one image
+  if patch_codec != "linear":  # the codec mixes the patches of one image
     mixes |= (span[:, None] == span) & is_patch[:, None] & is_patch
   logits = {
     "token": sees & ~is_patch,

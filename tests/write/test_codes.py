@@ -14,7 +14,7 @@ from unijax.data import picture, row_text
 from unijax.data.document import DataError
 from unijax.data.tokenizer import ByteTokenizer
 from unijax.write import codes
-from unijax.write.masked import hidden_share, rank_in_image
+from unijax.write.masked import hidden_left, hidden_share, noise_left, rank_in_image
 
 B, P, K = 3, 4, 216
 
@@ -173,6 +173,23 @@ def test_what_is_known_stays_and_the_least_confident_are_hidden_again():
     counts.append(int((known[0] < 0).sum()))
   # floor(4 sin(pi/2 left)) with left = 3/4, 1/2, 1/4, 0; at least one code a step
   assert counts == [3, 2, 1, 0]
+
+
+def test_how_many_stay_hidden_is_what_releases_count():
+  """Numbers of PyTorch in float32: a half of 256 is 127 where a cosine rounds down."""
+  counts = [255, 252, 247, 240, 232, 221, 209, 196, 181, 164, 146, 127, 108, 87, 66, 44]
+  assert hidden_left(np.arange(18), 18, 256).tolist() == [*counts, 22, 0]
+  assert hidden_left(np.arange(7), 7, 9).tolist() == [8, 8, 7, 5, 3, 2, 0]
+  last = [223, 191, 160, 128, 96, 64, 32, 0]
+  assert hidden_left(np.arange(42, 50), 50, 1024).tolist() == last
+  assert hidden_left(np.arange(4), 4, 2).tolist() == [1, 1, 1, 0]
+
+
+def test_noise_on_confidence_falls_as_it_is_told():
+  falls = {d: noise_left(np.arange(4), 4, d).tolist() for d in ("linear", "product")}
+  assert falls == {
+    "linear": [0.75, 0.5, 0.25, 0.0], "product": [0.75, 0.375, 0.09375, 0.0],
+  }  # fmt: skip
 
 
 def test_noise_on_confidence_changes_what_stays():

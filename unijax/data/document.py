@@ -89,3 +89,33 @@ class Document:
   parts: tuple[Part, ...]
   id: int
   kind: str = "document"  # draw, describe, ask, edit, ...: for display and metrics
+
+
+def targets(parts) -> list[int]:
+  """Returns places of the images that are to be drawn."""
+  return [i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context]
+
+
+def leading(parts):
+  """Returns (pictures shown before anything is said, the other parts)."""
+  first = int(bool(parts) and isinstance(parts[0], Turn) and parts[0].role == "user")
+  stop = first
+  while stop < len(parts) and isinstance(parts[stop], Image) and parts[stop].context:
+    stop += 1
+  return parts[first:stop], parts[:first] + parts[stop:]
+
+
+def dropped(parts, count: int):
+  """Returns parts without the text of the first `count`."""
+  return tuple(
+    p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < count)
+  )
+
+
+def check_size(image: Image, size: int) -> None:
+  """Raises DataError where a picture is not of `data.image_size`."""
+  if (image.height, image.width) != (size, size):
+    raise DataError(
+      f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
+      f"{size}: set the source's image_size to it"
+    )

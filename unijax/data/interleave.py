@@ -4,7 +4,10 @@
   turns   BOS USER text.. ASSISTANT BOI [TIME] patch.. EOI EOS USER ..
 
 or, in the place of BOS, USER and ASSISTANT, what `data.chat` says; text that is given
-and stands together, with such parts too, is then encoded as one.
+and stands together, with such parts too, is then encoded as one. Parts `draw_X` stand
+in the place of X where an image is drawn; `image_begin` and `image_end` around a
+context image, `draw_image` before one that is drawn. With `data.pictures_first` the
+pictures that a document shows before it says anything stand before all else of it.
 
 A context image may be read through an encoder, by `model.read`:
 
@@ -17,6 +20,9 @@ With `model.write` 'bridge' slots stand between BOI and an image: tokens like te
 which do not see the picture and are seen by all that follows. Where text is written in
 blocks, what the model writes stands in blocks of `model.text_block` positions, filled
 with padding before what it does not write (`data.text_blocks`).
+
+With `model.image_mask` 'framed' BOI, EOI and `image_begin` are of the image's span,
+save EOI behind features.
 
 With `data.clean_copy` training rows hold a target image twice where something comes
 after it (`unijax.data.copies`): BOI, the noised one, which nothing outside of it sees,
@@ -34,7 +40,17 @@ import numpy as np
 from unijax.config import READS, Config
 from unijax.data import copies, hashing, text_blocks
 from unijax.data import without_text as without_text_lib
-from unijax.data.document import DataError, Document, Image, Text, Turn
+from unijax.data.document import (
+  DataError,
+  Document,
+  Image,
+  Text,
+  Turn,
+  check_size,
+  dropped,
+  leading,
+  targets,
+)
 from unijax.data.given import Given
 from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer, Vocabulary, split_marked, vocabulary_of
@@ -61,12 +77,19 @@ class Interleaver:
     self.time_token = config.model.time_injection == "token"
     self.image_size = config.data.image_size
     self.grid, self.never = config.grid, config.write.never
-    self.framed = config.data.image_frame == "marked"
+    self.marked = config.data.image_frame == "marked"
+    self.framed, self.pictures_first = config.framed, config.data.pictures_first
     special = self.vocabulary.special
     own = {name: [getattr(special, name)] for name in ("user", "assistant")}
     # What stands around what is said: ids, and text where a format has it.
     self.around = {"begin": [special.bos], **own}
-    self.around |= {n: split_marked(tokenizer, x) for n, x in config.data.chat}
+    chat, marks = config.data.chat, config.data.marks
+    self.around |= {n: split_marked(tokenizer, x, marks) for n, x in chat}
+    begin = Given(self._encode)
+    begin.add(self.around.get("image_begin", []))
+    self.image_begin = begin.take()
+    drawn = {n.removeprefix("draw_"): x for n, x in self.around.items() if "draw_" in n}
+    self.drawn = self.around | drawn
     self.joins = bool(config.data.chat)
     self.pads = config.data.without_text == "padded"
 
@@ -90,13 +113,19 @@ class Interleaver:
       DataError: an image of another size than `data.image_size`.
     """
     result, given, role = Layout(key=key), Given(self._encode), None
-    parts, count = document.parts, len(document.parts)
-    draws = bool(targets(parts)) if draws is None else draws
-    given.add(self.around["begin"] + ([] if draws else self.around.get("system", [])))
+    draws = bool(targets(document.parts)) if draws is None else draws
+    around, parts = self.drawn if draws else self.around, document.parts
+    shown, parts = leading(parts) if self.pictures_first else ((), parts)
+    for image in shown:
+      self._add_image(result, image, False, 0.0, False)
+      given.add(around.get("image_end", []))
+      self._give_all(result, given)
+    count = len(parts)
+    given.add(around["begin"] + ([] if draws else around.get("system", [])))
     # How many parts, the first ones, lose their text.
     blank = self._captions(parts, key) if without_text is None else without_text * count
     if not self.pads:
-      parts, blank = _dropped(parts, blank), 0
+      parts, blank = dropped(parts, blank), 0
     twice = copies.twice(parts) if self.clean_copy and not open_end else ()
     for i, part in enumerate(parts):
       if 0 < blank == i:
@@ -109,16 +138,18 @@ class Interleaver:
         self.write(result, self._encode(part.text))
       elif isinstance(part, Image):
         begun = role != "user"
+        given.add([] if part.context else around.get("image", []))
         self._give_all(result, given)
         self._add_image(result, part, begun, float(begun and i > 0), i in twice)
-        given.add(self.around.get("image_end", []) if part.context else [])
+        given.add(around.get("image_end", []) if part.context else [])
       elif isinstance(part, Turn):
         if role == "assistant":
           self._give_all(result, given)
           self.write(result, [self.vocabulary.special.eos])
-        given.add(self.around.get(f"{role}_end", []))
+        given.add(around.get(f"{role}_end", []))
         role = part.role
-        given.add(self.around[role])
+        given.add(around[role])
+    given.add(around.get("image", []) if open_end and draws else [])
     self._give_all(result, given)
     if blank == len(parts) > 0:
       without_text_lib.pad(result, self.vocabulary)
@@ -155,7 +186,7 @@ class Interleaver:
       return len(x), len(x.images)
     positions, images, role = 2, 0, None  # BOS and EOS
     parts = document.parts
-    parts = parts if self.pads else _dropped(parts, self._captions(parts, key))
+    parts = parts if self.pads else dropped(parts, self._captions(parts, key))
     if self.clean_copy:
       images = len(copies.twice(parts))
       positions += images * (self.time_token + self.grid**2)
@@ -169,7 +200,7 @@ class Interleaver:
         if read.written:
           positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
         if read.features:
-          positions += self.features + 2 * self.framed
+          positions += self.features + 2 * self.marked
       else:
         positions += 1 + (role == "assistant")  # with the end of what the model said
         role = part.role
@@ -203,6 +234,9 @@ class Interleaver:
         f"{image.name}: with model.write='none' no image is written, and those that "
         "are read need model.read='features'"
       )
+    first = len(x)
+    if image.context and self.image_begin:
+      self.give(x, self.image_begin)
     if read.written:
       self._add_boi(x, written, boi_weight)
       if twice:
@@ -210,16 +244,19 @@ class Interleaver:
         self._add_patches(x, image, limit, read.fused, hidden=True)
         x.next_position, limit = at, 0.0
       weight = boi_weight * self.signal_weight
-      self.add_span(x, image, limit, weight, read.fused)
+      self.add_span(x, image, limit, weight, read.fused, first)
       written, boi_weight = False, 0.0  # nobody chooses to read it again
+      first = len(x)
     if read.features:
-      if self.framed:
+      if self.marked:
         self._add_boi(x, written, boi_weight)
       else:
         self.give(x, [])  # what was being written ends here
       count = self.features
       x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
-      x.add_tokens([special.eoi] if self.framed else [], 0.0)
+      if self.framed:
+        x.frame(first)
+      x.add_tokens([special.eoi] if self.marked else [], 0.0)
 
   def _add_boi(self, x: Layout, written: bool, weight: float):
     if written:
@@ -234,6 +271,7 @@ class Interleaver:
     limit: float,
     slot_weight: float = 0.0,
     fused: bool = False,
+    first: int | None = None,
   ):
     """Appends an image after its BOI: slots and time token if any, patches, EOI.
 
@@ -242,11 +280,15 @@ class Interleaver:
       limit: its largest timestep; an image that stays clean is not a target.
       slot_weight: loss weight of predicting each slot.
       fused: an encoder's features stand at its patches, too.
+      first: where what frames it begins; None: at BOI.
     """
+    first = len(x) - 1 if first is None else first
     first_slot = self.vocabulary.first_slot
     x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
     self._add_patches(x, image, limit, fused)
     x.add_tokens([self.vocabulary.special.eoi], 0.0)
+    if self.framed:
+      x.frame(first)
 
   def _add_patches(
     self, x: Layout, image, limit: float, fused: bool, hidden: bool = False
@@ -262,24 +304,3 @@ class Interleaver:
       image, count, special.pad, self.positions, weight, limit, features=fused,
       hidden=hidden,
     )  # fmt: skip
-
-
-def targets(parts) -> list[int]:
-  """Places of the images that are to be drawn."""
-  return [i for i, p in enumerate(parts) if isinstance(p, Image) and not p.context]
-
-
-def _dropped(parts, count: int):
-  """Parts without the text of the first `count`."""
-  return tuple(
-    p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < count)
-  )
-
-
-def check_size(image: Image, size: int) -> None:
-  """Raises DataError where a picture is not of `data.image_size`."""
-  if (image.height, image.width) != (size, size):
-    raise DataError(
-      f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
-      f"{size}: set the source's image_size to it"
-    )

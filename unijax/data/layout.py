@@ -86,6 +86,11 @@ class Layout:
       ]
       self.next_position += side
 
+  def frame(self, start: int):
+    """Makes what stands from `start` on a part of the last image."""
+    count = len(self) - start
+    self.span[start:] = [len(self.images) - 1] * count
+
   def part(self, start: int, stop: int) -> "Layout":
     """Returns positions [start, stop) as a layout whose images are numbered from 0.
 

@@ -200,6 +200,8 @@ class Loader:
       changes += ["clean_copy"]
     if data.chat:
       changes += [data.chat]
+    if data.marks or data.pictures_first:
+      changes += [data.marks, data.pictures_first]
     if self.config.read.encodes:
       changes += [self.config.model.read, self.config.features]
     if factors := loss_factors(self.config):

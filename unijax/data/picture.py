@@ -182,7 +182,8 @@ def _pictures(batch, vocabulary: Vocabulary, codec) -> dict:
   """Decodes every image of codes: (row, number of the image) -> pixels."""
   pictures = {}
   for row, number in sorted({*zip(*np.nonzero(batch.patch_BT == 0), strict=True)}):
-    here = batch.span_BT[row] == batch.span_BT[row, number]
+    same = batch.span_BT[row] == batch.span_BT[row, number]
+    here = same & (batch.patch_BT[row] >= 0)
     codes = vocabulary.code_ids.codes(batch.tokens_BT[row][here])
     side = round(len(codes) ** 0.5)
     key = int(row), int(batch.span_BT[row, number])
@@ -195,7 +196,8 @@ def _tile(batch, row: int, t: int, style: _Style) -> Picture.Image:
   patch_size = style.patch_size
   if style.pictures:
     pixels = style.pictures[row, int(batch.span_BT[row, t])]
-    side = round((batch.span_BT[row] == batch.span_BT[row, t]).sum() ** 0.5)
+    same = batch.span_BT[row] == batch.span_BT[row, t]
+    side = round((same & (batch.patch_BT[row] >= 0)).sum() ** 0.5)
     step, place = len(pixels) // side, divmod(int(batch.patch_BT[row, t]), side)
     y, x = (step * n for n in place)
     return Picture.fromarray(pixels[y : y + step, x : x + step])

@@ -9,8 +9,7 @@ import numpy as np
 
 from unijax.config import Config
 from unijax.data import hashing
-from unijax.data.document import DataError, Image
-from unijax.data.interleave import check_size
+from unijax.data.document import DataError, Image, check_size
 from unijax.data.numbered import NumberedLoader
 from unijax.data.sources import make_sources
 from unijax.types import Pictures

@@ -139,13 +139,19 @@ class HuggingFaceTokenizer(_FileTokenizer):
     return self.tokenizer.decode(self._text_ids(ids), skip_special_tokens=True)
 
 
-def split_marked(tokenizer: Tokenizer, text: str) -> list[int | str]:
-  """Cuts what a person wrote about turns into text and ids of `marks` named in it."""
-  if not tokenizer.marks:
+def split_marked(
+  tokenizer: Tokenizer, text: str, more: Iterable[tuple[str, int]] = ()
+) -> list[int | str]:
+  """Cuts what a person wrote about turns into text and ids of `marks` named in it.
+
+  `more` are marks beside those of the tokenizer, and before them.
+  """
+  marks = {**tokenizer.marks, **dict(more)}
+  if not marks:
     return [text] if text else []
-  longest_first = sorted(map(re.escape, tokenizer.marks), key=len, reverse=True)
+  longest_first = sorted(map(re.escape, marks), key=len, reverse=True)
   pieces = re.split(f"({'|'.join(longest_first)})", text)
-  return [tokenizer.marks.get(piece, piece) for piece in pieces if piece]
+  return [marks.get(piece, piece) for piece in pieces if piece]
 
 
 def encode_marked(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -148,7 +148,7 @@ def _patches(config: Config, row: Layout) -> float:
   m, channels = config.model, config.patch_channels
   if m.patch_codec == "linear":
     return row.patches * 2 * channels * m.width
-  return row.images * _unet(config)
+  return row.images * {"unet": _unet, "convnext": _convnext}[m.patch_codec](config)
 
 
 def _unet(config: Config) -> float:
@@ -178,6 +178,19 @@ def _unet(config: Config) -> float:
       total += halved * w * widths[level + 1]
       total += taps[level] * widths[level + 1] * w  # double
   return total
+
+
+def _convnext(config: Config) -> float:
+  """Multiply-adds of ConvNeXt stacks on one image; mirrors `nn.patches`."""
+  m, P, grid = config.model, config.patches, config.grid
+  seen = sum(min(i + 3, grid - 1) - max(i - 3, 0) + 1 for i in range(grid))
+
+  def block(w):
+    return seen**2 * w + 2 * P * w * 4 * w + m.width * 2 * w
+
+  w = m.unet_width
+  maps = P * (3 * config.patch_channels * w + 2 * w * m.width)  # leave is twice as wide
+  return maps + m.unet_blocks * (block(w) + block(2 * w))
 
 
 def share(config: Config, vocab: int, row: Layout) -> float:

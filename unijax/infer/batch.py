@@ -225,15 +225,20 @@ class RowBatch:
         done = row.one_image or self._full(row) or row.tokens_left <= 0
         row.phase = DONE if done else TEXT
     if any(row.phase == TEXT for row in self.rows):
-      image = self.config.image_positions + 1
+      framed = self.config.framed  # then BOI is committed again, with its image
+      image = self.config.image_positions + 1 + framed
+      again = framed * np.pad(drawing, (0, self.size - len(drawing)))
       for branch in range(self.branches):
+        cache = self.caches[branch]
+        self.caches[branch] = cache.replace(length_B=cache.length_B - again)
         before = [len(row.tracks[branch]) - image for row in self.rows]
         self._commit_tails(branch, drawing, before)
 
   def _spans(self, drawing: list[bool]) -> tuple[tuple[Span, ...], np.ndarray]:
     """Makes room for an image in the tracks: (its place there, its number in rows)."""
-    T = self.config.image_positions
-    blank = lambda *shape: np.zeros((self.size, T + 1, *shape), np.int32)  # noqa: E731
+    T, framed = self.config.image_positions, self.config.framed
+    shape = self.size, T + 1 + framed
+    blank = lambda *more: np.zeros((*shape, *more), np.int32)  # noqa: E731
     spans = [Span(blank(), blank(3)) for _ in range(self.branches)]
     numbers = np.zeros(self.size, np.uint32)
     for i, row in enumerate(self.rows):
@@ -241,7 +246,8 @@ class RowBatch:
         numbers[i] = len(row.tracks[0].images)
         for branch, track in enumerate(row.tracks):
           self.builder.add_span(track, None, 0.0)
-          here = slice(-T - 2, -1)  # from BOI to the last patch
+          # from BOI to the last patch, or to EOI
+          here = slice(-T - 2, None if framed else -1)
           spans[branch].tokens_BT[i] = track.tokens[here]
           spans[branch].position_BTA[i] = track.position[here]
     return tuple(spans), numbers

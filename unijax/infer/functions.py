@@ -36,7 +36,7 @@ TEXT_CHUNK = 64  # positions of text that are prefilled together
 def chunk_length(config: Config) -> int:
   """Positions of a prefill chunk: one image with BOI and EOI, or a block of text, or
   where no image is written as much text; a multiple of 8."""
-  image = max(config.image_positions, config.features) + 2
+  image = max(config.image_positions, config.features) + max(config.frame, 2)
   text = TEXT_CHUNK if config.write.never else config.text_block
   return -(-max(image, text) // 8) * 8
 
@@ -100,7 +100,7 @@ def arguments(
   given = (shape(rows, config.text_block),) if config.text_block else ()
   if config.draws:
     count = branches(config)
-    positions = config.image_positions + 1
+    positions = config.image_positions + 1 + config.framed
     span = Span(shape(rows, positions), shape(rows, positions, 3))
     caches = (cache,) * count
     state = jax.eval_shape(path.begin, caches, keys)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from unijax.checkpoint.errors import CheckpointError
@@ -51,9 +52,15 @@ def fields(path: pathlib.Path) -> dict[str, Any]:
   return {"preprocessor": inside, **found} if inside else found
 
 
-def write(content: dict[str, Any], place: pathlib.Path) -> None:
-  """The inverse of `fields`: config.json, and other files where there is something."""
-  rest = {name: x for name, x in content.items() if name not in FILES}
-  parts = {"config.json": rest} | {FILES[n]: content[n] for n in FILES if n in content}
+def write(
+  content: dict[str, Any], place: pathlib.Path, folders: Sequence[str] = ()
+) -> None:
+  """The inverse of `fields`: config.json, and other files where there is something.
+
+  What a field named like one of the `folders` says is in config.json there.
+  """
+  files = FILES | {name: f"{name}/config.json" for name in folders}
+  rest = {name: x for name, x in content.items() if name not in files}
+  parts = {"config.json": rest} | {files[n]: content[n] for n in files if n in content}
   for file, part in parts.items():
     (place / file).write_text(json.dumps(part, indent=2) + "\n")

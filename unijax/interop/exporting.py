@@ -22,7 +22,7 @@ from unijax.checkpoint.weights import Weights
 from unijax.codecs import artefact, frozen
 from unijax.config import Config, ConfigError
 from unijax.disk import new_folder
-from unijax.interop import beside, matching, stream, system, texts
+from unijax.interop import beside, files, matching, stream, system, texts
 from unijax.interop.importing import ABOUT, new_place
 from unijax.interop.system import System
 
@@ -84,12 +84,13 @@ def export_run(
       def leaf(path):
         return apart[path] if path in apart else trained(path)
 
-      forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
-      cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
       with new_folder(out) as folder:
-        path = folder / chosen.file()
-        size = safetensors.write(path, forms, lambda: cast, {"format": "pt"})
-        beside.write(content, folder)
+        size = 0
+        for place, names in files.placed(plan).items():
+          part = {inside: plan[name] for inside, name in names.items()}
+          (folder / place).mkdir(exist_ok=True)
+          size += _write(folder / place / chosen.file(), part, ours, leaf, dtype)
+        beside.write(content, folder, chosen.folders())
         texts.give_back(reader.workdir, folder)
       return manifest.step, size
 
@@ -161,6 +162,13 @@ def _check_inverse(chosen: System, content: Mapping[str, Any], config: Config) -
       f"{chosen.name}: its config.json cannot say all of this run's config (here -> "
       f"there):{fits.shown(lost)}"
     )
+
+
+def _write(path: pathlib.Path, plan, ours, leaf: Leaf, dtype: str) -> int:
+  """Writes the arrays of a plan into one file: its bytes."""
+  forms, arrays = _forms(plan, ours, dtype), stream.arrays(_sorted(plan), leaf)
+  cast = ((n, _cast(x, forms[n][1])) for n, x in arrays)
+  return safetensors.write(path, forms, lambda: cast, {"format": "pt"})
 
 
 def _sorted(plan):

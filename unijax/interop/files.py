@@ -1,11 +1,15 @@
 """Weights as they are published: files .safetensors, alone or in numbered parts.
 
+A release may have folders with weights of their own beside its first ones; names of
+these have FOLDER/ in front.
+
 Only headers are read on opening; numbers are read one array at a time. Everything in
 them is distrusted, names of other files too. Nothing is ever unpickled. An index of
 several files is JSON with `weight_map`: {name: file beside it}.
 """
 
 import pathlib
+from collections.abc import Iterable, Sequence
 
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.safetensors import Entry, parsed, read_header
@@ -15,18 +19,34 @@ ONE = ("model", "diffusion_pytorch_model")  # names of the only file, or of the 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def open_weights(path: str | pathlib.Path) -> dict[str, Entry]:
+def open_weights(
+  path: str | pathlib.Path, folders: Sequence[str] = ()
+) -> dict[str, Entry]:
   """Reads the headers of a published model: name -> entry.
 
   Args:
     path: a file .safetensors, an index, or a folder that holds one of them.
+    folders: names of those beside it that hold the rest.
 
   Raises:
     CheckpointError: nothing to read there, a pickle, a file that is missing, cut off
       or damaged, an index that disagrees with its files or points elsewhere.
   """
   path = find(pathlib.Path(path))
-  return _read_index(path) if path.name.endswith(".json") else read_header(path)
+  found = _read_index(path) if path.name.endswith(".json") else read_header(path)
+  for folder in folders:
+    inside = open_weights(path.parent / folder)
+    found |= {f"{folder}/{name}": entry for name, entry in inside.items()}
+  return found
+
+
+def placed(names: Iterable[str]) -> dict[str, dict[str, str]]:
+  """Folder of a release ("" is itself) -> {name in its file: whole name}."""
+  found: dict[str, dict[str, str]] = {}
+  for name in names:
+    folder, _, inside = name.rpartition("/")
+    found.setdefault(folder, {})[inside] = name
+  return found
 
 
 def find(path: pathlib.Path) -> pathlib.Path:

@@ -90,7 +90,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   """
   path = pathlib.Path(path)
   chosen = system.load(name)
-  theirs = files.open_weights(path)
+  theirs = files.open_weights(path, chosen.folders())
   about = texts.beside(path) | _published(chosen, path, size)
   return _look(chosen, path, theirs, about)
 
@@ -106,7 +106,7 @@ def _look(chosen: System, path: pathlib.Path, theirs, about) -> Found:
       f"{path} is not a whole {chosen.name} of this config: {match.report.text()}"
     )
   stream.check_dropped(chosen.table(config), match.report.dropped, theirs)
-  parts = {k: _look(s, path, theirs, about) for k, s in chosen.parts().items()}
+  parts = {k: _look(s, path, s.own(theirs), about) for k, s in chosen.parts().items()}
   return Found(chosen, config, theirs, match, ours, parts)
 
 

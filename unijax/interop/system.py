@@ -10,6 +10,8 @@ and where they are needed:
   FILE        name of the file that is written; model.safetensors
   OURS_ONLY   globs of parameters that released files never have
   DROPS       tuple of `keymap.Drop`
+  FOLDERS     names of folders of a release that hold weights, too; these have names
+              with FOLDER/ in front, and config.json in a field of its name
   PARTS       {what it is: (file of a system, {group: its only prefix})}, of parts that
               a run keeps apart; "codec" is the tokenizer of pictures
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
@@ -66,6 +68,11 @@ class System:
       for kind, (name, of) in self._get("PARTS", {}).items()
     }
 
+  def own(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a whole release is of this part of it, by its names."""
+    mine = tuple(x for prefixes in self.prefixes.values() for x in prefixes)
+    return {name: entry for name, entry in theirs.items() if name.startswith(mine)}
+
   def fields(
     self, published: Mapping[str, Any], theirs: Mapping[str, Any] | None = None
   ) -> "Fields":
@@ -111,6 +118,10 @@ class System:
     if not hasattr(self.module, "to_published"):
       raise ConfigError(f"{self.name}: can be imported, and not exported")
     return self.module.to_published(config)
+
+  def folders(self) -> tuple[str, ...]:
+    """Folders with weights in a release."""
+    return self._get("FOLDERS", ())
 
   def released(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves that a released file has: without those that only training needs."""

@@ -2,6 +2,7 @@
 
   start = first position of its document
   end   = itself, or inside a bidirectional image, or a block of text, its last position
+          (spans that include BOI and EOI make these a part of the image)
 
 Packing, causality and images are all in these two integers a query, so a fast
 kernel never needs a [T, S] mask and the dense reference is one comparison.
@@ -27,7 +28,8 @@ def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Arra
   Args:
     span_BT: image number; -1 is plain text, blocks of text are below.
     segment_BT: document number; 0 is padding, which sees only itself.
-    image_mask: 'bidirectional' or 'causal' inside an image or a block of text.
+    image_mask: 'causal', or both ways in a span, which is an image, with what frames it
+      where rows have it so ('framed'), or a block of text.
   """
   index = jnp.broadcast_to(jnp.arange(span_BT.shape[1], dtype=jnp.int32), span_BT.shape)
 
@@ -37,7 +39,7 @@ def intervals(span_BT, segment_BT, image_mask: str) -> tuple[jax.Array, jax.Arra
   new_document = changes(segment_BT)
   start = jax.lax.cummax(jnp.where(new_document, index, 0), axis=1)
   end = index
-  if image_mask == "bidirectional":
+  if image_mask != "causal":
     first = changes(span_BT) | new_document
     last = jnp.pad(first[:, 1:], ((0, 0), (0, 1)), constant_values=True)
     far = jnp.where(last, index, span_BT.shape[1])

@@ -45,6 +45,7 @@ class Sizes:
   images: int  # largest number of images in one call
   features: int = 0  # vectors of an encoded picture; 0 without an encoder
   codes: int = 0  # last ids, of image codes; 0 where images are patches
+  frame: int = 0  # most positions around an image that it sees both ways
 
   @property
   def first_code(self) -> int:
@@ -79,10 +80,10 @@ class Model(nn.Module):
     head = HEADS.get(c.write)
     self.image_head = head(c, s.channels) if head else None
     # How far past itself a position may look: to the end of its image or block.
-    span = max(s.grid**2 + (c.time_injection == "token"), s.features)
+    span = max(s.grid**2 + (c.time_injection == "token"), s.features) + s.frame
     if write.blocks:
       span = max(span, c.text_block)
-    lookahead = span - 1 if c.image_mask == "bidirectional" else 0
+    lookahead = span - 1 if c.image_mask != "causal" else 0
     self.transformer = Transformer(c, lookahead)
     if c.patch_position == "learned":
       init = nn.initializers.normal(0.02)
@@ -210,6 +211,7 @@ def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
   sizes = Sizes(
     vocab, config.patch_channels, config.grid, config.data.patch_size,
     images or config.data.images_per_row, config.features, config.codebook,
+    config.frame,
   )  # fmt: skip
   bridge = make_bridge(config) if config.slots else None
   return Model(config.model, sizes, bridge, *reading.make_reader(config))

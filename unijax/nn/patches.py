@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unijax.config import ModelConfig
-from unijax.nn.layers import Linear
+from unijax.nn.layers import ACTIVATIONS, Linear, Norm, param
 from unijax.types import Inputs
 
 
@@ -66,19 +66,41 @@ class ResidualBlock(nn.Module):
     return x_MHWF + y
 
 
-class UNetPatches(nn.Module):
-  """U-Net down and up blocks around the decoder (Transfusion section 3.1).
-
-  Down: residual blocks at full resolution, halving until one position a patch is
-  left, width doubling; up mirrors it with skip connections. Images are gathered from
-  their positions into [B * I, h, w, c] and scattered back.
-  """
+class ImagePatches(nn.Module):
+  """A codec that sees whole images: gathered from their positions, and put back."""
 
   config: ModelConfig
   channels: int
   grid: int
   patch_size: int
   images: int  # largest number of images in a row
+
+  def _slots(self, inputs: Inputs, x_BTF):
+    """Gathers positions into images: [B, T, F] -> [B, I, P, F]."""
+    number = jnp.arange(self.images)
+    first = (inputs.span_BT[:, None] == number[:, None]) & (inputs.patch_BT == 0)[
+      :, None
+    ]
+    start_BI = jnp.argmax(first, axis=-1)
+    index = start_BI[..., None] + jnp.arange(self.grid**2)
+    index = jnp.minimum(index, x_BTF.shape[1] - 1).reshape(x_BTF.shape[0], -1, 1)
+    slots = jnp.take_along_axis(x_BTF, index, axis=1)
+    return slots.reshape(x_BTF.shape[0], self.images, self.grid**2, -1)
+
+  def _positions(self, inputs: Inputs, x_BIPF):
+    """Scatters images back to positions: [B, I, P, F] -> [B, T, F]."""
+    B, _, P, F = x_BIPF.shape
+    slot = jnp.maximum(inputs.span_BT, 0) * P + jnp.maximum(inputs.patch_BT, 0)
+    return jnp.take_along_axis(x_BIPF.reshape(B, -1, F), slot[..., None], axis=1)
+
+
+class UNetPatches(ImagePatches):
+  """U-Net down and up blocks around the decoder (Transfusion section 3.1).
+
+  Down: residual blocks at full resolution, halving until one position a patch is
+  left, width doubling; up mirrors it with skip connections. Images are arrays
+  [B * I, h, w, c].
+  """
 
   def setup(self):
     c = self.config
@@ -103,24 +125,6 @@ class UNetPatches(nn.Module):
     self.out_norm = nn.LayerNorm(dtype=dtype)
     side = self.patch_size
     self.leave = _conv(self.channels // side**2, 3, dtype, None)
-
-  def _slots(self, inputs: Inputs, x_BTF):
-    """Gathers positions into images: [B, T, F] -> [B, I, P, F]."""
-    number = jnp.arange(self.images)
-    first = (inputs.span_BT[:, None] == number[:, None]) & (inputs.patch_BT == 0)[
-      :, None
-    ]
-    start_BI = jnp.argmax(first, axis=-1)
-    index = start_BI[..., None] + jnp.arange(self.grid**2)
-    index = jnp.minimum(index, x_BTF.shape[1] - 1).reshape(x_BTF.shape[0], -1, 1)
-    slots = jnp.take_along_axis(x_BTF, index, axis=1)
-    return slots.reshape(x_BTF.shape[0], self.images, self.grid**2, -1)
-
-  def _positions(self, inputs: Inputs, x_BIPF):
-    """Scatters images back to positions: [B, I, P, F] -> [B, T, F]."""
-    B, _, P, F = x_BIPF.shape
-    slot = jnp.maximum(inputs.span_BT, 0) * P + jnp.maximum(inputs.patch_BT, 0)
-    return jnp.take_along_axis(x_BIPF.reshape(B, -1, F), slot[..., None], axis=1)
 
   def encode(self, inputs: Inputs, time_BTD):
     g, p = self.grid, self.patch_size
@@ -157,4 +161,90 @@ class UNetPatches(nn.Module):
     return self._positions(inputs, x).astype(jnp.float32)
 
 
-PATCH_CODECS = {"linear": LinearPatches, "unet": UNetPatches}
+class ResponseNorm(nn.Module):
+  """Each channel by its size over the image, against the mean of all (Woo et al. 2023,
+  eq. 1 to 3), added to what came in."""
+
+  @nn.compact
+  def __call__(self, x_MHWF):
+    zeros, shape = nn.initializers.zeros_init(), x_MHWF.shape[-1:]
+    scale = param(self, "scale", zeros, shape, ("norm",))
+    bias = param(self, "bias", zeros, shape, ("norm",))
+    x = x_MHWF.astype(jnp.float32)
+    square = jnp.square(x).sum(axis=(1, 2), keepdims=True)
+    size = jnp.sqrt(jnp.maximum(square, 1e-30))  # of no image, too
+    y = x * size / (size.mean(axis=-1, keepdims=True) + 1e-6)
+    return (scale * y + bias + x).astype(x_MHWF.dtype)
+
+
+class ConvNeXtBlock(nn.Module):
+  """ConvNeXt V2 (Woo et al. 2023) with an RMS norm; the timestep scales and shifts the
+  sum (Hoogeboom et al. 2023; Ma et al. 2024, section 3.1)."""
+
+  eps: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x_MHWF, time_MD):
+    F = x_MHWF.shape[-1]
+
+    def linear(features, axes, name):
+      return Linear(features, axes, self.dtype, bias=True, name=name)
+
+    y = _conv(F, 7, self.dtype, feature_group_count=F, name="depthwise")(x_MHWF)
+    y = linear(4 * F, (None, "mlp"), "up")(Norm(self.eps, name="norm")(y))
+    y = ResponseNorm(name="response")(ACTIVATIONS["gelu"](y))
+    x_MHWF = x_MHWF + linear(F, ("mlp", None), "down")(y)
+    change = linear(2 * F, ("embed", None), "time")(nn.silu(time_MD))[:, None, None]
+    scale, shift = jnp.split(change, 2, axis=-1)
+    return x_MHWF * (1 + scale) + shift
+
+
+class ConvNeXtPatches(ImagePatches):
+  """ConvNeXt blocks on both sides of the decoder, at one position a patch.
+
+  Ma et al. 2024, section 3.1: a linear map of patches, blocks, a map to the decoder's
+  width; back by a norm and a map, beside what the blocks gave before, blocks of twice
+  the width, a norm and a map to patches.
+  """
+
+  def setup(self):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    width, eps, count = c.unet_width, c.norm_eps, range(c.unet_blocks)
+    self.enter = Linear(width, ("patch", None), dtype, bias=True)
+    self.down = [ConvNeXtBlock(eps, dtype, name=f"down{i}") for i in count]
+    self.align = Linear(c.width, (None, "embed"), dtype, bias=True)
+    self.back_norm = Norm(eps)
+    self.back = Linear(width, ("embed", None), dtype, bias=True)
+    self.join_norm = Norm(eps)
+    self.up = [ConvNeXtBlock(eps, dtype, name=f"up{i}") for i in count]
+    self.out_norm = Norm(eps)
+    self.leave = Linear(self.channels, (None, "patch"), dtype, bias=True)
+
+  def encode(self, inputs: Inputs, time_BTD):
+    x = self.enter(self._slots(inputs, inputs.patches_BTC))
+    B, I, P, F = x.shape
+    x = x.reshape(B * I, self.grid, self.grid, F)
+    time_MD = self._slots(inputs, time_BTD)[:, :, 0].reshape(B * I, -1)
+    for block in self.down:
+      x = block(x, time_MD)
+    entered = self.align(x.reshape(B, I, P, F))
+    return self._positions(inputs, entered), (x, time_MD)
+
+  def decode(self, h_BTD, inputs: Inputs, time_BTD, skips):
+    skip, time_MD = skips
+    x = self.back(self.back_norm(self._slots(inputs, h_BTD)))
+    B, I, P, _ = x.shape
+    x = self.join_norm(x).reshape(skip.shape)
+    x = jnp.concatenate([x, skip], axis=-1)
+    for block in self.up:
+      x = block(x, time_MD)
+    x = self.leave(self.out_norm(x)).reshape(B, I, P, -1)
+    return self._positions(inputs, x).astype(jnp.float32)
+
+
+PATCH_CODECS = {
+  "linear": LinearPatches,
+  "unet": UNetPatches,
+  "convnext": ConvNeXtPatches,
+}

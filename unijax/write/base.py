@@ -31,9 +31,10 @@ class ImageLoss(NamedTuple):
 
 @flax.struct.dataclass
 class Span:
-  """The place of one image in each row: BOI, its time token if any, its patches."""
+  """The place of one image in each row: BOI, its time token if any, its patches; EOI
+  too, where it belongs to the image."""
 
-  tokens_BT: Array  # [B, 1 + image positions]
+  tokens_BT: Array  # [B, 1 + image positions (+ 1)]
   position_BTA: Array
 
 
@@ -166,29 +167,38 @@ def row_inputs(config: Config, batch: Batch, tokens_BT, patches_BTC, time_BT=Non
   )
 
 
-def join(caches: tuple[Cache, ...]) -> Cache:
-  """The branches of guidance as more rows of one cache."""
+def join(caches: tuple[Cache, ...], again: int = 0) -> Cache:
+  """The branches of guidance as more rows of one cache; its last positions, `again` of
+  them, are left out, to be read again."""
+  length_B = jnp.concatenate([c.length_B for c in caches])
   return Cache(
     jnp.concatenate([c.keys_NBSGK for c in caches], axis=1),
     jnp.concatenate([c.values_NBSGK for c in caches], axis=1),
-    jnp.concatenate([c.length_B for c in caches]),
+    jnp.maximum(length_B - again, 0),
   )
 
 
 def block(config: Config, spans: tuple[Span, ...], cache: Cache) -> Inputs:
-  """The image of every row and branch after its prefix; tokens only, BOI left out."""
-  tokens = jnp.concatenate([s.tokens_BT[:, 1:] for s in spans])
+  """The image of every row and branch after its prefix; tokens only.
+
+  BOI is left out, save where it belongs to the image, and then EOI is there too.
+  """
+  framed = int(config.framed)
+  here = slice(1 - framed, None)
+  tokens = jnp.concatenate([s.tokens_BT[:, here] for s in spans])
   T = tokens.shape[1]
   offset = jnp.arange(T, dtype=jnp.int32)
   index = cache.length_B[:, None] + offset
   causal = config.model.image_mask == "causal"
+  patch = offset - (T - framed - config.patches)
+  patch = jnp.where(patch < config.patches, patch, -1)
   return Inputs(
     tokens_BT=tokens,
     patches_BTC=None,
     time_BT=None,
     span_BT=jnp.zeros_like(tokens),
-    patch_BT=jnp.broadcast_to(offset - (T - config.patches), tokens.shape),
-    position_BTA=jnp.concatenate([s.position_BTA[:, 1:] for s in spans]),
+    patch_BT=jnp.broadcast_to(patch, tokens.shape),
+    position_BTA=jnp.concatenate([s.position_BTA[:, here] for s in spans]),
     index_BT=index,
     start_BT=jnp.zeros_like(index),
     end_BT=index if causal else jnp.broadcast_to(index[:, -1:], index.shape),

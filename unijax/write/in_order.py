@@ -51,10 +51,8 @@ class InOrder(WritePath):
     raise NotImplementedError
 
   def begin(self, caches, keys_B) -> Writing:
-    cache = base.join(caches)
     # BOI is read again, for what it says of the first position.
-    cache = cache.replace(length_B=jnp.maximum(cache.length_B - 1, 0))
-    return Writing(self.blank(len(keys_B)), cache)
+    return Writing(self.blank(len(keys_B)), base.join(caches, again=1))
 
   def advance(self, model, params, caches, state, spans, keys_B, first, last, knobs):
     branches = len(caches)

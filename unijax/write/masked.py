@@ -7,6 +7,7 @@ sin(pi t / 2), the cosine schedule; the model is not told, since it can count.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unijax.config import Config
 from unijax.diffusion import schedules
@@ -46,16 +47,35 @@ def hide(config: Config, key, batch: Batch, share) -> jax.Array:
   number = jnp.round(number * config.patches)
   number = jnp.where(limit > 0, jnp.maximum(number, 1), 0)
   order = base.each_position(base.uniform, patch)
+  order = jnp.where(batch.patch_BT >= 0, order, jnp.inf)  # a frame is never hidden
   hidden = rank_in_image(batch.span_BT, order) < number
   return hidden & (batch.patch_BT >= 0)
 
 
 def hidden_left(step, steps: int, count: int):
   """How many of `count` positions are hidden after step `step` of `steps`: the cosine
-  schedule; at least one until the last step."""
-  left = (steps - 1 - step) / steps
-  number = jnp.floor(hidden_share(left) * count).astype(jnp.int32)
-  return jnp.where(left > 0, jnp.maximum(number, 1), 0)
+  schedule; at least one until the last step.
+
+  A table in float32, in the order that releases compute it: where a product is whole,
+  rounding decides.
+  """
+  done = np.arange(1, steps + 1).astype(np.float32) / np.float32(steps)
+  number = np.floor(count * np.cos(done * np.float32(np.pi) * np.float32(0.5)))
+  number = np.maximum(number, 1).astype(np.int32)
+  number[-1] = 0
+  return jnp.asarray(number)[step]
+
+
+def noise_left(step, steps: int, decay: str):
+  """The factor of the noise on confidence at step `step` of `steps`.
+
+  Args:
+    decay: linear, the share of steps that are left after it; or product, of these
+      shares up to this step (Xie et al. 2024, whose sampler lowers it in place).
+  """
+  left = 1.0 - np.arange(1, steps + 1) / steps
+  factor = np.cumprod(left) if decay == "product" else left
+  return jnp.asarray(factor, jnp.float32)[step]
 
 
 def hide_again(confidence, unknown, number) -> jax.Array:
@@ -107,16 +127,18 @@ class Masked(WritePath):
     return unknown, jnp.zeros_like(unknown)
 
   def advance(self, model, params, caches, state, spans, keys_B, first, last, knobs):
-    branches, cache = len(caches), base.join(caches)
+    branches, framed = len(caches), int(self.config.framed)
+    cache = base.join(caches, again=framed)  # BOI sees the image that it belongs to
     blank = base.block(self.config, spans, cache)
+    here = slice(framed, framed + self.config.patches)
 
     def step(i, state):
       tokens = self.tokens(state[0])
       inputs = blank.replace(
-        tokens_BT=jnp.concatenate([tokens] * branches),
+        tokens_BT=blank.tokens_BT.at[:, here].set(jnp.concatenate([tokens] * branches)),
         patches_BTC=jnp.zeros((*blank.tokens_BT.shape, 0)),
       )
-      run = lambda m: m.logits(m.hidden(inputs, cache)[0])  # noqa: E731
+      run = lambda m: m.logits(m.hidden(inputs, cache)[0][:, here])  # noqa: E731
       logits = model.apply({"params": params}, method=run)
       return self.guess(logits, branches, state[0], i, keys_B, knobs)
 
@@ -130,7 +152,7 @@ class Masked(WritePath):
     """Guesses all unknown codes and keeps the most confident of them.
 
     Chang et al. 2022, section 3.2. Confidence is the log-probability with Gumbel noise,
-    which falls to 0 with the share of steps that are left. What is hidden again follows
+    which falls to 0 as `sample.confidence_decay` says. What is hidden again follows
     the schedule of training; at least one guess is kept, and all at the last step.
 
     Args:
@@ -149,7 +171,7 @@ class Masked(WritePath):
     log_p = jnp.take_along_axis(log_p, guess[..., None], axis=-1)[..., 0]
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
     gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (P,)))(keys)
-    left = (self.steps - 1 - i) / self.steps
+    left = noise_left(i, self.steps, self.config.sample.confidence_decay)
     confidence = log_p + knobs.confidence_noise * left * gumbel
     again = hide_again(confidence, unknown, hidden_left(i, self.steps, P))
     return jnp.where(again, -1, guess), guess
