@@ -166,7 +166,8 @@ def test_an_imported_system_is_tuned(name, fields, tmp_path):
   workdir = tmp_path / "tuned"
   (tmp_path / "tune.py").write_text(TUNE.format(run=out))
   few = ["train.steps=2", "train.batch_size=1", "train.eval_every=100",
-         "train.sample_every=100", "data.seq_len=640"]  # fmt: skip
+         "train.sample_every=100", "data.seq_len=640", "sample.steps=2",
+         "sample.max_text_tokens=4"]  # fmt: skip
   cli.main(["train", f"--config={tmp_path}/tune.py", f"--workdir={workdir}",
             f"--init-from={out}", *(f"--config.{x}" for x in few)])  # fmt: skip
   assert rundir.read_config(workdir).data.codec == str(out / "codec")
