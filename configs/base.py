@@ -173,6 +173,8 @@ def _data(c: ConfigDict) -> None:
   c.data.chat = ()
   c.data.marks = ()  # ((name, id), ...): more tokens that data.chat may name
   c.data.pictures_first = False  # those shown first stand before what data.chat begins
+  # ((place, id), ...) of tokens in an image that is written in order: open (after BOI),
+  c.data.image_tokens = ()  # line (after each line of patches), close (before EOI)
   c.data.image_frame = "marked"  # BOI and EOI around what an encoder says; or bare
   # what follows a target image reads a clean copy of it, and its noised one is hidden
   c.data.clean_copy = False  # two images of a row; model.attention must be dense

@@ -4,13 +4,14 @@
   --config=configs/emu3.py:8B      the paper's size, 8,100 codes an image
 
 Axes: codes read and written; next token over codes; causal images; shared parameters;
-1-D RoPE with a long base; no QK-norm; codes weigh half of what text does.
+1-D RoPE with a long base; no QK-norm; codes weigh half of what text does; at the size
+of the paper each line of codes ends in a token, and another follows the last.
 
 Differences from the paper, at its size: `data.codec` is "blocks" (216 colours, images
 of 360 pixels, hence the same 90 x 90 codes) until a codec of 32,768 codes is named, and
-no video; rows of codes do not end in tokens, nor is the size of an image written before
-it; no dropout; guidance contrasts with no text instead of a negative prompt; pictures
-and text are trained together, not in two stages; no preference tuning.
+no video; the size of an image is not written before it; no dropout; guidance contrasts
+with no text instead of a negative prompt; pictures and text are trained together, not
+in two stages; no preference tuning.
 
 `tiny` is the `tiny` of configs/chameleon.py with these axes.
 """
@@ -39,6 +40,7 @@ def paper(c: ConfigDict) -> ConfigDict:
   c.model.update(depth=32, width=4096, heads=32, kv_heads=8, head_dim=128)
   c.model.update(mlp_width=14_336, norm_eps=1e-5, dtype="bfloat16", remat="full")
   c.data.update(image_size=360, seq_len=9216, images_per_row=1, vocab=184_622)
+  c.data.image_tokens = (("line", 151_846), ("close", 151_847))  # its EOL, its EOF
   scenes = dict(image_size=360, chat=False, caption_first=0.5)
   c.data.sources = transfusion.pairs(scenes=1.0, corpus=1.0, scene_options=scenes)
   c.optim.update(learning_rate=5e-5, final_fraction=0.0, weight_decay=0.1)

@@ -45,6 +45,9 @@ class CodeIds:
     at = np.searchsorted(self.ids, ids, sorter=order)
     return order[np.minimum(at, self.count - 1)].astype(np.int32)
 
+  def __contains__(self, token: int) -> bool:
+    return bool((self.ids == token).any())
+
   def among(self, size: int) -> np.ndarray:
     """Which ids of a table of `size` rows are codes: bool [size]."""
     found = np.zeros(size, bool)

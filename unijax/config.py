@@ -41,7 +41,7 @@ from unijax.config_sections import (
 from unijax.config_sources import read_sources
 from unijax.config_stages import in_order, read_stages
 from unijax.config_values import check_names, mapping, typed
-from unijax.config_writes import WRITES, Write
+from unijax.config_writes import IMAGE_PLACES, WRITES, Write
 from unijax.errors import ConfigError
 
 
@@ -153,8 +153,17 @@ class Config:
 
   @property
   def image_positions(self) -> int:
-    """Positions of an image after BOI: slots and time token, if any, and patches."""
-    return self.slots + (self.model.time_injection == "token") + self.patches
+    """Positions of an image after BOI: slots and time token, if any, and patches, with
+    the tokens that stand among them."""
+    before = self.slots + (self.model.time_injection == "token")
+    if self.write.never:
+      return before
+    ids = [len(self.image_tokens(place)) for place in IMAGE_PLACES]
+    return before + self.patches + ids[0] + self.grid * ids[1] + ids[2]
+
+  def image_tokens(self, place: str) -> tuple[int, ...]:
+    """Ids that stand at one of `IMAGE_PLACES` in every image that is written."""
+    return tuple(token for name, token in self.data.image_tokens if name == place)
 
   @property
   def framed(self) -> bool:

@@ -154,6 +154,7 @@ class DataConfig:
   chat: tuple[tuple[str, str], ...]
   marks: tuple[tuple[str, int], ...]
   pictures_first: bool
+  image_tokens: tuple[tuple[str, int], ...]
   image_frame: Literal["marked", "bare"]
   clean_copy: bool
 

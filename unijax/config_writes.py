@@ -38,6 +38,8 @@ class Write:
   never: bool = False
 
 
+# Places of data.image_tokens: behind BOI, behind each line of patches, before EOI.
+IMAGE_PLACES = ("open", "line", "close")
 WRITES = {
   "diffusion": Write(timed=True, whole=True),
   "codes": Write(discrete=True, in_order=True),
@@ -66,6 +68,7 @@ def problems(c, codec):
       "codes: use 'none', or model.write='codes'"
     )
   yield from _code_ids(c, codec)
+  yield from _image_tokens(c)
   if not (write.discrete or write.never or codec.channels):
     yield (
       f"data.codec: {c.data.codec!r} says how many codes there are and no more, and "
@@ -120,4 +123,34 @@ def _framed(c, write):
     yield (
       "data.clean_copy: two copies of an image have one BOI and one EOI, which model."
       "image_mask='framed' makes a part of each: use False, or 'bidirectional'"
+    )
+
+
+def _image_tokens(c):
+  """Problems of tokens that stand among the patches of an image."""
+  m, data = c.model, c.data
+  if not data.image_tokens:
+    return
+  for place, _ in data.image_tokens:
+    if place not in IMAGE_PLACES:
+      yield f"data.image_tokens: no place {place!r}; known: {', '.join(IMAGE_PLACES)}"
+  if not WRITES[m.write].in_order:
+    yield (
+      f"data.image_tokens: model.write={m.write!r} writes an image as a whole, with no "
+      "tokens between its lines: use (), or a way that goes in order, such as 'codes'"
+    )
+  if m.positions != "sequential":
+    yield (
+      f"data.image_tokens: model.positions={m.positions!r} gives places of a picture, "
+      "which such tokens do not have: use () or 'sequential'"
+    )
+  if m.read == "fused":
+    yield (
+      "data.image_tokens: model.read='fused' puts features at all positions of an "
+      "image: use (), or 'both'"
+    )
+  if data.without_text == "padded":
+    yield (
+      "data.image_tokens: data.without_text='padded' would take them for text, and put "
+      "padding in their place: use () or 'dropped'"
     )

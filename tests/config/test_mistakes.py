@@ -124,6 +124,17 @@ def test_ranges_and_sizes_that_do_not_fit(path, value, message):
     ("codes", {"image_mask": "causal", "code_adapter": "mlp"}, {"codec": "blocks",
      "code_ids": tuple(range(300, 516))}, "data.code_ids: with model.code_adapter='mlp' "
      "codes are no rows of the token table: use (), or 'none'"),
+    ("codes", {"image_mask": "causal"}, {"codec": "blocks", "image_tokens":
+     (("end", 7),)}, "data.image_tokens: no place 'end'; known: open, line, close"),
+    ("codes", {"image_mask": "causal"}, {"codec": "blocks", "without_text": "padded",
+     "image_tokens": (("line", 7),)}, "data.image_tokens: data.without_text='padded' would "
+     "take them for text, and put padding in their place: use () or 'dropped'"),
+    ("codes", {"image_mask": "causal", "positions": "grid"}, {"codec": "blocks",
+     "image_tokens": (("line", 7),)}, "data.image_tokens: model.positions='grid' gives "
+     "places of a picture, which such tokens do not have: use () or 'sequential'"),
+    ("diffusion", {}, {"image_tokens": (("line", 7),)}, "data.image_tokens: model.write="
+     "'diffusion' writes an image as a whole, with no tokens between its lines: use (), or "
+     "a way that goes in order, such as 'codes'"),
   ],
 )  # fmt: skip
 def test_ways_to_write_that_lack_something(write, model, data, message):

@@ -17,7 +17,7 @@ WAYS = {c["model__read"]: name for name, c in variants.READ.items()}
 
 
 def config(read: str, **knobs):
-  return variants.config(WAYS[read], **knobs)
+  return variants.config(WAYS[read], data__image_tokens=(), **knobs)
 
 
 def names(c, layout) -> str:

@@ -71,10 +71,8 @@ def drawn(row):
 
 def cut(layout, number):
   """A layout up to the end of image `number`, with EOI where that is a part of it."""
-  at, x = layout.images[number]
-  end = at + len(x)
-  framed = end < len(layout) and layout.span[end] == number
-  return layout.part(0, end + framed), x
+  inside = np.flatnonzero(np.asarray(layout.span) == number)
+  return layout.part(0, int(inside[-1]) + 1), layout.images[number][1]
 
 
 def key_of(prompt, number):
@@ -86,11 +84,11 @@ def in_order(name, batch, row, prompt, number):
   path, model = batch.path, small.functions(config(name)).model
   pieces = [cut(track, number) for track in row.tracks]
   hs = [whole(name, batch, part)[0][0] for part, _ in pieces]
-  firsts = [part.images[-1][0] for part, _ in pieces]
+  at = [np.flatnonzero(np.asarray(part.patch) >= 0)[-len(x) :] for part, x in pieces]
   knobs, found = path.knobs(batch.config), []
   choose = jax.jit(functools.partial(path.choose, model), static_argnums=2)
-  for i in range(path.steps):
-    h = jnp.stack([h[first - 1 + i] for h, first in zip(hs, firsts, strict=True)])
+  for i in range(path.config.patches):
+    h = jnp.stack([h[here[i] - 1] for h, here in zip(hs, at, strict=True)])
     key = jax.vmap(jax.random.fold_in, (0, None))(key_of(prompt, number), i)
     found.append(choose(batch.params, h, 2, key, knobs)[0])
   return np.stack(found)
@@ -263,4 +261,6 @@ def test_a_row_alone_is_the_row_in_a_batch_and_streaming_changes_nothing(name):
   for one, other in zip(alone.parts, row.parts, strict=True):
     assert (one == other) if isinstance(one, str) else (one == other).all()
   assert shares[-1] == (1.0, (variants.SIZE, variants.SIZE, 3))
-  assert len(shares) == 2 * len(alone.images)
+  looks = -(-batch.path.steps // batch.path.stride)
+  assert looks == 2 + (name == "codes-features")  # two lines; tokens before the first
+  assert len(shares) == looks * len(alone.images)

@@ -31,7 +31,10 @@ WRITE = {
     model__write="token_diffusion", model__head_depth=1, model__head_width=16,
     train__token_draws=2, sample__token_steps=3, sample__sampler="ddpm", **IN_ORDER,
   ),
-  "gmm": dict(model__write="gmm", model__mixtures=3, **IN_ORDER),
+  "gmm": dict(
+    model__write="gmm", model__mixtures=3, data__image_tokens=(("line", 10),),
+    **IN_ORDER,
+  ),
   "regression": dict(
     model__write="regression", model__head_depth=1, model__head_width=16,
     train__regression="cosine", **IN_ORDER,
@@ -61,7 +64,8 @@ EARLIER = dict(  # features as released encoders give them
   vision__mean=(0.4, 0.5, 0.6), vision__std=(0.2, 0.3, 0.2), vision__position_grid=3,
 )  # fmt: skip
 LISTED = dict(  # codes that a tokenizer has ids for, in an order of its own
-  data__vocab=480, data__code_ids=tuple(264 + 5 * i % 216 for i in range(216)),
+  data__vocab=488, data__code_ids=tuple(264 + 5 * i % 216 for i in range(216)),
+  data__image_tokens=(("open", 480), ("open", 481), ("line", 482), ("close", 483)),
 )  # fmt: skip
 READ = {  # each with one way to write; context images alone are read in this way
   "codes-features": dict(

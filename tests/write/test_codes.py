@@ -11,7 +11,7 @@ import pytest
 from tests import small
 from tests.laws import variants
 from unijax.data import picture, row_text
-from unijax.data.document import DataError
+from unijax.data.document import DataError, Document
 from unijax.data.tokenizer import ByteTokenizer
 from unijax.write import codes
 from unijax.write.masked import hidden_left, hidden_share, noise_left, rank_in_image
@@ -77,6 +77,25 @@ def test_codes_have_the_ids_that_are_listed():
   assert (chosen == logits[..., ids]).all()
   words = small.builder(c).vocabulary
   assert (words.code_ids.codes(batch.tokens_BT[0][here]) == want).all()
+
+
+def test_lines_of_codes_end_in_tokens():
+  c = variants.config("codes-features")
+  b = small.builder(c)
+  layout = b.layout(Document((variants.image(1),), 0))
+  row = b.row([layout])
+  codes_of = c.data.code_ids
+  a, b_, c_, d = (codes_of[x] for x in b.codes(variants.image(1)))
+  s = b.vocabulary.special
+  wanted = [s.bos, s.boi, 480, 481, a, b_, 482, c_, d, 482, 483, s.eoi, s.eos]
+  assert row.tokens_BT[: len(layout)].tolist() == wanted
+  assert row.patch_BT[: len(layout)].tolist() == [-1] * 4 + [0, 1, -1, 2, 3] + [-1] * 4
+  assert (row.span_BT >= 0).sum() == 6 and row.image_weight_BT.sum() == 4
+  assert b.measure(Document((variants.image(1),), 0)) == (len(layout), 1)
+  assert c.image_positions == len(layout) - 4
+  bad = variants.config("codes-features", data__image_tokens=(("line", 264),))
+  with pytest.raises(DataError, match="data.image_tokens: line is 264, which is no"):
+    small.builder(bad)
 
 
 def test_a_code_out_of_the_codebook_is_refused():

@@ -15,6 +15,9 @@ A context image may be read through an encoder, by `model.read`:
   both       BOI [TIME] patch.. EOI BOI feature.. EOI
   fused      BOI [TIME] patch.. EOI, each patch with the feature at its place
 
+With `data.image_tokens` an image that is written has tokens that nothing predicts: BOI
+[open] (patch.. [line]).. [close] EOI.
+
 A patch may be a code of `data.codec`, which is then the token of its position.
 With `model.write` 'bridge' slots stand between BOI and an image: tokens like text,
 which do not see the picture and are seen by all that follows. Where text is written in
@@ -38,6 +41,7 @@ import functools
 import numpy as np
 
 from unijax.config import READS, Config
+from unijax.config_writes import IMAGE_PLACES
 from unijax.data import copies, hashing, text_blocks
 from unijax.data import without_text as without_text_lib
 from unijax.data.document import (
@@ -92,6 +96,12 @@ class Interleaver:
     self.drawn = self.around | drawn
     self.joins = bool(config.data.chat)
     self.pads = config.data.without_text == "padded"
+    self.image_positions = config.image_positions
+    self.image_tokens = {name: config.image_tokens(name) for name in IMAGE_PLACES}
+    for place, token in config.data.image_tokens:
+      words = self.vocabulary
+      if not 0 <= token < words.size or words.of_images(token):
+        raise DataError(f"data.image_tokens: {place} is {token}, which is no token")
 
   def layout(
     self, document: Document, key: int = 0, *, open_end=False, without_text=None,
@@ -198,7 +208,7 @@ class Interleaver:
         read = self.read if part.context else self.written
         images += read.written + read.features
         if read.written:
-          positions += self.slots + self.time_token + self.grid**2 + 2  # BOI and EOI
+          positions += self.image_positions + 2  # BOI and EOI
         if read.features:
           positions += self.features + 2 * self.marked
       else:
@@ -299,8 +309,10 @@ class Interleaver:
     if self.time_token:
       x.add_tokens([special.time], 0.0)
       x.span[-1], x.noise_limit[-1], x.hidden[-1] = number, limit, hidden
-    weight = float(limit > 0)
+    weight, tokens = float(limit > 0), self.image_tokens
+    x.add_tokens(list(tokens["open"]), 0.0)
     x.add_image(
       image, count, special.pad, self.positions, weight, limit, features=fused,
-      hidden=hidden,
+      hidden=hidden, line=tokens["line"],
     )  # fmt: skip
+    x.add_tokens(list(tokens["close"]), 0.0)

@@ -49,7 +49,7 @@ class Layout:
 
   def add_image(
     self, image, count: int, token: int, positions: str, weight: float, limit: float,
-    patches: bool = True, features: bool = False, hidden: bool = False,
+    patches: bool = True, features: bool = False, hidden: bool = False, line=(),
   ):  # fmt: skip
     """Appends the patches of an image, or what an encoder says of it, as one span.
 
@@ -61,7 +61,12 @@ class Layout:
       weight, limit: loss weight of each patch; largest timestep.
       patches, features: what stands at these positions; both are fused.
       hidden: nothing outside of it sees it.
+      line: ids that stand behind each line of patches, at positions of their own; only
+        with positions="sequential".
     """
+    if line:
+      self._add_lines(image, count, token, weight, limit, tuple(line))
+      return
     number, first = len(self.images), self.next_position
     self.images.append((len(self), image))
     self.tokens += [token] * count
@@ -90,6 +95,18 @@ class Layout:
     """Makes what stands from `start` on a part of the last image."""
     count = len(self) - start
     self.span[start:] = [len(self.images) - 1] * count
+
+  def _add_lines(self, image, count, token, weight, limit, line) -> None:
+    """`add_image` of patches whose lines end in tokens."""
+    side, begin, number = math.isqrt(count), len(self), len(self.images)
+    for first in range(0, count, side):
+      self.add_tokens([token] * side + list(line), 0.0)
+      here = slice(len(self) - side - len(line), len(self) - len(line))
+      self.patch[here] = range(first, first + side)
+      self.image_weight[here] = [weight] * side
+    inside = len(self) - begin
+    self.span[begin:], self.noise_limit[begin:] = [number] * inside, [limit] * inside
+    self.images.append((begin, image))
 
   def part(self, start: int, stop: int) -> "Layout":
     """Returns positions [start, stop) as a layout whose images are numbered from 0.

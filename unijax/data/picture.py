@@ -159,7 +159,7 @@ def _draw_position(canvas, draw, batch, row, t, corner, style: _Style) -> None:
   elif style.vocabulary.is_text(token):
     draw.rectangle(box, fill=_EMPTY)
     label, size, colour = _character(style.tokenizer, token), 12, _INK
-  elif style.vocabulary.of_images(token):  # of a codec that draws none
+  elif token in style.vocabulary.code_ids:  # of a codec that draws none
     draw.rectangle(box, fill=_EMPTY)
     label, size, colour = str(style.vocabulary.code_ids.codes(token)), 9, _INK
   else:  # rounding of the vocabulary: no data should have it

@@ -25,6 +25,9 @@ class RowBuilder(Interleaver):
     self.patch_size, self.channels = config.data.patch_size, config.patch_channels
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
     self.codec_identity = identity(config.data.codec)
+    # Where the patches of an image are, from its first.
+    place = np.arange(config.patches)
+    self.spread = place + place // config.grid * len(config.image_tokens("line"))
 
   def row(self, layouts: list[Layout]) -> Batch:
     """Packs layouts into one row: a Batch of unbatched arrays, pixels read.
@@ -105,7 +108,7 @@ class RowBuilder(Interleaver):
         continue
       if image is not last:  # a clean copy is that of the image before it
         last, value = image, read(image)
-      there = slice(first, first + len(value))
+      there = first + self.spread
       if self.vocabulary.codes:
         row.tokens_BT[there] = self.vocabulary.code_ids.of(value)
       else:

@@ -208,8 +208,8 @@ class Vocabulary:
   """Text ids [0, text_size), the special tokens, unused ids; at the end image codes.
 
   After the codes stand the mask token and the slots of an image, if there are any: the
-  last `codes + masks + slots` ids are theirs, whatever the tokenizer. Codes that are
-  listed have the ids of the list, which may be some of the tokenizer's.
+  last `codes + masks + slots` ids are theirs, whatever the tokenizer; codes that are
+  `listed` are elsewhere.
   """
 
   text_size: int
@@ -248,11 +248,7 @@ class Vocabulary:
 
   def of_images(self, token: int) -> bool:
     """Says whether this id stands for a part of an image: a code, mask or slot."""
-    return token >= self.first_slot - self.masks or token in self._codes
-
-  @functools.cached_property
-  def _codes(self) -> frozenset[int]:
-    return frozenset(self.code_ids.ids.tolist())
+    return token >= self.first_slot - self.masks or token in self.code_ids
 
 
 def vocabulary_of(config: Config, tokenizer: Tokenizer) -> Vocabulary:
@@ -304,9 +300,8 @@ def vocabulary(
   for name, token in ids.items():
     if not 0 <= token < size - behind:
       raise DataError(f"data.special: {name} is {token}, and the table has {size} rows")
-  for token in listed:
-    if not 0 <= token < size - behind:
-      raise DataError(f"data.code_ids: {token}, and the table has {size} rows")
+  if listed and not 0 <= min(listed) <= max(listed) < size - behind:
+    raise DataError(f"data.code_ids: up to {max(listed)}, and there are {size} rows")
   if both := set(listed) & set(dataclasses.astuple(special)):
     raise DataError(f"data.code_ids: {min(both)} is a special token's, too")
   return Vocabulary(first, special, size, codes, masks, slots, listed)

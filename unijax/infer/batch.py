@@ -78,13 +78,9 @@ class RowBatch:
   def _row(self, prompt, number: int) -> Row:
     s = self.config.sample
     document = Document(tuple(prompt.parts), id=number)
+    begun = dict(open_end=True, draws=prompt.begin == "image")
     tracks = [
-      self.builder.layout(
-        document,
-        open_end=True,
-        without_text=bool(branch),
-        draws=prompt.begin == "image",
-      )
+      self.builder.layout(document, without_text=bool(branch), **begun)
       for branch in range(self.branches)
     ]
     if not tracks[0]:

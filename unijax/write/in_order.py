@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from unijax.config_writes import IMAGE_PLACES
 from unijax.nn.cache import commit
 from unijax.nn.model import Model
 from unijax.types import Batch, Cache, Inputs
@@ -27,13 +29,18 @@ class Writing(NamedTuple):
 class InOrder(WritePath):
   """A way that says, from one hidden state, what stands at the next position."""
 
+  def __init__(self, config, vocab: int):
+    super().__init__(config, vocab)
+    self.places, self.inside = places(config)
+
   @property
   def steps(self) -> int:
-    return self.config.patches
+    return int(self.places.argmax())  # positions before the last patch
 
   @property
   def stride(self) -> int:
-    return self.config.grid  # a line of the raster
+    """Positions of a line of the raster."""
+    return self.config.grid + len(self.config.image_tokens("line"))
 
   def blank(self, rows: int) -> jax.Array:
     """Images of which nothing is known."""
@@ -58,37 +65,43 @@ class InOrder(WritePath):
     branches = len(caches)
     tokens = jnp.concatenate([s.tokens_BT for s in spans])
     position = jnp.concatenate([s.position_BTA for s in spans])
+    patch_T, inside_T = jnp.asarray(self.places), jnp.asarray(self.inside)
     one = jnp.ones(tokens.shape[0], jnp.int32)
 
     def step(i, state: Writing):
-      before = jnp.take(state.x, jnp.maximum(i - 1, 0), axis=1)
+      patch, wanted = patch_T[i], patch_T[i + 1]
+      before = jnp.take(state.x, jnp.maximum(patch, 0), axis=1)
       before = jnp.concatenate([before] * branches)
-      inputs = self._one(tokens[:, 0], before, position[:, i], i, state.cache.length_B)
+      span = jnp.where(inside_T[i], 0, -1)
+      index = state.cache.length_B
+      inputs = self._one(tokens[:, i], before, position[:, i], patch, span, index)
 
       def run(m: Model):
         h_BTD, kv, _ = m.hidden(inputs, state.cache)
         return h_BTD[:, 0], kv
 
       h_BD, kv = model.apply({"params": params}, method=run)
-      keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
+      here = jnp.maximum(wanted, 0)
+      keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, here)
       value = self.choose(model, params, h_BD, branches, keys, knobs)
-      return Writing(state.x.at[:, i].set(value), commit(state.cache, kv, one))
+      x = jnp.where(wanted >= 0, state.x.at[:, here].set(value), state.x)
+      return Writing(x, commit(state.cache, kv, one))
 
     return jax.lax.fori_loop(first, last, step, state)
 
-  def _one(self, boi_B, before, position_BA, i, index_B) -> Inputs:
-    """Inputs of the position before patch i: BOI, or the patch `before` of each row."""
+  def _one(self, token_B, before, position_BA, patch, span, index_B) -> Inputs:
+    """Inputs of one position: the token there, or where `patch` is its number and not
+    -1 the patch `before` of each row."""
     discrete = self.config.write.discrete
-    is_boi = i == 0
-    token = self.code_ids.of(before) if discrete else jnp.zeros_like(boi_B)
+    code = self.code_ids.of(before) if discrete else jnp.zeros_like(token_B)
     patches = None if discrete else before[:, None]
     index = index_B[:, None]
     return Inputs(
-      tokens_BT=jnp.where(is_boi, boi_B, token)[:, None],
+      tokens_BT=jnp.where(patch < 0, token_B, code)[:, None],
       patches_BTC=jnp.zeros((*index.shape, 0)) if discrete else patches,
       time_BT=None,
-      span_BT=jnp.where(is_boi, -1, jnp.zeros_like(index)),
-      patch_BT=jnp.broadcast_to(i - 1, index.shape),
+      span_BT=jnp.broadcast_to(span, index.shape),
+      patch_BT=jnp.broadcast_to(patch, index.shape),
       position_BTA=position_BA[:, None],
       index_BT=index,
       start_BT=jnp.zeros_like(index),
@@ -123,6 +136,21 @@ class Codes(InOrder):
     logits = model.apply({"params": params}, h_BD, method=model.logits)
     logits = codes.code_logits(logits, self.code_ids, branches, knobs)
     return codes.draw(logits, key_B, knobs)
+
+
+def places(config) -> tuple[np.ndarray, np.ndarray]:
+  """What stands at BOI and at each position of an image after it.
+
+  Returns:
+    (number of the patch, -1 where a token stands: int32 [1 + positions]; whether it is
+    in the span of the image: bool, likewise).
+  """
+  opened, line, closed = (len(config.image_tokens(x)) for x in IMAGE_PLACES)
+  lines = np.full((config.grid, config.grid + line), -1, np.int32)
+  lines[:, : config.grid] = np.arange(config.patches).reshape(config.grid, -1)
+  outside = (1 + opened, closed)
+  inside = np.pad(np.ones(lines.size, bool), outside)
+  return np.pad(lines.reshape(-1), outside, constant_values=-1), inside
 
 
 def shifted(h_BTD) -> jax.Array:
