@@ -4,9 +4,11 @@ import json
 import pathlib
 import re
 
+import matplotlib.pyplot as plt
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from matplotlib_inline.backend_inline import configure_inline_support
 from PIL import Image
 
 from tests.sweep import made
@@ -17,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = ("image/png", "image/gif")
 SHOWS = {
   "reading_an_ablation": 5,
-  "quickstart": 6,
+  "quickstart": 7,
   "inside_the_model": 5,
   "your_data": 3,
   "tpu_colab": 0,
@@ -44,12 +46,14 @@ def sources(path: pathlib.Path, kind: str) -> list[str]:
   return ["".join(c["source"]) for c in cells if c["cell_type"] == kind]
 
 
-@pytest.fixture
-def shell(monkeypatch):
-  """An IPython of its own, as a kernel has it."""
-  monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-  InteractiveShell.clear_instance()
-  yield InteractiveShell.instance()
+@pytest.fixture(scope="module")
+def shell():
+  """An IPython that shows figures as a kernel does; it can be told so only once."""
+  made = InteractiveShell.instance()
+  plt.switch_backend("module://matplotlib_inline.backend_inline")
+  configure_inline_support(made, "inline")
+  plt.ion()  # or figures wait for `plt.show()`
+  yield made
   InteractiveShell.clear_instance()
 
 
@@ -61,6 +65,7 @@ def test_runs(path, tmp_path, monkeypatch, shell):
   monkeypatch.setenv("UNIJAX_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
   if path.stem == "reading_an_ablation":
     sweep(tmp_path / "run")
+  shell.reset()  # of names that another notebook left
   shown = 0
   for source in sources(path, "code"):
     with capture_output() as captured:

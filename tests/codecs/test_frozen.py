@@ -51,8 +51,8 @@ def _unboxed(x):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_codec_is_read_back_without_its_trainer(runs, kind):
   codec, sizes = codecs.open_codec(runs[kind]), codecs.sizes(runs[kind])
-  assert sizes == (2, 3, {"kl": 0, "vq": 8, "fsq": 60, "lfq": 8, "rvq": 64}[kind])
-  assert sizes == (codec.stride, codec.channels, codec.codebook)
+  assert sizes == (2, 3, {"kl": 0, "vq": 8, "fsq": 60, "lfq": 8, "rvq": 64}[kind], True)
+  assert sizes == (codec.stride, codec.channels, codec.codebook, codec.draws)
   found = codec.encode(PIXELS)
   assert found.shape == (5, 16, 16, 3) and found.dtype == np.float32
   assert abs(found.mean()) < 1e-3 and abs(found.std() - 1) < 1e-3  # shift and scale
@@ -93,7 +93,7 @@ def test_a_config_without_its_codec_is_refused(tmp_path):
 
 
 def test_a_codec_that_is_yet_to_be_named_has_sizes_alone():
-  assert codecs.sizes("codes:48:4") == (4, 0, 48)
+  assert codecs.sizes("codes:48:4") == (4, 0, 48, True)
   assert codecs.identity("codes:48:4") == {"name": "codes:48:4"}
   assert codecs.only_size("codes:48:4") == 0
   with pytest.raises(ConfigError, match="'codes:48:4' says how many codes there are"):

@@ -38,7 +38,7 @@ def test_every_pixel_survives():
 def test_sizes_are_those_a_codec_names(name):
   codec = open_codec(name)
   assert open_codec(name) is codec
-  assert sizes(name) == (codec.stride, codec.channels, codec.codebook)
+  assert sizes(name) == (codec.stride, codec.channels, codec.codebook, True)
   latents = codec.encode(np.zeros((8 * codec.stride, 8 * codec.stride, 3), np.uint8))
   assert latents.shape == (8, 8, codec.channels)
   assert codec.decode(latents).shape == (8 * codec.stride, 8 * codec.stride, 3)

@@ -186,8 +186,8 @@ def next_tokens(name, batch, row, prompt, logits) -> int:
   for t in range(len(track) - 1, 0, -1):
     if not written:
       break
-    in_image = max(track.patch[t], track.feature[t]) >= 0
-    if in_image or track.tokens[t] not in WRITTEN:
+    inside = track.span[t] >= 0 and track.tokens[t] != BOI  # which may frame an image
+    if inside or track.tokens[t] not in WRITTEN:
       continue
     token = written.pop()
     assert track.tokens[t] == token

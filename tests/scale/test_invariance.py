@@ -75,6 +75,7 @@ def test_what_text_and_images_share(tmp_path, sharing):
   assert_invariant(run(8, sharing, tmp_path, meshes), sharing == "experts")
 
 
+@pytest.mark.slow
 def test_low_rank_pairs_and_biases_of_experts(tmp_path):
   """Experts without pairs and biases are in the slow tests."""
   meshes = [None, dict(expert=2, context=2, tensor=2)]

@@ -114,7 +114,9 @@ def test_rows_that_lack_something_give_no_nan(name, lacks):
 
 
 @pytest.mark.parametrize("parts", [2, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["add-linear", "token-unet", "experts"])
+@pytest.mark.parametrize(
+  "name", ["add-linear", "token-unet", pytest.param("experts", marks=pytest.mark.slow)]
+)
 def test_parts_of_a_batch_add_up(name, parts):
   """Gradient accumulation: exact denominators for both losses, whatever is where."""
   c, _ = loss_and_gradient(name)
