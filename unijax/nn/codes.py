@@ -29,8 +29,9 @@ class MLPCodes(nn.Module):
     self.embedding = Embedding(self.codes, c.code_width, dtype, ("vocab", "patch"))
     self.enter = Linear(c.width, ("patch", "mlp"), dtype, bias=True)
     self.widen = Linear(c.width, ("mlp", "embed"), dtype, bias=True)
-    self.hidden = Linear(c.width, ("embed", "mlp"), dtype, bias=True)
-    self.head = Linear(self.codes, ("mlp", "vocab"), dtype, bias=True)
+    # The codes are divided like any vocabulary; what they are read from is whole then.
+    self.hidden = Linear(c.width, ("embed", None), dtype, bias=True)
+    self.head = Linear(self.codes, ("embed", "vocab"), dtype, bias=True)
 
   def embed(self, code_BT) -> jax.Array:
     """Numbers of codes -> [B, T, D]; what is no code gives something to be ignored."""
