@@ -70,6 +70,9 @@ VARIANTS |= {
 }
 
 
+SLOW = ("adaln-linear-guided", "add-unet-guided", "ffn")  # mostly told by the others
+
+
 def run(name: str, seed: int, prompts=PROMPTS) -> RowBatch:
   """Generates with weights of a seed."""
   made = generator(name)
@@ -84,7 +87,10 @@ def images(row) -> list[np.ndarray]:
   return [x for _, x in row.tracks[0].images if isinstance(x, np.ndarray)]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(v, marks=pytest.mark.slow) if v in SLOW else v for v in VARIANTS],
+)
 def test_generation_equals_a_loop_without_a_cache(name):
   drawn, ended = 0, 0
   for seed in SEEDS if name not in SHARING else SEEDS[:2]:

@@ -34,13 +34,8 @@ class Wide(Generator):
   params = None
 
 
-@pytest.mark.parametrize(
-  "sharing",
-  [
-    name if name == "experts" else pytest.param(name, marks=pytest.mark.slow)
-    for name in SHARING
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", SHARING)
 def test_narrow_weights_write_and_draw_the_same(sharing):
   c = small.config(
     model__sharing=sharing, model__experts=4, model__time_injection="adaln",

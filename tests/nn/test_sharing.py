@@ -46,7 +46,7 @@ VARIANTS = {  # the hardest of each
   ),
   "experts-gated-biases": dict(model__sharing="experts", model__bias="all", **ROUTED),
 }  # fmt: skip
-QUICK = ("full", "experts", "full-rich", "experts-rich")  # compared by default
+QUICK = ("full", "experts")  # compared by default
 
 
 def config(**knobs):

@@ -200,6 +200,7 @@ def run(tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+@pytest.mark.slow
 def test_the_preset_that_distils_a_run_builds(run):
   file = f"--config={ROOT}/configs/eva_clip.py:tiny-distill"
   c = config_file.load([file, f"--config.align.frozen={run}"])

@@ -194,11 +194,8 @@ PUBLISHED = {  # of the autoencoder: stabilityai/sd-vae-ft-mse, showlab/magvitv2
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-  "file",
-  [p if p.stem == "kl" else pytest.param(p, marks=pytest.mark.slow) for p in FILES],
-  ids=lambda p: p.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
 def test_every_codec_config_builds(file):
   with pytest.raises(ConfigError, match="known: ") as error:
     config_file.load([f"--config={file}:none"])

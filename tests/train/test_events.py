@@ -144,6 +144,7 @@ def test_a_killed_and_resumed_run_adds_up(tmp_path, capsys):
   assert "1 restarts" in printed and "steps done again after a restart" in printed
 
 
+@pytest.mark.slow
 def test_runs_one_after_another_in_one_process_do_not_overlap(tmp_path):
   """The beginning of the process is then not that of the run."""
   c = small.scenes()

@@ -103,6 +103,7 @@ def test_the_thread_ends_with_the_loop(watched):
   assert "watchdog" not in [t.name for t in threading.enumerate()]
 
 
+@pytest.mark.slow
 def test_a_loader_that_stalls_ends_a_real_run(tmp_path):
   process = start("-c", STALLED, tmp_path)
   _, err = process.communicate(timeout=600)
