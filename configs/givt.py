@@ -53,8 +53,10 @@ def paper(c: ConfigDict, depth, width, heads, hidden) -> ConfigDict:
 
 
 def tiny(c: ConfigDict) -> ConfigDict:
-  """A small model on the embedded data, 16 patches an image."""
+  """A small model on the embedded data, 16 patches an image, each from a mixture of 4,
+  which learns a few pictures by heart sooner than one of 16."""
   c = transfusion.tiny(c)
+  c.model.mixtures = 4
   c.data.update(patch_size=8, seq_len=256, images_per_row=8)
   c.sample.update(image_temperature=0.9)
   return c

@@ -25,7 +25,7 @@ from unijax.write import make_write_path
 from unijax.write.regression import REGRESSIONS
 
 ROUND = 25  # steps between two looks
-ROUNDS = 12  # after which it has not learnt
+ROUNDS = 24  # after which it has not learnt
 COPIES = 4  # of a document in a batch, where every one is noised or hidden anew
 EARLIER = 100  # steps of every stage before the last one
 TEXT_NLL = 0.1  # a token; no look is taken above
@@ -41,7 +41,8 @@ def config(name: str):
     optim=dict(schedule="constant", warmup_steps=10),
     sample=dict(guidance=1.0, confidence_noise=0.0, temperature=0.0),
   )
-  if c.codebook:  # else the learnt law is all but a point, and the draw is one of it
+  # Of other ways the learnt law is all but a point, and the draw is one of it.
+  if c.codebook or c.model.write == "gmm":
     c = dataclasses.replace(
       c, sample=dataclasses.replace(c.sample, image_temperature=0.0)
     )

@@ -102,18 +102,8 @@ def test_a_step_is_the_same_on_eight_devices(names, tmp_path):
 # -- eight documents by heart --------------------------------------------------------------
 
 
-NOT_YET = {  # all words are known; of the pictures:
-  "givt.py": "a density is learnt, and one of four is far after 1100 steps",
-}
-
-
-def expected(name: str):
-  marks = pytest.mark.xfail(reason=NOT_YET.get(name, ""), strict=True)
-  return pytest.param(name, marks=marks) if name in NOT_YET else name
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [expected(name) for name in UNIFIED])
+@pytest.mark.parametrize("name", UNIFIED)
 def test_a_system_learns_eight_documents_by_heart(name):
   """It says their words and draws their pictures; see `by_heart`."""
   assert not ByHeart(name).learn()

@@ -55,7 +55,7 @@ def test_draws_have_the_moments_of_the_mixture():
   np.testing.assert_allclose(x.mean(0), mean, atol=0.05)
   np.testing.assert_allclose(x.var(0), spread, rtol=0.05)
   cold = draws(lambda key: mixture.sample(some(), key, 0.0), 200)
-  assert abs(cold[:, None] - means).max(-1).min(-1).max() < 1e-6  # means, all of them
+  assert abs(cold - means[weights.argmax()]).max() < 1e-6
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])

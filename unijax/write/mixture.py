@@ -24,12 +24,13 @@ def log_density(mixture, x) -> jax.Array:
 def sample(mixture, key, temperature) -> jax.Array:
   """Draws one patch [C] of a mixture without leading axes.
 
-  The temperature scales the standard deviations; at 0 the draw is the mean of a
-  component that is still drawn by its weight.
+  The temperature scales the standard deviations and leaves the weights; at 0 the draw
+  is the mean of the component with the largest weight.
   """
   log_weights, means, log_scales = mixture
   which, around = jax.random.split(key)
-  k = jax.random.categorical(which, log_weights)
+  drawn = jax.random.categorical(which, log_weights)
+  k = jnp.where(temperature > 0, drawn, jnp.argmax(log_weights))
   noise = jax.random.normal(around, means.shape[-1:])
   return means[k] + temperature * jnp.exp(log_scales[k]) * noise
 
