@@ -8,9 +8,8 @@ covariances; causal everywhere; 1-D RoPE and learned places.
 
 Differences from the paper, at its sizes: a caption (no loss) for a class label; SwiGLU
 and RMS norm; no dropout; the loss is in nats a channel; scales from a bounded
-exponential, not from a softplus; guidance chooses by weight among 16 draws of the
-conditional density, the paper rejects; no beam search, flow adapter or masked variant;
-pixels (256 patches of 4, 48 channels) for its VAE's 16 until a codec is named.
+exponential, not a softplus; guidance chooses by weight among 16 draws of the conditional
+density; no rejection, beam search, flow adapter or masked variant; pixels (patches of 4).
 """
 
 from ml_collections import ConfigDict
@@ -53,10 +52,9 @@ def paper(c: ConfigDict, depth, width, heads, hidden) -> ConfigDict:
 
 
 def tiny(c: ConfigDict) -> ConfigDict:
-  """A small model on the embedded data, 16 patches an image, each from a mixture of 4,
-  which learns a few pictures by heart sooner than one of 16."""
+  """A small model on the embedded data, 16 patches an image, each a mixture of 4."""
   c = transfusion.tiny(c)
-  c.model.mixtures = 4
-  c.data.update(patch_size=8, seq_len=256, images_per_row=8)
-  c.sample.update(image_temperature=0.9)
+  c.model.mixtures, c.data.patch_size = 4, 8
+  c.data.update(seq_len=256, images_per_row=8)
+  c.sample.image_temperature = 0.9
   return c
