@@ -8,8 +8,8 @@ covariances; causal everywhere; 1-D RoPE and learned places.
 
 Differences from the paper, at its sizes: a caption (no loss) for a class label; SwiGLU
 and RMS norm; no dropout; the loss is in nats a channel; scales from a bounded
-exponential, not a softplus; guidance chooses by weight among 16 draws of the conditional
-density; no rejection, beam search, flow adapter or masked variant; pixels (patches of 4).
+exponential, not a softplus; guidance chooses by weight among 16 draws, the paper
+rejects; no beam search, flow adapter or masked variant; pixels in patches of 4.
 """
 
 from ml_collections import ConfigDict
