@@ -46,7 +46,11 @@ class CodeIds:
     return order[np.minimum(at, self.count - 1)].astype(np.int32)
 
   def __contains__(self, token: int) -> bool:
-    return bool((self.ids == token).any())
+    return token in self._known
+
+  @functools.cached_property
+  def _known(self) -> frozenset[int]:
+    return frozenset(self.ids.tolist())
 
   def among(self, size: int) -> np.ndarray:
     """Which ids of a table of `size` rows are codes: bool [size]."""

@@ -69,6 +69,12 @@ def test_the_hash_names_what_decides_the_rows():
     "patches": config(data__patch_size=8),
     "dropout": config(data__caption_dropout=0.2),
     "token": config(model__time_injection="token"),
+    "lines": config(
+      model__write="gmm",
+      model__image_mask="causal",
+      model__patch_position="learned",
+      data__image_tokens=(("line", 10),),
+    ),
     "weight": config(data__sources=sources(weight=0.3)),
     "content": config(data__sources=sources(options={"grid": 3})),
     "schedule": config(

@@ -82,13 +82,9 @@ def layouts(builder, rows, pixels):
 
 
 def ours(config, params, inputs):
-  import jax
-  import jax.numpy as jnp
 
   from unijax.data.rows import RowBuilder, stack
   from unijax.data.tokenizer import ByteTokenizer
-  from unijax.nn.model import make_model
-  from unijax.write import base
 
   pixels = inputs["pixels"]
   tokenizer = ByteTokenizer()
@@ -101,12 +97,7 @@ def ours(config, params, inputs):
     return {"tokens": family_decoders.written_after(config, params, laid, builder)}
   laid = layouts(builder, ROWS, pixels)
   batch = stack([builder.row([x]) for x in laid])
-  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC)
-  model = make_model(config, config.data.vocab)
-  method = lambda m, x: m.logits(m.hidden(x)[0])
-  apply = lambda p, x: model.apply({"params": p}, x, method=method)
-  run = jax.jit(apply, compiler_options=family_decoders.QUICK)
-  logits = run(params, jax.tree.map(jnp.asarray, given))
+  logits = family_decoders.logits_of(config, params, batch)
   codes = [builder.codes(image) for x in laid for _, image in x.images]
   return {"logits": logits[batch.segment_BT > 0], "codes": np.stack(codes)}
 

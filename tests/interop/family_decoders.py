@@ -96,6 +96,22 @@ def everything(config):
   return RowBuilder(config, tokenizer)
 
 
+def logits_of(config, params, batch):
+  """Logits of whole rows with pictures that are read and codes."""
+  import jax
+  import jax.numpy as jnp
+
+  from unijax.nn.model import make_model
+  from unijax.write import base
+
+  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC)
+  model = make_model(config, config.data.vocab)
+  method = lambda m, x: m.logits(m.hidden(x)[0])
+  apply = lambda p, x: model.apply({"params": p}, x, method=method)
+  run = jax.jit(apply, compiler_options=QUICK)
+  return run(params, jax.tree.map(jnp.asarray, given))
+
+
 def written_after(config, params, layouts, builder=None):
   """What sampling writes after layouts of one length, given in parts of `CHUNK` or of a
   picture, each against the cache of those before.

@@ -100,12 +100,8 @@ def named(config):
 
 
 def ours(config, params, inputs):
-  import jax
-  import jax.numpy as jnp
 
   from unijax.data.rows import stack
-  from unijax.nn.model import make_model
-  from unijax.write import base
 
   config = named(config)
   builder = family_decoders.everything(config)
@@ -121,12 +117,7 @@ def ours(config, params, inputs):
   builder.add_span(draws, inputs["codes"][0], 0.0)
   draws.add_tokens(list(DRAWN[2].encode()), 0.0)
   batch = stack([builder.row([x]) for x in (read, draws)])
-  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC)
-  model = make_model(config, config.data.vocab)
-  method = lambda m, x: m.logits(m.hidden(x)[0])
-  apply = lambda p, x: model.apply({"params": p}, x, method=method)
-  run = jax.jit(apply, compiler_options=family_decoders.QUICK)
-  logits = run(params, jax.tree.map(jnp.asarray, given))[batch.segment_BT > 0]
+  logits = family_decoders.logits_of(config, params, batch)[batch.segment_BT > 0]
   first = config.data.vocab - config.codebook
   return {"words": logits[:, :first], "codes": logits[:, first:]}
 

@@ -84,12 +84,8 @@ def layouts(builder, rows, pixels):
 
 
 def ours(config, params, inputs):
-  import jax
-  import jax.numpy as jnp
 
   from unijax.data.rows import stack
-  from unijax.nn.model import make_model
-  from unijax.write import base
 
   builder = family_decoders.everything(config)
   if "asked" in inputs:
@@ -97,12 +93,7 @@ def ours(config, params, inputs):
     return {"tokens": family_decoders.written_after(config, params, laid)}
   laid = layouts(builder, ROWS, inputs["pixels"])
   batch = stack([builder.row([x]) for x in laid])
-  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC)
-  model = make_model(config, config.data.vocab)
-  method = lambda m, x: m.logits(m.hidden(x)[0])
-  apply = lambda p, x: model.apply({"params": p}, x, method=method)
-  run = jax.jit(apply, compiler_options=family_decoders.QUICK)
-  logits = run(params, jax.tree.map(jnp.asarray, given))
+  logits = family_decoders.logits_of(config, params, batch)
   return {"logits": logits[batch.segment_BT > 0]}
 
 

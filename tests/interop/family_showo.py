@@ -89,13 +89,10 @@ def ours(config, params, inputs):
 
 
 def rows(config, params, builder, read, codes):
-  import jax
-  import jax.numpy as jnp
 
   from unijax.data.document import Document, Text
   from unijax.data.rows import stack
-  from unijax.nn.model import make_model
-  from unijax.write import base, make_write_path
+  from unijax.write import make_write_path
 
   words = Document((Text(WORDS[0]),), id=0)
   draws = builder.layout(words, open_end=True, draws=True)
@@ -104,12 +101,7 @@ def rows(config, params, builder, read, codes):
   batch = stack([builder.row([x]) for x in (read, draws)])
   hidden = np.isin(batch.patch_BT[1], np.flatnonzero(known(codes) < 0))
   batch.tokens_BT[1, hidden] = make_write_path(config, config.data.vocab).mask_token
-  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC)
-  model = make_model(config, config.data.vocab)
-  method = lambda m, x: m.logits(m.hidden(x)[0])
-  apply = lambda p, x: model.apply({"params": p}, x, method=method)
-  run = jax.jit(apply, compiler_options=family_decoders.QUICK)
-  logits = run(params, jax.tree.map(jnp.asarray, given))
+  logits = family_decoders.logits_of(config, params, batch)
   return {"read": logits[0, : len(read)], "drawn": logits[1, : len(draws)]}
 
 

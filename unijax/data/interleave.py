@@ -127,9 +127,8 @@ class Interleaver:
     around, parts = self.drawn if draws else self.around, document.parts
     shown, parts = leading(parts) if self.pictures_first else ((), parts)
     for image in shown:
-      self._add_image(result, image, False, 0.0, False)
-      given.add(around.get("image_end", []))
-      self._give_all(result, given)
+      self._image(result, given, around, image)
+    self._give_all(result, given)
     count = len(parts)
     given.add(around["begin"] + ([] if draws else around.get("system", [])))
     # How many parts, the first ones, lose their text.
@@ -148,10 +147,8 @@ class Interleaver:
         self.write(result, self._encode(part.text))
       elif isinstance(part, Image):
         begun = role != "user"
-        given.add([] if part.context else around.get("image", []))
-        self._give_all(result, given)
-        self._add_image(result, part, begun, float(begun and i > 0), i in twice)
-        given.add(around.get("image_end", []) if part.context else [])
+        weight = float(begun and i > 0)
+        self._image(result, given, around, part, begun, weight, i in twice)
       elif isinstance(part, Turn):
         if role == "assistant":
           self._give_all(result, given)
@@ -168,6 +165,15 @@ class Interleaver:
     if result.text_weight:
       result.text_weight[0] = 0.0  # nothing of this document stands before it
     return result
+
+  def _image(
+    self, x: Layout, given: Given, around, image, written=False, weight=0.0, twice=False
+  ):
+    """`_add_image` behind all that was given, with what stands around it."""
+    given.add([] if image.context else around.get("image", []))
+    self._give_all(x, given)
+    self._add_image(x, image, written, weight, twice)
+    given.add(around.get("image_end", []) if image.context else [])
 
   def write(self, x: Layout, ids, weight: float = 1.0, ends: bool = False):
     """Appends tokens that the model writes; `ends`: nothing follows them directly."""

@@ -202,6 +202,8 @@ class Loader:
       changes += [data.chat]
     if data.marks or data.pictures_first:
       changes += [data.marks, data.pictures_first]
+    if data.image_tokens:
+      changes += [data.image_tokens]
     if self.config.read.encodes:
       changes += [self.config.model.read, self.config.features]
     if factors := loss_factors(self.config):

@@ -80,12 +80,7 @@ def prepare(
   if codec:
     identity.append(codecs.identity(codec))
     described = {**(described or {}), "codec": codecs.identity(codec)}
-  shards = _resume(partial, identity)
-  if on_error == "fail" and any(shard.skipped for shard in shards):
-    raise DataError(
-      f"prepare: documents were left out of {partial} already: go on with "
-      "on_error='skip', or remove it to start anew"
-    )
+  shards = _resume(partial, identity, on_error)
   while (start := shards[-1].next if shards else 0) < len(source):
     first = sum(shard.documents for shard in shards)
     shard = _write_shard(
@@ -114,7 +109,7 @@ def show_progress(done: int, total: int) -> None:
   print(f"prepared {done} of {total} documents", file=sys.stderr, end=end, flush=True)
 
 
-def _resume(partial: pathlib.Path, identity: list) -> list[_Shard]:
+def _resume(partial: pathlib.Path, identity: list, on_error: str) -> list[_Shard]:
   """Returns the shards that an interrupted run has finished.
 
   Whatever stopped before its first one is begun anew, perhaps of a source that was
@@ -135,6 +130,11 @@ def _resume(partial: pathlib.Path, identity: list) -> list[_Shard]:
     raise DataError(
       f"prepare: {partial} was left by a run with another source or other options; "
       "remove it to start anew"
+    )
+  if on_error == "fail" and any(shard.skipped for shard in shards):
+    raise DataError(
+      f"prepare: documents were left out of {partial} already: go on with "
+      "on_error='skip', or remove it to start anew"
     )
   return shards
 

@@ -12,6 +12,7 @@ from unijax.data.document import DataError, Image, Text
 from unijax.data.drawings import Captions
 from unijax.data.rows import RowBuilder
 from unijax.diffusion import process
+from unijax.infer.functions import branches
 from unijax.infer.generate import Generated, OnImage, OnText, Prompt
 from unijax.infer.narrow import Weights
 from unijax.nn.dit_blocks import Condition
@@ -38,7 +39,7 @@ class DrawingGenerator(Weights):
     self.captions = Captions(builder, config.data.caption_length)
     vocab = builder.vocabulary.size
     self.path = Diffusion(config, vocab)  # its noise, its times and its knobs
-    self.branches = 1 if config.sample.guidance == 1.0 else 2
+    self.branches = branches(config)
     model = make_text_to_image(config, vocab)
     self._condition = jax.jit(functools.partial(_condition, model))
     self._draw = jax.jit(

@@ -38,13 +38,19 @@ def attend(q_BTHK, keys, values, masks) -> jax.Array:
     [B, T, H, K] in the dtype of q. Scores and softmax are float32.
   """
   B, T, H, K = q_BTHK.shape
-  G = keys[0].shape[2]
-  q = (q_BTHK * K**-0.5).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
+  q = _by_group(q_BTHK, keys[0].shape[2])
   if len(keys) == 1:
     out = _one_group(q, keys[0], values[0], masks[0])
   else:
     out = _several_groups(q, keys, values, masks)
   return out.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
+
+
+def _by_group(q_BTHK, groups: int):
+  """Queries, scaled, by the key head that they meet: [B, G, R, T, K]."""
+  B, T, H, K = q_BTHK.shape
+  q = (q_BTHK * K**-0.5).reshape(B, T, groups, H // groups, K)
+  return q.transpose(0, 2, 3, 1, 4)
 
 
 def _scores(q_BGRTK, key_BSGK, mask_BTS):
@@ -61,9 +67,8 @@ def attention_weights(q_BTHK, k_BTGK, mask_BTT) -> jax.Array:
     float32 [B, H, T, T], the softmax of scores over keys; zero where the mask hides,
     and all of it for a query that sees nothing.
   """
-  B, T, H, K = q_BTHK.shape
-  G = k_BTGK.shape[2]
-  q_BGRTK = (q_BTHK * K**-0.5).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
+  B, T, H, _ = q_BTHK.shape
+  q_BGRTK = _by_group(q_BTHK, k_BTGK.shape[2])
   weights = jax.nn.softmax(_scores(q_BGRTK, k_BTGK, mask_BTT), axis=-1)
   return jnp.where(mask_BTT[:, None], weights.reshape(B, H, T, T), 0)
 
