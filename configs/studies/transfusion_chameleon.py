@@ -26,7 +26,7 @@ from unijax.sweep.points import Point, param, product
 SCORES = (*common.SCORES, "bits per byte")
 BASELINE = {"config": "configs/chameleon.py"}
 CURVES = "config"
-FLOPS = {"tiny": [1e13, 3e13, 1e14], "7B": [1e20, 3e20, 1e21]}
+FLOPS = {"tiny": [2.5e12, 5e12, 1e13], "7B": [1e20, 3e20, 1e21]}
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:
