@@ -16,7 +16,6 @@ import json
 import os
 import pathlib
 import queue
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from unijax.disk import write_whole
-from unijax.sweep import hold
+from unijax.sweep import hold, job_log
 from unijax.sweep.board import Board, clock
 from unijax.sweep.jobs import JobSpec
 
@@ -34,7 +33,6 @@ STOPPED = 75  # exit code of a driver that was asked to stop: the same command g
 LOCK, RECORD, LOG = "job.lock", "job.json", "job.log"  # in the run folder
 REFRESH = 1.0  # seconds between looks at the runs
 RETRY = 2.0  # seconds between looks at a folder that another process trains in
-TAIL = 65536  # bytes at the end of a log that are read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,8 +219,8 @@ class Pool:
     job = trial.job
     seconds = round(time.monotonic() - trial.began, 3) if trial.attempts else 0.0
     log = pathlib.Path(job.workdir) / LOG
-    error = _error(log, code) if state == "failed" else ""
-    result = _result(log) if state == "done" else {}
+    error = job_log.error(log, code) if state == "failed" else ""
+    result = job_log.result(log) if state == "done" else {}
     outcome = Outcome(
       job.name, job.workdir, state, code, trial.attempts, seconds, result, error
     )
@@ -282,31 +280,3 @@ def _share(process: int, slot: int, slots: int) -> None:
     all_of_them = sorted(os.sched_getaffinity(0))
     own = all_of_them[slot::slots] or [all_of_them[slot % len(all_of_them)]]
     os.sched_setaffinity(process, own)
-
-
-def _tail(path: pathlib.Path) -> str:
-  try:
-    with path.open("rb") as file:
-      file.seek(max(file.seek(0, os.SEEK_END) - TAIL, 0))
-      return file.read().decode(errors="replace")
-  except OSError:
-    return ""
-
-
-def _result(log: pathlib.Path) -> dict[str, Any]:
-  """What the last line RESULT of a log says."""
-  lines = [x for x in _tail(log).splitlines() if x.startswith("RESULT ")]
-  try:
-    return json.loads(lines[-1].removeprefix("RESULT ")) if lines else {}
-  except ValueError:
-    return {}
-
-
-def _error(log: pathlib.Path, code: int | None) -> str:
-  """The message of a failed verb on one line, else the last line; with its code."""
-  text = _tail(log).rpartition("--- attempt ")[2].partition("\n")[2]
-  said = re.split(r"^unijax: ", text, flags=re.MULTILINE)
-  last = said[-1] if len(said) > 1 else (text.strip().splitlines() or [""])[-1]
-  how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
-  line = " ".join(f"{how}: {last or 'nothing said'}".split())
-  return line if len(line) < 400 else line[:397] + "..."
