@@ -50,7 +50,11 @@ def _decoder(c: ConfigDict) -> None:
   c.model.unet_width = 64  # channels of unet (at full resolution, doubling), convnext
   c.model.unet_blocks = 1  # residual blocks: of each level, or on each side
   c.model.patch_position = "none"  # or learned: a vector for each place in the image
-  c.model.time_injection = "add"  # to patches, or token (before them), or adaln
+  # to patches, or token (before them), or boi (in the place of BOI), or adaln
+  c.model.time_injection = "add"
+  c.model.time_features = 128  # sines and cosines that the timestep enters by
+  c.model.time_scale = 0.0  # of t, with frequencies from 1 down; 0: from 1 to 1000
+  c.model.time_of = "noise"  # the share that is embedded; or data, 1 - t
   # what an image sees of itself: all (bidirectional), what is earlier (causal), or all
   # of itself and of what frames it (framed): BOI, EOI and image_begin of data.chat
   c.model.image_mask = "bidirectional"
@@ -79,6 +83,7 @@ def _images(c: ConfigDict) -> None:
   c.model.read = "patches"  # as they are written: patches or codes
   c.model.connector = "mlp"  # from features to positions; or linear, shuffle, resampler
   c.model.connector_depth = 1  # layers of the resampler
+  c.model.feature_begin = False  # a vector of its own in the place of BOI before those
   c.model.connector_queries = 16  # positions that the resampler makes of a picture
   # codes are rows of the token table; or mlp: they have a table and a softmax of
   c.model.code_adapter = "none"  # their own, each through two layers; for codes
@@ -152,7 +157,8 @@ def _data(c: ConfigDict) -> None:
   c.data.images_per_row = 8  # largest number of images that packing puts in a row
   c.data.noise_limit = 1.0  # largest timestep of context images; 0 keeps them clean
   c.data.caption_dropout = 0.1  # share of drawing documents without text, for guidance
-  c.data.without_text = "dropped"  # text is left out of these; or padded: is padding
+  # text is left out of these; or padded: is padding; or hidden: its places stay empty
+  c.data.without_text = "dropped"
   c.data.window = 512  # documents packed together; 50 rows' worth or more pack tightly
   c.data.threads = 2  # that build rows ahead of the step; 0 builds them when asked
   c.data.mixture = "constant"  # weights; or step, linear (schedules), loss (held-out)

@@ -166,6 +166,12 @@ class Config:
     return tuple(token for name, token in self.data.image_tokens if name == place)
 
   @property
+  def owns_boi(self) -> bool:
+    """Whether the BOI of an image that is written belongs to it: it is read again with
+    the image in every step of drawing."""
+    return self.framed or self.model.time_injection == "boi"
+
+  @property
   def framed(self) -> bool:
     """Whether what frames an image belongs to its span."""
     return self.model.image_mask == "framed"

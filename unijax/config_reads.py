@@ -59,6 +59,12 @@ def problems(c):
       "data.image_frame: 'bare' leaves out what stands around an encoder's features, "
       f"and model.read={m.read!r} has none in the row: use 'marked'"
     )
+  if m.feature_begin and (not read.features or c.data.image_frame == "bare"):
+    yield (
+      "model.feature_begin: True is for the BOI before features of an encoder, and "
+      f"with model.read={m.read!r} and image_frame={c.data.image_frame!r} there is "
+      "none: use False"
+    )
   if not read.encodes:
     return
   wrong = [*config_align.tower("vision", c.vision), *config_align.pictures(c)]

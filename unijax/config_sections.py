@@ -46,7 +46,10 @@ class ModelConfig:
   unet_width: int
   unet_blocks: int
   patch_position: Literal["none", "learned"]
-  time_injection: Literal["add", "token", "adaln"]
+  time_injection: Literal["add", "token", "boi", "adaln"]
+  time_features: int
+  time_scale: float
+  time_of: Literal["noise", "data"]
   image_mask: Literal["bidirectional", "causal", "framed"]
   attention: Literal["auto", "dense", "splash", "tokamax"]
   dtype: Literal["float32", "bfloat16"]
@@ -69,6 +72,7 @@ class ModelConfig:
   read: Literal["patches", "features", "both", "fused"]
   connector: Literal["linear", "mlp", "shuffle", "resampler"]
   connector_depth: int
+  feature_begin: bool
   connector_queries: int
   code_adapter: Literal["none", "mlp"]
   code_width: int
@@ -140,7 +144,7 @@ class DataConfig:
   images_per_row: int
   noise_limit: float
   caption_dropout: float
-  without_text: Literal["dropped", "padded"]
+  without_text: Literal["dropped", "padded", "hidden"]
   window: int
   threads: int
   mixture: Literal["constant", "step", "linear", "loss"]

@@ -76,10 +76,11 @@ def problems(c, codec):
     )
   if m.image_mask == "framed" and not (write.in_order or write.blocks or write.hidden):
     yield from _framed(c, write)
-  if c.data.without_text == "padded" and write.blocks:
+  if c.data.without_text != "dropped" and write.blocks:
     yield (
-      "data.without_text: 'padded' puts padding where text was, which in the blocks of "
-      f"model.write={m.write!r} says that a text has ended: use 'dropped'"
+      f"data.without_text: {c.data.without_text!r} keeps the places of text; blocks of "
+      f"model.write={m.write!r} have no gaps, and padding where a text has ended: use "
+      "'dropped'"
     )
 
 
@@ -149,8 +150,8 @@ def _image_tokens(c):
       "data.image_tokens: model.read='fused' puts features at all positions of an "
       "image: use (), or 'both'"
     )
-  if data.without_text == "padded":
+  if data.without_text != "dropped":
     yield (
-      "data.image_tokens: data.without_text='padded' would take them for text, and put "
-      "padding in their place: use () or 'dropped'"
+      f"data.image_tokens: data.without_text={data.without_text!r} would take them for "
+      "text, and put padding or nothing in their place: use () or 'dropped'"
     )

@@ -21,6 +21,7 @@ Array = jax.Array | np.ndarray
 
 IMAGES_OF_A_DOCUMENT = 64  # image keys set aside for each document of the stream
 FIRST_BLOCK = -2  # in `span_BT`: of the blocks of text that are written at once
+FEATURE_BEGIN = -2  # in `feature_BT`: of the BOI before an encoder's features
 
 
 class Sum(NamedTuple):
@@ -41,7 +42,7 @@ class Batch:
   Positions of one document are contiguous, and so are those of one image. An
   image's span covers its patches and, where the model uses one, its time token; or it
   covers the features of an encoder, which have no patch index. With `model.image_mask`
-  'framed' it covers what frames them, too.
+  'framed' it covers what frames them, too, and BOI where that carries the timestep.
   """
 
   tokens_BT: Array  # int32: text id, special token or code; ignored at patches
@@ -62,7 +63,8 @@ class Batch:
   hidden_BT: Array | None = None
   # Both None where `model.read` needs no encoder:
   pixels_BIHWC: Array | None = None  # uint8: pictures to encode, in the row's order
-  feature_BT: Array | None = None  # int32: place in [I * features], -1 elsewhere
+  # int32: place in [I * features]; FEATURE_BEGIN at the BOI before some; -1 elsewhere
+  feature_BT: Array | None = None
 
 
 @flax.struct.dataclass

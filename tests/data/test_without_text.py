@@ -37,6 +37,22 @@ def test_a_prompt_keeps_bos_boi_and_its_places_alone():
   assert shadow.tokens[-1] == S.pad and text.tokens[-1] == S.assistant
 
 
+def test_hidden_text_leaves_its_places_empty():
+  padded, b = builder(), builder(data__without_text="hidden")
+  shown = Document((picture(2, True), *PARTS, picture(3), *PARTS), id=1)
+  begun = dict(open_end=True, without_text=True, draws=True)
+  want, got = (x.layout(shown, **begun) for x in (padded, b))
+  stay = [
+    i for i, token in enumerate(want.tokens) if token != S.pad or want.span[i] >= 0
+  ]
+  for name in ("tokens", "position", "span", "patch", "noise_limit"):
+    assert getattr(got, name) == [getattr(want, name)[i] for i in stay], name
+  assert got.next_position == want.next_position
+  assert [got.patch[at] for at, _ in got.images] == [0, 0]
+  training = b.layout(Document((*PARTS, picture(3)), id=1), key=3, without_text=True)
+  assert [t for t in training.tokens if t in (S.bos, S.user, S.assistant)] == [S.bos]
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_dropped_captions_keep_their_places_and_teach_nothing(share):
   b = builder(data__caption_dropout=share)

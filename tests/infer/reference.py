@@ -73,6 +73,8 @@ class Uncached:
   def _draw(self, answer: Answer, shadow: Layout, seed: int) -> None:
     """Draws one image after BOI, into the row and into the one without text."""
     c = self.config
+    if c.data.without_text == "hidden":  # what was written since has its places there
+      shadow.next_position = answer.layout.next_position - 1
     shadow.add_tokens([BOI], 0.0)
     key = jax.random.fold_in(jax.random.key(seed), 2**20 + len(answer.layout.images))
     shape = (1, c.patches, c.patch_channels)

@@ -158,9 +158,11 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
     sees &= ~batch.hidden_BT[0] | (span[:, None] == span)
   is_patch, write = patch >= 0, c.write
   stands = {"patch": is_patch & ~hidden, "token": ~is_patch | write.discrete}
+  if c.model.time_injection == "boi":  # which is not read, then
+    stands["token"] &= span < 0
   if c.read.encodes:
     feature = batch.feature_BT[0]
-    stands["token"] &= is_patch | (feature < 0)
+    stands["token"] &= is_patch | (feature == -1)
   for output, inputs in found.items():
     reads, rows = sees, segment > 0
     if output == "image":  # in order: what stands before a patch says what it may be

@@ -94,6 +94,12 @@ BLOCKS = {  # of the decoder, each with one way to write
     model__mlp="gelu", model__sharing="full", model__rope_factor=8.0,
     model__rope_length=32, model__time_injection="adaln", **WRITE["diffusion"],
   ),
+  "diffusion-boi": dict(
+    model__read="features", vision__patch_size=4, model__feature_begin=True,
+    model__time_injection="boi", model__time_features=6, model__time_scale=9.0,
+    model__time_of="data", model__image_mask="causal", data__without_text="hidden",
+    **SMALL_EYES, **WRITE["diffusion"],
+  ),
 }  # fmt: skip
 FRAMED = {  # images with what frames them, and words of a task around them
   "masked-framed": dict(

@@ -33,7 +33,8 @@ then a clean one at the same rotary positions, EOI. Prompts hold images once.
 
 Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
 images. EOI is never predicted (the sampler appends it) and nothing is predicted from
-the input BOI. TIME stands only where `model.time_injection` is 'token'.
+the input BOI. TIME stands only where `model.time_injection` is 'token'; where it is
+'boi', BOI carries the timestep and is of the image's span.
 """
 
 import functools
@@ -58,6 +59,7 @@ from unijax.data.document import (
 from unijax.data.given import Given
 from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer, Vocabulary, split_marked, vocabulary_of
+from unijax.types import FEATURE_BEGIN
 
 
 class Interleaver:
@@ -79,6 +81,8 @@ class Interleaver:
     self.slots, self.text_block = config.slots, config.text_block
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
+    self.time_boi = config.model.time_injection == "boi"
+    self.feature_begin = config.model.feature_begin
     self.image_size = config.data.image_size
     self.grid, self.never = config.grid, config.write.never
     self.marked = config.data.image_frame == "marked"
@@ -95,7 +99,7 @@ class Interleaver:
     drawn = {n.removeprefix("draw_"): x for n, x in self.around.items() if "draw_" in n}
     self.drawn = self.around | drawn
     self.joins = bool(config.data.chat)
-    self.pads = config.data.without_text == "padded"
+    self.without_text = config.data.without_text
     self.image_positions = config.image_positions
     self.image_tokens = {name: config.image_tokens(name) for name in IMAGE_PLACES}
     for place, token in config.data.image_tokens:
@@ -133,13 +137,14 @@ class Interleaver:
     given.add(around["begin"] + ([] if draws else around.get("system", [])))
     # How many parts, the first ones, lose their text.
     blank = self._captions(parts, key) if without_text is None else without_text * count
-    if not self.pads:
+    empty = without_text_lib.EMPTY.get(self.without_text)
+    if empty is None:
       parts, blank = dropped(parts, blank), 0
     twice = copies.twice(parts) if self.clean_copy and not open_end else ()
     for i, part in enumerate(parts):
       if 0 < blank == i:
         self._give_all(result, given)
-        without_text_lib.pad(result, self.vocabulary)
+        empty(result, self.vocabulary)
       if isinstance(part, Text) and (role == "user" or not part.loss):
         given.add([part.text] if self.joins else self._encode(part.text))
       elif isinstance(part, Text):
@@ -159,7 +164,7 @@ class Interleaver:
     given.add(around.get("image", []) if open_end and draws else [])
     self._give_all(result, given)
     if blank == len(parts) > 0:
-      without_text_lib.pad(result, self.vocabulary)
+      empty(result, self.vocabulary)
     if not open_end:
       self.write(result, [self.vocabulary.special.eos], ends=True)
     if result.text_weight:
@@ -197,12 +202,16 @@ class Interleaver:
 
     Raises DataError as `layout` does.
     """
-    if self.text_block or self.joins:  # what stands beside a part decides its length
+    hides = self.without_text == "hidden"
+    if (
+      self.text_block or self.joins or hides
+    ):  # what stands beside a part decides its length
       x = self.layout(document, key)
       return len(x), len(x.images)
     positions, images, role = 2, 0, None  # BOS and EOS
     parts = document.parts
-    parts = parts if self.pads else dropped(parts, self._captions(parts, key))
+    if self.without_text == "dropped":
+      parts = dropped(parts, self._captions(parts, key))
     if self.clean_copy:
       images = len(copies.twice(parts))
       positions += images * (self.time_token + self.grid**2)
@@ -266,6 +275,7 @@ class Interleaver:
     if read.features:
       if self.marked:
         self._add_boi(x, written, boi_weight)
+        x.feature[-1] = FEATURE_BEGIN if self.feature_begin else -1
       else:
         self.give(x, [])  # what was being written ends here
       count = self.features
@@ -298,10 +308,13 @@ class Interleaver:
       fused: an encoder's features stand at its patches, too.
       first: where what frames it begins; None: at BOI.
     """
-    first = len(x) - 1 if first is None else first
+    boi = len(x) - 1
+    first = boi if first is None else first
     first_slot = self.vocabulary.first_slot
     x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
     self._add_patches(x, image, limit, fused)
+    if self.time_boi:
+      x.span[boi], x.noise_limit[boi] = len(x.images) - 1, limit
     x.add_tokens([self.vocabulary.special.eoi], 0.0)
     if self.framed:
       x.frame(first)

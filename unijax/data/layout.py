@@ -15,7 +15,7 @@ class Layout:
   tokens: list[int] = dataclasses.field(default_factory=list)
   span: list[int] = dataclasses.field(default_factory=list)
   patch: list[int] = dataclasses.field(default_factory=list)
-  # number of the feature in its picture, -1 where no encoder is read
+  # number of the feature in its picture; FEATURE_BEGIN; -1 where no encoder is read
   feature: list[int] = dataclasses.field(default_factory=list)
   text_weight: list[float] = dataclasses.field(default_factory=list)
   image_weight: list[float] = dataclasses.field(default_factory=list)
@@ -108,16 +108,24 @@ class Layout:
     self.span[begin:], self.noise_limit[begin:] = [number] * inside, [limit] * inside
     self.images.append((begin, image))
 
+  def leave_out(self, positions: list[int]) -> None:
+    """Takes out positions that are of no image; the others stay where they are."""
+    gone = set(positions)
+    for name, values in self._lists().items():
+      setattr(self, name, [v for i, v in enumerate(values) if i not in gone])
+    self.images = [(at - sum(i < at for i in gone), image) for at, image in self.images]
+
+  def _lists(self) -> dict[str, list]:
+    """What there is of each position, by name."""
+    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return {n: x for n, x in fields.items() if isinstance(x, list) and n != "images"}
+
   def part(self, start: int, stop: int) -> "Layout":
     """Returns positions [start, stop) as a layout whose images are numbered from 0.
 
     The cut must not go through an image.
     """
-    lists = {
-      f.name: getattr(self, f.name)[start:stop]
-      for f in dataclasses.fields(self)
-      if isinstance(getattr(self, f.name), list) and f.name != "images"
-    }
+    lists = {name: values[start:stop] for name, values in self._lists().items()}
     images = [(at - start, x) for at, x in self.images if start <= at < stop]
     first = min((n for n in lists["span"] if n >= 0), default=0)
     lists["span"] = [n - first if n >= 0 else n for n in lists["span"]]

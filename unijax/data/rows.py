@@ -12,7 +12,7 @@ from unijax.data.document import DataError, Image
 from unijax.data.interleave import Interleaver
 from unijax.data.layout import Layout
 from unijax.data.tokenizer import Tokenizer
-from unijax.types import IMAGES_OF_A_DOCUMENT, Batch
+from unijax.types import FEATURE_BEGIN, IMAGES_OF_A_DOCUMENT, Batch
 
 
 class RowBuilder(Interleaver):
@@ -90,6 +90,9 @@ class RowBuilder(Interleaver):
     shift = np.where(span < -1, -blocks, 0)
     row.span_BT[here] = span + np.where(span >= 0, spans, shift)
     row.patch_BT[here] = x.patch
+    if row.feature_BT is not None:  # numbers of features are of the row: `_show`
+      feature = np.asarray(x.feature)
+      row.feature_BT[here] = np.where(feature == FEATURE_BEGIN, FEATURE_BEGIN, -1)
     row.segment_BT[here] = number
     row.position_BTA[here] = x.position
     row.text_weight_BT[here] = x.text_weight

@@ -109,7 +109,7 @@ def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
     "mlp": m.depth * row.tokens * MLP_OF_A_POSITION[m.sharing](m),
     "text_head": row.tokens * width * (vocab - _adapted(config)),
     "codes": row.tokens * _adapter(config),
-    "time": row.patches * timed * (layers.TIME_FEATURES * width + width**2 + adaln),
+    "time": row.patches * timed * (m.time_features * width + width**2 + adaln),
     "patches": _patches(config, row),
     "image_head": row.patches * _image_head(config),
   }

@@ -201,8 +201,11 @@ class RowBatch:
 
   def _padding(self, row: Row) -> list[int]:
     """What stands in the shadow for text that was written since the last image."""
-    text, shadow = map(len, row.tracks)  # that with text has BOI already
-    return [self.special.pad] * (text - 1 - shadow) if self.builder.pads else []
+    text, shadow = row.tracks  # that with text has BOI already
+    if self.config.data.without_text == "hidden":
+      shadow.next_position = text.next_position - 1
+    padded = self.config.data.without_text == "padded"
+    return [self.special.pad] * (len(text) - 1 - len(shadow)) * padded
 
   def _draw(self, on_image) -> None:
     """Draws and commits one image in every row that has begun one."""
@@ -221,9 +224,9 @@ class RowBatch:
         done = row.one_image or self._full(row) or row.tokens_left <= 0
         row.phase = DONE if done else TEXT
     if any(row.phase == TEXT for row in self.rows):
-      framed = self.config.framed  # then BOI is committed again, with its image
-      image = self.config.image_positions + 1 + framed
-      again = framed * np.pad(drawing, (0, self.size - len(drawing)))
+      owned = self.config.owns_boi  # then BOI is committed again, with its image
+      image = self.config.image_positions + 1 + owned
+      again = owned * np.pad(drawing, (0, self.size - len(drawing)))
       for branch in range(self.branches):
         cache = self.caches[branch]
         self.caches[branch] = cache.replace(length_B=cache.length_B - again)

@@ -31,7 +31,7 @@ from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
 from unijax.nn.patches import PATCH_CODECS
 from unijax.nn.transformer import Transformer
-from unijax.types import Array, Cache, Inputs
+from unijax.types import FEATURE_BEGIN, Array, Cache, Inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +76,14 @@ class Model(nn.Module):
         c, s.channels, s.grid, s.patch_size, s.images
       )
     if self.timed:
-      self.time_embedding = TimeEmbedding(c.width, dtype)
+      self.time_embedding = TimeEmbedding(
+        c.width, dtype, c.time_features, c.time_scale, c.time_of == "data"
+      )
     head = HEADS.get(c.write)
     self.image_head = head(c, s.channels) if head else None
     # How far past itself a position may look: to the end of its image or block.
-    span = max(s.grid**2 + (c.time_injection == "token"), s.features) + s.frame
+    timed = c.time_injection in ("token", "boi")
+    span = max(s.grid**2 + timed, s.features) + s.frame
     if write.blocks:
       span = max(span, c.text_block)
     lookahead = span - 1 if c.image_mask != "causal" else 0
@@ -90,6 +93,9 @@ class Model(nn.Module):
       self.patch_position = param(
         self, "patch_position", init, (s.grid**2, c.width), (None, "embed")
       )
+    if c.feature_begin:
+      init = nn.initializers.normal(0.02)
+      self.feature_begin = param(self, "feature_begin", init, (c.width,), ("embed",))
     if write.hidden:
       init = nn.initializers.normal(0.02)
       self.hidden_patch = param(self, "hidden_patch", init, (c.width,), ("embed",))
@@ -135,6 +141,9 @@ class Model(nn.Module):
       x_BTD, context, modulation = self._enter_patches(x_BTD, inputs, feature)
     if feature is not None and not self.fused:
       x_BTD = jnp.where((inputs.feature_BT >= 0)[..., None], feature, x_BTD)
+    if self.config.feature_begin and feature is not None:
+      begins = (inputs.feature_BT == FEATURE_BEGIN)[..., None]
+      x_BTD = jnp.where(begins, self.feature_begin.astype(x_BTD.dtype), x_BTD)
     h_BTD, kv = self.transformer(x_BTD, inputs, cache, modulation)
     return h_BTD, kv, context
 
@@ -192,6 +201,8 @@ class Model(nn.Module):
     elif c.time_injection == "token":  # the one position of a span that is no patch
       is_time = written & ~is_patch
       x_BTD = x_BTD + jnp.where(is_time[..., None], time_BTD, 0)
+    elif c.time_injection == "boi":  # likewise, in its place
+      x_BTD = jnp.where((written & ~is_patch)[..., None], time_BTD, x_BTD)
     else:
       shared = self.modulation(nn.silu(time_BTD))
       shared = shared.reshape(*shared.shape[:2], 6, c.width)

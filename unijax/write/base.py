@@ -181,10 +181,10 @@ def join(caches: tuple[Cache, ...], again: int = 0) -> Cache:
 def block(config: Config, spans: tuple[Span, ...], cache: Cache) -> Inputs:
   """The image of every row and branch after its prefix; tokens only.
 
-  BOI is left out, save where it belongs to the image, and then EOI is there too.
+  BOI is left out, save where it belongs to the image.
   """
   framed = int(config.framed)
-  here = slice(1 - framed, None)
+  here = slice(1 - config.owns_boi, None)
   tokens = jnp.concatenate([s.tokens_BT[:, here] for s in spans])
   T = tokens.shape[1]
   offset = jnp.arange(T, dtype=jnp.int32)

@@ -109,7 +109,7 @@ class Diffusion(WritePath):
     self, model, params, caches, state, spans, keys_B, first, last, knobs
   ):  # fmt: skip
     branches = len(caches)
-    cache = base.join(caches)
+    cache = base.join(caches, again=int(self.config.owns_boi))
     blank = base.block(self.config, spans, cache)
 
     clean = functools.partial(self._clean, model, params, blank, cache)
@@ -117,7 +117,7 @@ class Diffusion(WritePath):
 
   def _clean(self, model, params, blank: Inputs, cache, x, t):
     """One forward of the block: x [rows, P, C] at times [rows] -> clean image."""
-    before = self.config.image_positions - self.config.patches
+    before = blank.tokens_BT.shape[1] - self.config.patches
     inputs = blank.replace(
       patches_BTC=jnp.pad(x, ((0, 0), (before, 0), (0, 0))),
       time_BT=jnp.broadcast_to(t[:, None], blank.tokens_BT.shape),
