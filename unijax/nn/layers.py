@@ -5,6 +5,7 @@ those names to devices and nothing else does. Kernels are [in, out]. What publis
 decoders and encoders do differently in these parts are entries of tables here.
 """
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from unijax import low_rank
 from unijax.nn.logical import constrain
 
 TIME_FEATURES = 128  # sines and cosines of the timestep
+SINUSOID_FEATURES = 256  # likewise, of `sinusoid`
 ACTIVATIONS = {  # of an MLP of two layers; `swiglu` has three
   "gelu": lambda x: nn.gelu(x, approximate=False),
   "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
@@ -247,16 +249,35 @@ def time_features(time: jax.Array) -> jax.Array:
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def sinusoid(time: jax.Array) -> jax.Array:
+  """Cosines, then sines, of any times: [...] -> float32 [..., SINUSOID_FEATURES].
+
+  Frequencies are geometric from 1 down to 1 / 10,000, which is left out (Ho et al.
+  2020, after Vaswani et al. 2017).
+  """
+  half = SINUSOID_FEATURES // 2
+  frequencies = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / half)
+  angle = time[..., None].astype(jnp.float32) * frequencies
+  return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
 class TimeEmbedding(nn.Module):
-  """Timestep in [0, 1] -> vector: two linear layers over sine features."""
+  """Timestep in [0, 1] -> vector: two linear layers over sine features.
+
+  `waves` is as model.time_waves, `scale` what sinusoids are taken of at timestep 1.
+  """
 
   width: int
   dtype: jnp.dtype
+  waves: str = "fast"
+  scale: float = 1.0
 
   @nn.compact
   def __call__(self, time):
     rows = ("batch", "sequence")[: time.ndim]
-    x = constrain(time_features(time), *rows, None)
+    fast = self.waves == "fast"
+    x = time_features(time) if fast else sinusoid(time * self.scale)
+    x = constrain(x, *rows, None)
     x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(x)
     # Left alone, XLA divides the width, and every device sums the vectors of all rows.
     x = constrain(nn.silu(x), *rows, "act_embed")
