@@ -49,12 +49,16 @@ def _decoder(c: ConfigDict) -> None:
   c.model.patch_codec = "linear"  # or unet, or convnext: one position a patch
   c.model.unet_width = 64  # channels of unet (at full resolution, doubling), convnext
   c.model.unet_blocks = 1  # residual blocks: of each level, or on each side
-  c.model.patch_position = "none"  # or learned: a vector for each place in the image
+  # a vector for each place in the image, added to its patch: learned, or fixed (sines
+  c.model.patch_position = "none"  # and cosines: kept with the weights, never trained)
+  c.model.patch_grid = 0  # places a side that it has vectors for; 0: the image's
   # to patches, or token (before them), or boi (in the place of BOI), or adaln
   c.model.time_injection = "add"
-  c.model.time_features = 128  # sines and cosines that the timestep enters by
-  c.model.time_scale = 0.0  # of t, with frequencies from 1 down; 0: from 1 to 1000
-  c.model.time_of = "noise"  # the share that is embedded; or data, 1 - t
+  # waves of the timestep: fast (1 to 1000 radians over all of it), or sinusoid (1 down
+  c.model.time_waves = "fast"  # to 1e-4 radians a unit of time, cosines first)
+  c.model.time_scale = 1.0  # units of time from clean to noise, for sinusoid
+  c.model.time_features = 128  # of these waves, cosines and sines together
+  c.model.time_of = "noise"  # whose share is told; or data: 1 - t
   # what an image sees of itself: all (bidirectional), what is earlier (causal), or all
   # of itself and of what frames it (framed): BOI, EOI and image_begin of data.chat
   c.model.image_mask = "bidirectional"
@@ -79,12 +83,16 @@ def _images(c: ConfigDict) -> None:
   c.model.expert_width = 192  # hidden units of one expert
   c.model.expert_routing = "joint"  # or by_modality: half for text, half for images
   c.model.expert_weights = "chosen"  # sum to 1 over those chosen, or over all
-  # of context images; or features (of `vision`), both, fused (one with the other)
+  # of context images; or features (of `vision`), both, needed (both where an image is
+  # drawn, else features alone), fused (one with the other)
   c.model.read = "patches"  # as they are written: patches or codes
   c.model.connector = "mlp"  # from features to positions; or linear, shuffle, resampler
+  c.model.connector_activation = "gelu"  # of the mlp; or gelu_tanh
   c.model.connector_depth = 1  # layers of the resampler
   c.model.feature_begin = False  # a vector of its own in the place of BOI before those
   c.model.connector_queries = 16  # positions that the resampler makes of a picture
+  # a vector for each place in the picture, added to its feature: fixed (sines and
+  c.model.feature_position = "none"  # cosines, as model.patch_position; grid: vision's)
   # codes are rows of the token table; or mlp: they have a table and a softmax of
   c.model.code_adapter = "none"  # their own, each through two layers; for codes
   c.model.code_width = 8  # numbers of a code in that table
@@ -157,7 +165,8 @@ def _data(c: ConfigDict) -> None:
   c.data.images_per_row = 8  # largest number of images that packing puts in a row
   c.data.noise_limit = 1.0  # largest timestep of context images; 0 keeps them clean
   c.data.caption_dropout = 0.1  # share of drawing documents without text, for guidance
-  # text is left out of these; or padded: is padding; or hidden: its places stay empty
+  # text is left out of these; or bare: with its turns, and what data.chat puts around
+  # them; or stays as padding that is seen (padded), as places that are empty (hidden)
   c.data.without_text = "dropped"
   c.data.window = 512  # documents packed together; 50 rows' worth or more pack tightly
   c.data.threads = 2  # that build rows ahead of the step; 0 builds them when asked
@@ -272,6 +281,11 @@ def _asking(c: ConfigDict) -> None:
   c.sample.guidance_low = 0.0  # guidance acts on timesteps in [low, high]
   c.sample.guidance_high = 1.0
   c.sample.guidance_rescale = 0.0  # 0 to 1: pull the contrast back to unguided
+  # a second scale, against rows without the pictures that were shown; 1 is off
+  c.sample.guidance_image = 1.0
+  # no step is longer than without guidance: of each patch, of the whole image, or
+  c.sample.guidance_renorm = "none"  # of each patch, before guidance_image: text_patch
+  c.sample.guidance_renorm_min = 0.0  # share that is left of a step, at least
   c.sample.temperature = 0.0  # of text; 0 is greedy
   c.sample.top_k = 0  # most likely tokens kept; 0 is all
   c.sample.top_p = 1.0  # probability mass kept
@@ -352,12 +366,14 @@ def _towers(c: ConfigDict) -> None:
   c.vision.remat = "none"  # or full, dots, attention: what is recomputed
   c.vision.mean = (0.5, 0.5, 0.5)  # of red, green, blue, where white is 1: taken off,
   c.vision.std = (0.5, 0.5, 0.5)  # then divided by
+  c.vision.image_size = 0  # pixels a side that pictures are resized to; 0: as they are
   c.vision.patch_size = 8  # pixels a side
   c.vision.patch_bias = True  # of the linear map of patches
   c.vision.crop = False  # pixels beyond the last whole patch: left out, else an error
   c.vision.positions = "learned"  # or sincos (fixed), none
   c.vision.position_grid = 0  # patches a side of the learned table; 0: the picture's
-  c.vision.position_resize = "bicubic"  # or smooth: how another grid is read from it
+  # how a smaller grid is read from it: resampled, or smooth (without aliasing), or its
+  c.vision.position_resize = "bicubic"  # first rows and columns as they are: corner
   c.vision.rope_grid = 0  # patches a side that 2-D RoPE counts in; 0 has no RoPE
   c.vision.embed_norm = False  # a norm before the first block
   c.vision.registers = 0  # tokens without content, which take what patches should not

@@ -186,13 +186,25 @@ class Config:
     return self.framed * (2 + len(before) + bool(before))
 
   @property
+  def seen_size(self) -> int:
+    """Pixels a side of pictures as an encoder reads them."""
+    return self.vision.image_size or self.data.image_size
+
+  @property
+  def fixed(self) -> tuple[str, ...]:
+    """Parameters that are part of the weights and never trained."""
+    tables = "patch_position", "feature_position"
+    unified = self.train.task == "unified"
+    return tuple(x for x in tables if unified and getattr(self.model, x) == "fixed")
+
+  @property
   def features(self) -> int:
     """Vectors that are read of an encoded picture; 0 without an encoder."""
     m, read = self.model, self.read
     if not read.encodes:
       return 0
     connector = m.connector if read.features else "linear"  # fused: one a patch
-    grid = self.data.image_size // self.vision.patch_size
+    grid = self.seen_size // self.vision.patch_size
     return LENGTHS[connector](grid, m.connector_queries)
 
   @property

@@ -9,7 +9,10 @@ def ranges(c):
     "align": (c.align, "width scale max_scale queries cross_every"),
   }
   free = {
-    "vision": (c.vision, "layer_scale rope_grid registers position_grid skip_blocks"),
+    "vision": (
+      c.vision,
+      "layer_scale rope_grid registers position_grid skip_blocks image_size",
+    ),
     "text": (c.text, "layer_scale vocab"),
   }
   for section, (values, names) in one.items():
@@ -41,11 +44,12 @@ def tower(name: str, values):
 def pictures(c):
   """Problems of what `vision` reads."""
   v = c.vision
-  size = c.data.image_size
+  size = c.seen_size
   if size < v.patch_size or (size % v.patch_size and not v.crop):
+    knob = "vision" if v.image_size else "data"
     yield (
-      f"data.image_size: {size} must be a multiple of vision.patch_size {v.patch_size} "
-      "(or larger than it, with vision.crop)"
+      f"{knob}.image_size: {size} must be a multiple of vision.patch_size "
+      f"{v.patch_size} (or larger than it, with vision.crop)"
     )
   if v.skip_blocks >= v.depth:
     yield (
@@ -77,6 +81,11 @@ def fits(data):
 
 
 def _shapes(c):
+  if c.vision.image_size:
+    yield (
+      f"vision.image_size: {c.vision.image_size} is the size of pictures that a model "
+      "reads beside those it writes; here data.image_size says it: use 0"
+    )
   yield from tower("vision", c.vision)
   yield from tower("text", c.text)
   yield from pictures(c)

@@ -1,13 +1,20 @@
 """The laws between the knobs of a config: ranges, and sizes that must fit."""
 
-from unijax import codecs, config_align, config_laws, config_reads, config_writes
+from unijax import (
+  codecs,
+  config_align,
+  config_images,
+  config_laws,
+  config_reads,
+  config_writes,
+)
 from unijax.errors import ConfigError, nearest
 
 POSITIVE = {
   "model": "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
   "scan_unroll rope_theta rope_factor rope_low norm_eps head_width mixtures experts "
   "experts_per_token expert_width connector_depth connector_queries text_block "
-  "code_width",
+  "code_width time_scale",
   "dit": "depth width heads mlp_width",
   "bridge": "slots connector_depth",
   "data": "image_size patch_size seq_len images_per_row window mixture_every "
@@ -28,7 +35,8 @@ SHARES = {
   "train": "hidden_min ema_decay",
   "data": "noise_limit caption_dropout mixture_floor",
   "optim": "final_fraction",
-  "sample": "guidance_low guidance_high guidance_rescale top_p min_p",
+  "sample": "guidance_low guidance_high guidance_rescale guidance_renorm_min top_p "
+  "min_p",
   "codec": "codebook_decay",
 }
 NOT_NEGATIVE = {
@@ -40,9 +48,9 @@ NOT_NEGATIVE = {
   "data": "threads resize mixture_rate",
   "checkpoint": "every_steps every_minutes keep_every_steps",
   "lora": "rank",
-  "sample": "temperature top_k guidance clip_x0 max_images image_temperature "
-  "image_top_k confidence_noise",
-  "model": "shared_experts rope_length head_depth",
+  "sample": "temperature top_k guidance guidance_image clip_x0 max_images "
+  "image_temperature image_top_k confidence_noise",
+  "model": "shared_experts rope_length head_depth patch_grid",
   "codec": "kl_weight scale revive_below commitment entropy_weight l1_weight l2_weight "
   "perceptual_weight adversary_weight adversary_start project_width",
 }
@@ -178,6 +186,6 @@ def _problems(c) -> list[str]:
   bad += config_laws.schedules(data)
   bad += config_laws.chat(data)
   bad += config_laws.experts(m)
-  if c.sample.guidance_low > c.sample.guidance_high:
-    bad.append("sample.guidance_low: must not exceed sample.guidance_high")
+  bad += config_images.places(c)
+  bad += config_images.guidance(c)
   return bad

@@ -88,12 +88,13 @@ class TowerConfig:
 class VisionConfig(TowerConfig):
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
+  image_size: int
   patch_size: int
   patch_bias: bool
   crop: bool
   positions: Literal["learned", "sincos", "none"]
   position_grid: int
-  position_resize: Literal["bicubic", "smooth"]
+  position_resize: Literal["bicubic", "smooth", "corner"]
   rope_grid: int
   embed_norm: bool
   registers: int

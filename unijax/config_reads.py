@@ -17,11 +17,13 @@ class Read:
     written: a context image has the patches or codes that it would be written with.
     features: after them, if any, it has positions that hold what an encoder says of
       its pixels.
+    needed: where no image is drawn, it has the features alone.
     fused: the encoder's features are combined with the patches at the same places.
   """
 
   written: bool = False
   features: bool = False
+  needed: bool = False
   fused: bool = False
 
   @property
@@ -34,6 +36,7 @@ READS = {
   "patches": Read(written=True),
   "features": Read(features=True),
   "both": Read(written=True, features=True),
+  "needed": Read(written=True, features=True, needed=True),
   "fused": Read(written=True, fused=True),
 }
 SHUFFLE = 2  # features a side that `model.connector` "shuffle" makes one of
@@ -71,7 +74,7 @@ def problems(c):
   yield from wrong
   if wrong:
     return
-  grid = c.data.image_size // c.vision.patch_size
+  grid = c.seen_size // c.vision.patch_size
   if read.fused and grid != c.grid:
     yield (
       f"vision.patch_size: {grid} x {grid} features of a picture have other places "
@@ -86,6 +89,7 @@ def problems(c):
     )
   if not read.features:
     return
+  yield from _places(c, grid)
   if m.connector == "shuffle" and grid % SHUFFLE:
     yield (
       f"model.connector: 'shuffle' makes one of {SHUFFLE} x {SHUFFLE} features, and "
@@ -105,4 +109,23 @@ def problems(c):
     yield (
       f"data.images_per_row: {c.data.images_per_row} cannot hold an image that is read "
       f"twice (model.read={m.read!r}): use 2 or more"
+    )
+
+
+def _places(c, grid: int):
+  """Problems of vectors for places of features."""
+  m, v = c.model, c.vision
+  if m.feature_position == "none":
+    return
+  if m.connector not in ("linear", "mlp"):
+    yield (
+      f"model.feature_position: model.connector={m.connector!r} makes positions that "
+      "are no places of a picture: use 'none', or 'mlp'"
+    )
+  if m.width % 4:
+    yield f"model.width: {m.width} must be a multiple of 4 for model.feature_position"
+  if v.position_grid and grid > v.position_grid:
+    yield (
+      f"vision.position_grid: {v.position_grid} places a side have no vectors for the "
+      f"{grid} features that a picture of {c.seen_size} pixels has"
     )

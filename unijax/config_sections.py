@@ -45,10 +45,12 @@ class ModelConfig:
   patch_codec: Literal["linear", "unet", "convnext"]
   unet_width: int
   unet_blocks: int
-  patch_position: Literal["none", "learned"]
+  patch_position: Literal["none", "learned", "fixed"]
+  patch_grid: int
   time_injection: Literal["add", "token", "boi", "adaln"]
-  time_features: int
+  time_waves: Literal["fast", "sinusoid"]
   time_scale: float
+  time_features: int
   time_of: Literal["noise", "data"]
   image_mask: Literal["bidirectional", "causal", "framed"]
   attention: Literal["auto", "dense", "splash", "tokamax"]
@@ -69,11 +71,13 @@ class ModelConfig:
   expert_width: int
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
-  read: Literal["patches", "features", "both", "fused"]
+  read: Literal["patches", "features", "both", "needed", "fused"]
   connector: Literal["linear", "mlp", "shuffle", "resampler"]
+  connector_activation: Literal["gelu", "gelu_tanh"]
   connector_depth: int
   feature_begin: bool
   connector_queries: int
+  feature_position: Literal["none", "fixed"]
   code_adapter: Literal["none", "mlp"]
   code_width: int
   text_block: int
@@ -144,7 +148,7 @@ class DataConfig:
   images_per_row: int
   noise_limit: float
   caption_dropout: float
-  without_text: Literal["dropped", "padded", "hidden"]
+  without_text: Literal["dropped", "bare", "padded", "hidden"]
   window: int
   threads: int
   mixture: Literal["constant", "step", "linear", "loss"]
@@ -260,6 +264,9 @@ class SampleConfig:
   guidance_low: float
   guidance_high: float
   guidance_rescale: float
+  guidance_image: float
+  guidance_renorm: Literal["none", "patch", "image", "text_patch"]
+  guidance_renorm_min: float
   temperature: float
   top_k: int
   top_p: float

@@ -110,20 +110,20 @@ def _code_ids(c, codec):
 def _framed(c, write):
   """Problems of images to which BOI and EOI belong; other ways need another mask."""
   m = c.model
-  if not (write.discrete or write.never):
+  if write.slots:
     yield (
-      "model.image_mask: 'framed' makes BOI and EOI a part of an image, all of which "
-      f"model.write={m.write!r} noises: use 'bidirectional', or model.write='masked'"
+      "model.image_mask: 'framed' makes BOI a part of an image, and with model.write="
+      f"{m.write!r} slots stand between the two: use 'bidirectional'"
     )
-  if m.sharing != "shared":
+  if m.sharing == "experts":
     yield (
-      f"model.sharing: {m.sharing!r} tells images from text, and model.image_mask="
-      "'framed' counts BOI and EOI to both: use 'shared', or 'bidirectional'"
+      "model.sharing: 'experts' balances images and text, and model.image_mask="
+      "'framed' counts BOI and EOI to both: use another, or 'bidirectional'"
     )
-  if c.data.clean_copy:
+  if m.time_injection == "token":
     yield (
-      "data.clean_copy: two copies of an image have one BOI and one EOI, which model."
-      "image_mask='framed' makes a part of each: use False, or 'bidirectional'"
+      "model.time_injection: 'token' is a part of an image that is no patch, and model."
+      "image_mask='framed' has BOI and EOI there: use 'add', or 'bidirectional'"
     )
 
 

@@ -96,9 +96,19 @@ def test_pictures_that_come_first_are_those_before_any_word():
 @pytest.mark.parametrize(
   ("knobs", "said"),
   [
-    ({"model__write": "diffusion", "data__codec": "pixels"}, "model.image_mask: 'fra"),
-    ({"model__sharing": "full"}, "model.sharing: 'full' tells images from text"),
-    ({"data__clean_copy": True}, "data.clean_copy: two copies of an image"),
+    (
+      {**variants.WRITE["bridge"], "data__codec": "pixels"},
+      "model.image_mask: 'framed' makes BOI a part of an image.* slots",
+    ),
+    ({"model__sharing": "experts"}, "model.sharing: 'experts' balances images and"),
+    (
+      {
+        **variants.WRITE["diffusion"],
+        "model__time_injection": "token",
+        "data__codec": "pixels",
+      },
+      "model.time_injection: 'token' is a part of an image",
+    ),
     ({"data__chat": (("draw_imago", ""),)}, "no part 'draw_imago'.*'draw_image'"),
   ],
 )

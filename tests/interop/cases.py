@@ -7,6 +7,8 @@ A family is a module with
   load(folder)               the same from a folder
   peer(model, inputs)        {name: array}: what the reference computes
   ours(config, params, inputs)   {name: array}: what we compute; jax inside
+and, where weights lie in several files of one folder,
+  PLACES                     {file: what is before names in it, a / between}
 and, where files are published under other names too,
   other_names(published, forms)  {layout: {name: (other name, its shape)}}, from the
                              reference's own converters

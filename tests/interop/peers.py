@@ -28,8 +28,9 @@ def expected(family, case: cases.Case) -> cases.Expected:
     folder = pathlib.Path(place)
     family.build(dict(case.published)).save_pretrained(folder)
     forms, whole = {}, {}
+    inside = getattr(family, "PLACES", {})
     for file in folder.rglob("*.safetensors"):  # those in folders have names with them
-      place = file.relative_to(folder).parent
+      place = file.relative_to(folder).parent / inside.get(file.name, "")
       arrays = {}
       with safe_open(file, "np") as opened:
         for short in opened.keys():  # noqa: SIM118 (it is no dict)

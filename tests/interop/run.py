@@ -28,7 +28,9 @@ def write_release(case: cases.Case, folder: pathlib.Path, wrong=None) -> pathlib
   folder.mkdir(parents=True, exist_ok=True)
   content = {**case.published, **wrong.published}
   (folder / "config.json").write_text(json.dumps(content))
-  write_weights(folder / "model.safetensors", case, expected)
+  chosen = system.load(case.system)
+  name = chosen.file() if chosen.files() else "model.safetensors"
+  write_weights(folder / name, case, expected)
   return folder
 
 
@@ -45,8 +47,9 @@ def write_weights(
   for place, names in files.placed(arrays).items():
     inside = {short: arrays[name] for short, name in names.items()}
     forms = {n: (x.shape, x.dtype.name) for n, x in inside.items()}
-    (path.parent / place).mkdir(exist_ok=True)
-    there = path.parent / place / path.name
+    beside = system.load(case.system).files()
+    there = path.parent / beside.get(place, pathlib.Path(place) / path.name)
+    there.parent.mkdir(exist_ok=True)
     safetensors.write(there, forms, inside.items, {"format": "pt"})
 
 

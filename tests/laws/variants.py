@@ -96,7 +96,7 @@ BLOCKS = {  # of the decoder, each with one way to write
   ),
   "diffusion-boi": dict(
     model__read="features", vision__patch_size=4, model__feature_begin=True,
-    model__time_injection="boi", model__time_features=6, model__time_scale=9.0,
+    model__time_injection="boi", model__time_waves="sinusoid", model__time_scale=9.0, model__time_features=6,
     model__time_of="data", model__image_mask="causal", data__without_text="hidden",
     **SMALL_EYES, **WRITE["diffusion"],
   ),

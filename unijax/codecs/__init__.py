@@ -2,7 +2,8 @@
 
 A codec is built in, or trained: then its name is the path of the run that trained it,
 and what is read is the frozen artefact in there (`unijax.codecs.frozen`). "codes:N:S"
-is one of N codes and S pixels a code that is yet to be named: its sizes are known.
+is one of N codes and S pixels a code that is yet to be named, "latents:N:S" one of N
+numbers a latent: its sizes are known.
 
 A codec has `stride` (pixels a latent), `channels` (numbers a latent) and `codebook`
 (number of codes; 0: continuous only), `encode` and `decode` between pixels and latents
@@ -21,7 +22,8 @@ from unijax.codecs.pixels import PixelCodec
 from unijax.errors import ConfigError, nearest
 
 BUILT_IN = {"pixels": PixelCodec, "blocks": BlockCodec}
-SIZES_ALONE = re.compile(r"codes:([1-9]\d*):([1-9]\d*)")  # codes, pixels a code
+# What there is, how many codes or numbers, pixels a code or latent.
+SIZES_ALONE = re.compile(r"(codes|latents):([1-9]\d*):([1-9]\d*)")
 
 
 class Sizes(NamedTuple):
@@ -47,8 +49,8 @@ def open_codec(name: str):
     return frozen.FrozenCodec(name)
   if name not in BUILT_IN:
     raise ConfigError(
-      f"data.codec: {name!r} says how many codes there are and no more: name the run "
-      "of a codec that has them"
+      f"data.codec: {name!r} says how many there are and no more: name the run of a "
+      "codec that has them"
     )
   return BUILT_IN[name]()
 
@@ -63,7 +65,9 @@ def sizes(name: str) -> Sizes:
     about = artefact.read(name)
     return Sizes(about.stride, about.channels, about.codebook, about.draws)
   if alone := SIZES_ALONE.fullmatch(name):
-    return Sizes(int(alone[2]), 0, int(alone[1]))
+    count, stride = int(alone[2]), int(alone[3])
+    codes = alone[1] == "codes"
+    return Sizes(stride, 0 if codes else count, count if codes else 0)
   codec = open_codec(name)
   return Sizes(codec.stride, codec.channels, codec.codebook)
 

@@ -105,11 +105,17 @@ def leading(parts):
   return parts[first:stop], parts[:first] + parts[stop:]
 
 
-def dropped(parts, count: int):
-  """Returns parts without the text of the first `count`."""
+def dropped(parts, count: int, turns: bool = False):
+  """Returns parts without the text, and perhaps the turns, of the first `count`."""
+  kinds = (Text, Turn) if turns else Text
   return tuple(
-    p for i, p in enumerate(parts) if not (isinstance(p, Text) and i < count)
+    p for i, p in enumerate(parts) if not (isinstance(p, kinds) and i < count)
   )
+
+
+def unseen(parts):
+  """Returns parts without the pictures that are shown."""
+  return tuple(p for p in parts if not (isinstance(p, Image) and p.context))
 
 
 def check_size(image: Image, size: int) -> None:

@@ -13,6 +13,7 @@ A context image may be read through an encoder, by `model.read`:
 
   features   BOI feature.. EOI, or with data.image_frame "bare" feature.. alone
   both       BOI [TIME] patch.. EOI BOI feature.. EOI
+  needed     as both where an image is drawn, as features where none is
   fused      BOI [TIME] patch.. EOI, each patch with the feature at its place
 
 With `data.image_tokens` an image that is written has tokens that nothing predicts: BOI
@@ -24,12 +25,12 @@ which do not see the picture and are seen by all that follows. Where text is wri
 blocks, what the model writes stands in blocks of `model.text_block` positions, filled
 with padding before what it does not write (`data.text_blocks`).
 
-With `model.image_mask` 'framed' BOI, EOI and `image_begin` are of the image's span,
-save EOI behind features.
+With `model.image_mask` 'framed' BOI, EOI and `image_begin` are of the image's span.
 
 With `data.clean_copy` training rows hold a target image twice where something comes
 after it (`unijax.data.copies`): BOI, the noised one, which nothing outside of it sees,
-then a clean one at the same rotary positions, EOI. Prompts hold images once.
+then a clean one at the same rotary positions, EOI. Where BOI and EOI are of the image,
+each copy has its own. Prompts hold images once.
 
 Loss weights: text with `loss`, BOI and EOS outside the user's turn, patches of target
 images. EOI is never predicted (the sampler appends it) and nothing is predicted from
@@ -37,11 +38,13 @@ the input BOI. TIME stands only where `model.time_injection` is 'token'; where i
 'boi', BOI carries the timestep and is of the image's span.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
 
 from unijax.config import READS, Config
+from unijax.config_reads import Read
 from unijax.config_writes import IMAGE_PLACES
 from unijax.data import copies, hashing, text_blocks
 from unijax.data import without_text as without_text_lib
@@ -55,6 +58,7 @@ from unijax.data.document import (
   dropped,
   leading,
   targets,
+  unseen,
 )
 from unijax.data.given import Given
 from unijax.data.layout import Layout
@@ -100,6 +104,8 @@ class Interleaver:
     self.drawn = self.around | drawn
     self.joins = bool(config.data.chat)
     self.without_text = config.data.without_text
+    self.empty = without_text_lib.EMPTY.get(self.without_text)
+    self.bare = self.without_text == "bare"
     self.image_positions = config.image_positions
     self.image_tokens = {name: config.image_tokens(name) for name in IMAGE_PLACES}
     for place, token in config.data.image_tokens:
@@ -109,7 +115,7 @@ class Interleaver:
 
   def layout(
     self, document: Document, key: int = 0, *, open_end=False, without_text=None,
-    draws=None,
+    draws=None, without_pictures=False,
   ) -> Layout:  # fmt: skip
     """Lays one document out.
 
@@ -122,6 +128,7 @@ class Interleaver:
         None: not before the last target image in a share `data.caption_dropout` of the
         documents.
       draws: whether an image is drawn here; None: one that is a target.
+      without_pictures: leave out those that are shown.
 
     Raises:
       DataError: an image of another size than `data.image_size`.
@@ -129,22 +136,23 @@ class Interleaver:
     result, given, role = Layout(key=key), Given(self._encode), None
     draws = bool(targets(document.parts)) if draws is None else draws
     around, parts = self.drawn if draws else self.around, document.parts
+    parts = unseen(parts) if without_pictures else parts
+    read = self._read(draws)
     shown, parts = leading(parts) if self.pictures_first else ((), parts)
     for image in shown:
-      self._image(result, given, around, image)
+      self._image(result, given, around, image, read)
     self._give_all(result, given)
     count = len(parts)
     given.add(around["begin"] + ([] if draws else around.get("system", [])))
     # How many parts, the first ones, lose their text.
     blank = self._captions(parts, key) if without_text is None else without_text * count
-    empty = without_text_lib.EMPTY.get(self.without_text)
-    if empty is None:
-      parts, blank = dropped(parts, blank), 0
+    if self.empty is None:
+      parts, blank = dropped(parts, blank, self.bare), 0
     twice = copies.twice(parts) if self.clean_copy and not open_end else ()
     for i, part in enumerate(parts):
       if 0 < blank == i:
         self._give_all(result, given)
-        empty(result, self.vocabulary)
+        self.empty(result, self.vocabulary)
       if isinstance(part, Text) and (role == "user" or not part.loss):
         given.add([part.text] if self.joins else self._encode(part.text))
       elif isinstance(part, Text):
@@ -153,7 +161,7 @@ class Interleaver:
       elif isinstance(part, Image):
         begun = role != "user"
         weight = float(begun and i > 0)
-        self._image(result, given, around, part, begun, weight, i in twice)
+        self._image(result, given, around, part, read, begun, weight, i in twice)
       elif isinstance(part, Turn):
         if role == "assistant":
           self._give_all(result, given)
@@ -164,7 +172,7 @@ class Interleaver:
     given.add(around.get("image", []) if open_end and draws else [])
     self._give_all(result, given)
     if blank == len(parts) > 0:
-      empty(result, self.vocabulary)
+      self.empty(result, self.vocabulary)
     if not open_end:
       self.write(result, [self.vocabulary.special.eos], ends=True)
     if result.text_weight:
@@ -172,12 +180,14 @@ class Interleaver:
     return result
 
   def _image(
-    self, x: Layout, given: Given, around, image, written=False, weight=0.0, twice=False
-  ):
+    self, x: Layout, given: Given, around, image, read: Read, written=False, weight=0.0,
+    twice=False,
+  ):  # fmt: skip
     """`_add_image` behind all that was given, with what stands around it."""
     given.add([] if image.context else around.get("image", []))
     self._give_all(x, given)
-    self._add_image(x, image, written, weight, twice)
+    read = read if image.context else self.written
+    self._add_image(x, image, read, written, weight, twice)
     given.add(around.get("image_end", []) if image.context else [])
 
   def write(self, x: Layout, ids, weight: float = 1.0, ends: bool = False):
@@ -210,17 +220,18 @@ class Interleaver:
       return len(x), len(x.images)
     positions, images, role = 2, 0, None  # BOS and EOS
     parts = document.parts
-    if self.without_text == "dropped":
-      parts = dropped(parts, self._captions(parts, key))
+    if self.empty is None:
+      parts = dropped(parts, self._captions(parts, key), self.bare)
+    read_here = self._read(bool(targets(parts)))
     if self.clean_copy:
       images = len(copies.twice(parts))
-      positions += images * (self.time_token + self.grid**2)
+      positions += images * (self.time_token + self.grid**2 + 2 * self.framed)
     for part in parts:
       if isinstance(part, Text):
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
         check_size(part, self.image_size)
-        read = self.read if part.context else self.written
+        read = read_here if part.context else self.written
         images += read.written + read.features
         if read.written:
           positions += self.image_positions + 2  # BOI and EOI
@@ -231,6 +242,11 @@ class Interleaver:
         role = part.role
     return positions, images
 
+  def _read(self, draws: bool) -> Read:
+    """How context images are read where an image is drawn, or where none is."""
+    needed = self.read.needed and not draws
+    return dataclasses.replace(self.read, written=False) if needed else self.read
+
   def _captions(self, parts, key) -> int:
     """How many parts lose their text, for classifier-free guidance: those before the
     last target image, or none."""
@@ -240,20 +256,20 @@ class Interleaver:
     return drawn[-1]
 
   def _add_image(
-    self, x: Layout, image: Image, written: bool, boi_weight: float, twice: bool
-  ):
+    self, x: Layout, image: Image, read: Read, written: bool, boi_weight: float,
+    twice: bool,
+  ):  # fmt: skip
     """Appends an image from its BOI to its EOI, as often as it is read.
 
     Args:
+      read: in which ways that is.
       written: whether the model may write its BOI.
       boi_weight: loss weight of that.
       twice: a hidden noised copy stands before the clean one.
     """
     check_size(image, self.image_size)
-    special, read = self.vocabulary.special, self.written
-    limit = 1.0
-    if image.context:
-      read, limit = self.read, self.noise_limit
+    special = self.vocabulary.special
+    limit = self.noise_limit if image.context else 1.0
     if read.written and self.never:
       raise DataError(
         f"{image.name}: with model.write='none' no image is written, and those that "
@@ -264,7 +280,11 @@ class Interleaver:
       self.give(x, self.image_begin)
     if read.written:
       self._add_boi(x, written, boi_weight)
-      if twice:
+      if twice and self.framed:
+        self.add_span(x, image, limit, 0.0, read.fused, hidden=True)
+        x.next_position, limit, first = x.position[first][0], 0.0, len(x)
+        self._add_boi(x, False, 0.0)
+      elif twice:
         at = x.next_position
         self._add_patches(x, image, limit, read.fused, hidden=True)
         x.next_position, limit = at, 0.0
@@ -280,9 +300,9 @@ class Interleaver:
         self.give(x, [])  # what was being written ends here
       count = self.features
       x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
-      if self.framed:
-        x.frame(first)
       x.add_tokens([special.eoi] if self.marked else [], 0.0)
+      if self.framed:
+        x.frame(first, self.positions)
 
   def _add_boi(self, x: Layout, written: bool, weight: float):
     if written:
@@ -298,6 +318,7 @@ class Interleaver:
     slot_weight: float = 0.0,
     fused: bool = False,
     first: int | None = None,
+    hidden: bool = False,
   ):
     """Appends an image after its BOI: slots and time token if any, patches, EOI.
 
@@ -307,17 +328,18 @@ class Interleaver:
       slot_weight: loss weight of predicting each slot.
       fused: an encoder's features stand at its patches, too.
       first: where what frames it begins; None: at BOI.
+      hidden: nothing outside of it sees it.
     """
     boi = len(x) - 1
     first = boi if first is None else first
     first_slot = self.vocabulary.first_slot
     x.add_tokens([first_slot + i for i in range(self.slots)], slot_weight)
-    self._add_patches(x, image, limit, fused)
+    self._add_patches(x, image, limit, fused, hidden)
     if self.time_boi:
       x.span[boi], x.noise_limit[boi] = len(x.images) - 1, limit
     x.add_tokens([self.vocabulary.special.eoi], 0.0)
     if self.framed:
-      x.frame(first)
+      x.frame(first, self.positions, hidden)
 
   def _add_patches(
     self, x: Layout, image, limit: float, fused: bool, hidden: bool = False

@@ -91,10 +91,20 @@ class Layout:
       ]
       self.next_position += side
 
-  def frame(self, start: int):
-    """Makes what stands from `start` on a part of the last image."""
+  def frame(self, start: int, positions: str, hidden: bool = False):
+    """Makes what stands from `start` on a part of the last image.
+
+    Args:
+      start: where it begins.
+      positions: as `model.positions`; "shared" gives all of it one index.
+      hidden: nothing outside of it sees it.
+    """
     count = len(self) - start
     self.span[start:] = [len(self.images) - 1] * count
+    self.hidden[start:] = [hidden] * count
+    if positions == "shared":
+      self.position[start:] = [self.position[start]] * count
+      self.next_position = self.position[start][0] + 1
 
   def _add_lines(self, image, count, token, weight, limit, line) -> None:
     """`add_image` of patches whose lines end in tokens."""

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from PIL import Image as Picture
 
 from unijax.codecs import identity, open_codec
 from unijax.codecs.pixels import patchify, unpatchify
@@ -20,7 +21,7 @@ class RowBuilder(Interleaver):
 
   def __init__(self, config: Config, tokenizer: Tokenizer):
     super().__init__(config, tokenizer)
-    self.seq_len = config.data.seq_len
+    self.seq_len, self.seen_size = config.data.seq_len, config.seen_size
     self.images_per_row, self.pictures = config.data.images_per_row, config.pictures
     self.patch_size, self.channels = config.data.patch_size, config.patch_channels
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
@@ -70,13 +71,13 @@ class RowBuilder(Interleaver):
 
   def _empty(self, length: int, pictures: int, hides: bool = False) -> Batch:
     pad = self.vocabulary.special.pad
-    return empty_row(length, self.channels, pad, pictures, self.image_size, hides)
+    return empty_row(length, self.channels, pad, pictures, self.seen_size, hides)
 
   def _show(self, row: Batch, x: Layout, start: int, first: int) -> int:
     """Fills in the pictures that an encoder reads, from number `first`: their count."""
     seen = [(at, image) for at, image in x.images if x.feature[at] >= 0]
     for number, (at, image) in enumerate(seen, first):
-      row.pixels_BIHWC[number] = image.pixels()
+      row.pixels_BIHWC[number] = resized(image.pixels(), self.seen_size)
       here = slice(start + at, start + at + self.features)
       row.feature_BT[here] = number * self.features + np.arange(self.features)
     return len(seen)
@@ -147,6 +148,14 @@ class RowBuilder(Interleaver):
     if self.vocabulary.codes:
       return self.codec.from_codes(image.reshape(self.grid, self.grid))
     return self.codec.decode(unpatchify(image, self.patch_size, self.grid))
+
+
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
+  """uint8 [size, size, 3] of a square picture of any size."""
+  if pixels.shape[0] == size:
+    return pixels
+  shape = (size, size)
+  return np.asarray(Picture.fromarray(pixels).resize(shape, Picture.Resampling.BICUBIC))
 
 
 def empty_row(

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho & Salimans 2022), limited in time and rescaled."""
+"""Classifier-free guidance (Ho & Salimans 2022), limited in time and in size."""
 
 import jax
 import jax.numpy as jnp
@@ -23,3 +23,43 @@ def guide(conditional, unconditional, t, *, scale, low, high, rescale) -> jax.Ar
   guided = guided * (rescale * ratio + 1.0 - rescale)
   inside = ((t >= low) & (t <= high))[:, None, None]
   return jnp.where(inside, guided, conditional)
+
+
+RENORMS = ("none", "patch", "image", "text_patch")  # what of a step is compared
+
+
+def guide_slope(
+  whole, no_text, no_pictures, t, *, scale, picture_scale, low, high, renorm, least
+) -> jax.Array:
+  """Combines up to three slopes dx/dt [B, P, C] of an image, none longer than `whole`.
+
+  Two guidances, one inside of the other, as in Deng et al. 2025: away from the row
+  without its text, then away from the one without the pictures that it shows. The
+  result is shortened to the norm of the unguided slope, never lengthened, so that a
+  large scale does not leave the range of what was trained.
+
+  Args:
+    whole, no_text: slopes of the row, and of it without its text.
+    no_pictures: likewise; None takes one guidance alone.
+    t: float [B], timesteps; outside [low, high] `whole` is returned.
+    scale, picture_scale: of the two; 1 is off.
+    renorm: one of `RENORMS`: norms of each patch, of an image, or of each patch after
+      the first of the two. Taken by image, never over the batch.
+    least: of a norm that is left, as a share.
+  """
+
+  def shortened(x, axes):
+    size, own = (
+      jnp.sqrt(jnp.square(y).sum(axis=axes, keepdims=True)) for y in (x, whole)
+    )
+    return x * jnp.clip(own / (size + 1e-8), least, 1.0)
+
+  guided = no_text + scale * (whole - no_text)
+  if renorm == "text_patch":
+    guided = shortened(guided, -1)
+  if no_pictures is not None:
+    guided = no_pictures + picture_scale * (guided - no_pictures)
+  if renorm in ("patch", "image"):
+    guided = shortened(guided, -1 if renorm == "patch" else (1, 2))
+  inside = ((t >= low) & (t <= high))[:, None, None]
+  return jnp.where(inside, guided, whole)

@@ -1,7 +1,8 @@
 """The decoder of one group of rows: which row is in which phase, and what is committed.
 
 Each row keeps, beside its arrays on the device, the layout of what it has committed;
-with guidance it keeps a second track, the shadow, that has the images but no text.
+with guidance it keeps a second track, the shadow, that has the images but no text, and
+perhaps a third, that has the text but none of the pictures shown to it.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from unijax.write.base import Span
 
 TEXT, IMAGE, DONE = "text", "image", "done"
 STREAM_TOKENS = 8  # tokens between two calls of on_text
+WORDLESS, BLIND = 1, 2  # tracks besides the first: without text, without pictures
 IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positions
 
 
@@ -29,7 +31,8 @@ IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positi
 class Row:
   """One prompt on its way."""
 
-  tracks: list[Layout]  # what is committed: with text, and for guidance without
+  # what is committed: all, and for guidance all without text, and without pictures
+  tracks: list[Layout]
   phase: str
   seed: int
   images_left: int
@@ -39,6 +42,7 @@ class Row:
   tokens: list[int] = dataclasses.field(default_factory=list)
   text_ids: list[int] = dataclasses.field(default_factory=list)  # since the last image
   finished: bool = False
+  said: list[int] = dataclasses.field(default_factory=list)  # likewise, all ids but BOI
   given: list[int] = dataclasses.field(default_factory=list)  # of a block; uncommitted
 
 
@@ -79,9 +83,10 @@ class RowBatch:
     s = self.config.sample
     document = Document(tuple(prompt.parts), id=number)
     begun = dict(open_end=True, draws=prompt.begin == "image")
+    without = ({}, {"without_text": True}, {"without_pictures": True})
     tracks = [
-      self.builder.layout(document, without_text=bool(branch), **begun)
-      for branch in range(self.branches)
+      self.builder.layout(document, **{"without_text": False, **begun, **less})
+      for less in without[: self.branches]
     ]
     if not tracks[0]:
       raise DataError(f"prompt {number} is empty, and data.chat begins with nothing")
@@ -165,6 +170,7 @@ class RowBatch:
     if self.block:  # what was not written of the last one
       tokens = [t for t in tokens if t != self.special.pad]
     row.tokens += tokens
+    row.said += [t for t in tokens if t != self.special.boi]
     fresh = [t for t in tokens if self.builder.vocabulary.is_text(t)]
     row.text_ids += fresh
     if fresh:
@@ -193,19 +199,22 @@ class RowBatch:
       before = [len(row.tracks[branch]) for row in self.rows]
       for row, now in zip(self.rows, which, strict=True):
         if now:
-          ids = self._padding(row) if branch else row.given
-          ids = [*ids, self.special.boi]
+          ids = [*self._unseen(row, branch), self.special.boi]
           self.builder.write(row.tracks[branch], ids, 0.0, ends=True)
           row.given = row.given if branch else []
       self._commit_tails(branch, which, before)
 
-  def _padding(self, row: Row) -> list[int]:
-    """What stands in the shadow for text that was written since the last image."""
-    text, shadow = row.tracks  # that with text has BOI already
-    if self.config.data.without_text == "hidden":
+  def _unseen(self, row: Row, branch: int) -> list[int]:
+    """What stands in a branch for text that was written since the last image."""
+    if branch == 0:
+      return row.given
+    if branch == BLIND:
+      return row.said
+    text, shadow = row.tracks[:BLIND]  # that with text has BOI already
+    without = self.config.data.without_text
+    if without == "hidden":
       shadow.next_position = text.next_position - 1
-    padded = self.config.data.without_text == "padded"
-    return [self.special.pad] * (len(text) - 1 - len(shadow)) * padded
+    return [self.special.pad] * (len(text) - 1 - len(shadow)) * (without == "padded")
 
   def _draw(self, on_image) -> None:
     """Draws and commits one image in every row that has begun one."""
@@ -219,7 +228,7 @@ class RowBatch:
         for track in row.tracks:
           track.images[-1] = (track.images[-1][0], x[i])
         row.parts.append(self.builder.pixels(x[i]))
-        row.text_ids = []
+        row.text_ids, row.said = [], []
         row.images_left -= 1
         done = row.one_image or self._full(row) or row.tokens_left <= 0
         row.phase = DONE if done else TEXT

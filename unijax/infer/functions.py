@@ -42,8 +42,13 @@ def chunk_length(config: Config) -> int:
 
 
 def branches(config: Config) -> int:
-  """Rows that are run for each prompt: with guidance, where images are drawn, two."""
-  return 2 if config.draws and config.sample.guidance != 1.0 else 1
+  """Rows that are run for each prompt: with guidance, where images are drawn, another
+  without its text, and perhaps one without the pictures that it shows."""
+  if not config.draws:
+    return 1
+  if config.sample.guidance_image != 1.0:
+    return 3
+  return 2 if config.sample.guidance != 1.0 else 1
 
 
 class SampleFunctions:

@@ -3,7 +3,8 @@
 Rows move between two phases in lock step. All rows that write text do so until each
 has begun an image or ended; then all rows that began an image draw it together, in the
 way of the config (`unijax.write`), commit the clean result, and write on. With guidance
-every row has a shadow that has seen the images but none of the text.
+every row has a shadow that has seen the images but none of the text, and perhaps one
+that has seen the text but none of the pictures shown to it.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from unijax.checkpoint.errors import CheckpointError
@@ -35,15 +36,24 @@ def read_json(place: pathlib.Path) -> dict[str, Any]:
   return content
 
 
-def fields(path: pathlib.Path) -> dict[str, Any]:
+def fields(
+  path: pathlib.Path, configs: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
   """config.json of a release with what its other files say under their names.
 
   What prepares pictures may stand in the file of the whole processor.
+
+  Args:
+    path: of the weights.
+    configs: field -> file of a release that has no config.json, or a short one.
 
   Raises:
     CheckpointError: one of them is damaged.
   """
   found = read_json(folder(path) / "config.json")
+  for name, file in configs.items():
+    content = read_json(folder(path) / file)
+    found |= {name: content} if content else {}
   for name, file in FILES.items():
     content = read_json(folder(path) / file)
     if content and found:
@@ -53,13 +63,14 @@ def fields(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write(
-  content: dict[str, Any], place: pathlib.Path, folders: Sequence[str] = ()
-) -> None:
+  content: dict[str, Any], place: pathlib.Path, folders: Sequence[str] = (),
+  configs: Mapping[str, str] = MappingProxyType({}),
+) -> None:  # fmt: skip
   """The inverse of `fields`: config.json, and other files where there is something.
 
   What a field named like one of the `folders` says is in config.json there.
   """
-  files = FILES | {name: f"{name}/config.json" for name in folders}
+  files = FILES | dict(configs) | {name: f"{name}/config.json" for name in folders}
   rest = {name: x for name, x in content.items() if name not in files}
   parts = {"config.json": rest} | {files[n]: content[n] for n in files if n in content}
   for file, part in parts.items():

@@ -88,9 +88,10 @@ def export_run(
         size = 0
         for place, names in files.placed(plan).items():
           part = {inside: plan[name] for inside, name in names.items()}
-          (folder / place).mkdir(exist_ok=True)
-          size += _write(folder / place / chosen.file(), part, ours, leaf, dtype)
-        beside.write(content, folder, chosen.folders())
+          there = folder / chosen.file(place)
+          there.parent.mkdir(exist_ok=True)
+          size += _write(there, part, ours, leaf, dtype)
+        beside.write(content, folder, chosen.folders(), chosen.configs())
         texts.give_back(reader.workdir, folder)
       return manifest.step, size
 

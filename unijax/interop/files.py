@@ -1,7 +1,7 @@
 """Weights as they are published: files .safetensors, alone or in numbered parts.
 
-A release may have folders with weights of their own beside its first ones; names of
-these have FOLDER/ in front.
+A release may have folders, or files, with weights of their own beside its first ones;
+names of these have FOLDER/, or what stands for the file, in front.
 
 Only headers are read on opening; numbers are read one array at a time. Everything in
 them is distrusted, names of other files too. Nothing is ever unpickled. An index of
@@ -9,7 +9,8 @@ several files is JSON with `weight_map`: {name: file beside it}.
 """
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.safetensors import Entry, parsed, read_header
@@ -20,28 +21,35 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_weights(
-  path: str | pathlib.Path, folders: Sequence[str] = ()
-) -> dict[str, Entry]:
+  path: str | pathlib.Path, folders: Sequence[str] = (), first: str = "",
+  beside: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Entry]:  # fmt: skip
   """Reads the headers of a published model: name -> entry.
 
   Args:
     path: a file .safetensors, an index, or a folder that holds one of them.
     folders: names of those beside it that hold the rest.
+    first: name of the file in a folder that is meant, if it is there.
+    beside: what stands before names -> the file beside it that has them.
 
   Raises:
     CheckpointError: nothing to read there, a pickle, a file that is missing, cut off
       or damaged, an index that disagrees with its files or points elsewhere.
   """
-  path = find(pathlib.Path(path))
+  path = pathlib.Path(path)
+  path = find(path / first if first and (path / first).is_file() else path)
   found = _read_index(path) if path.name.endswith(".json") else read_header(path)
   for folder in folders:
     inside = open_weights(path.parent / folder)
     found |= {f"{folder}/{name}": entry for name, entry in inside.items()}
+  for place, file in beside.items():
+    inside = open_weights(path.parent / file)
+    found |= {f"{place}/{name}": entry for name, entry in inside.items()}
   return found
 
 
 def placed(names: Iterable[str]) -> dict[str, dict[str, str]]:
-  """Folder of a release ("" is itself) -> {name in its file: whole name}."""
+  """Folder of a release ("" is itself), or file -> {name in there: whole name}."""
   found: dict[str, dict[str, str]] = {}
   for name in names:
     folder, _, inside = name.rpartition("/")

@@ -90,7 +90,9 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   """
   path = pathlib.Path(path)
   chosen = system.load(name)
-  theirs = files.open_weights(path, chosen.folders())
+  theirs = files.open_weights(
+    path, chosen.folders(), chosen.file() * bool(chosen.files()), chosen.files()
+  )
   about = texts.beside(path) | _published(chosen, path, size)
   return _look(chosen, path, theirs, about)
 
@@ -112,7 +114,7 @@ def _look(chosen: System, path: pathlib.Path, theirs, about) -> Found:
 
 def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
   """Fields of config.json, or those of a size where there is none."""
-  written, sizes = beside.fields(path), chosen.sizes()
+  written, sizes = beside.fields(path, chosen.configs()), chosen.sizes()
   if size and size not in sizes:
     raise ConfigError(f"{chosen.name} has no size {size!r}; known: {', '.join(sizes)}")
   if not written and not size:

@@ -10,6 +10,9 @@ and where they are needed:
   FILE        name of the file that is written; model.safetensors
   OURS_ONLY   globs of parameters that released files never have
   DROPS       tuple of `keymap.Drop`
+  FILES       {PREFIX: name of a file beside that one}: weights whose names have PREFIX/
+              in front
+  CONFIGS     {field: name of a JSON file beside the weights that says it}
   FOLDERS     names of folders of a release that hold weights, too; these have names
               with FOLDER/ in front, and config.json in a field of its name
   PARTS       {what it is: (file of a system, {group: its only prefix})}, of parts that
@@ -136,9 +139,18 @@ class System:
     """Fields of config.json by the name of a released size."""
     return self._get("PUBLISHED", {})
 
-  def file(self) -> str:
-    """What its file of weights is called."""
-    return self._get("FILE", "model.safetensors")
+  def files(self) -> Mapping[str, str]:
+    """Files of weights beside the first one, by what is before names in them."""
+    return self._get("FILES", {})
+
+  def configs(self) -> Mapping[str, str]:
+    """Files beside config.json, by the field that they say."""
+    return self._get("CONFIGS", {})
+
+  def file(self, place: str = "") -> str:
+    """Where weights are whose names have `place`/ in front, from a release's folder."""
+    first = self._get("FILE", "model.safetensors")
+    return self.files().get(place, f"{place}/{first}" if place else first)
 
   def _get(self, name: str, other):
     return getattr(self.module, name, other)

@@ -32,16 +32,17 @@ class LinearConnector(nn.Module):
 
 
 class MLPConnector(nn.Module):
-  """Two linear maps and GELU between (Liu et al. 2024)."""
+  """Two linear maps and GELU between (Liu et al. 2024), or one of `ACTIVATIONS`."""
 
   width: int
   dtype: jnp.dtype
+  activation: str = "gelu"
 
   @nn.compact
   def __call__(self, x_BPE):
     into = Linear(self.width, ("embed", "mlp"), self.dtype, True, name="in")
     out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
-    return out(ACTIVATIONS["gelu"](into(x_BPE)))
+    return out(ACTIVATIONS[self.activation](into(x_BPE)))
 
 
 class ShuffleConnector(nn.Module):

@@ -5,6 +5,7 @@ those names to devices and nothing else does. Kernels are [in, out]. What publis
 decoders and encoders do differently in these parts are entries of tables here.
 """
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -235,45 +236,52 @@ class MLP(nn.Module):
     return linear(self.width, ("mlp", "embed"), "down", self.out_scale)(hidden)
 
 
-def time_features(
-  time: jax.Array, count: int = TIME_FEATURES, scale: float = 0.0
-) -> jax.Array:
-  """Sines and cosines of timesteps in [0, 1]: [...] -> float32 [..., count].
+def time_features(time: jax.Array, count: int = TIME_FEATURES, scale: float = 1.0):
+  """Sines, then cosines, of timesteps in [0, 1]: [...] -> float32 [..., count].
 
-  Args:
-    count: of features, even.
-    scale: with 0 frequencies are geometric from 1 to 1000 radians a unit of time, so
-      that both the whole trajectory and a thousandth of it are resolved, sines first.
-      Else timesteps are multiplied by it, and frequencies fall from 1 towards 1e-4,
-      cosines first (Ho et al. 2020, after Vaswani et al. 2017, section 3.5).
+  Frequencies are geometric from 1 to 1000 radians a unit of time, so that both the
+  whole trajectory and a thousandth of it are resolved.
   """
-  half, time = count // 2, time[..., None].astype(jnp.float32)
-  if not scale:
-    angle = time * jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), half))
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-  angle = scale * time * 1e4 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  frequencies = jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), count // 2))
+  angle = scale * time[..., None].astype(jnp.float32) * frequencies
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def sinusoid(time: jax.Array, count: int = TIME_FEATURES, scale: float = 1.0):
+  """Cosines, then sines, of any times: [...] -> float32 [..., count].
+
+  Frequencies are geometric from 1 down to 1 / 10,000, which is left out (Ho et al.
+  2020, after Vaswani et al. 2017).
+  """
+  half = count // 2
+  frequencies = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / half)
+  angle = scale * time[..., None].astype(jnp.float32) * frequencies
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+WAVES = {"fast": time_features, "sinusoid": sinusoid}  # values of model.time_waves
 
 
 class TimeEmbedding(nn.Module):
   """Timestep in [0, 1] -> vector: two linear layers over sine features.
 
   Attributes:
-    features, scale: as in `time_features`.
-    of_data: the share of data, 1 - t, is embedded in place of that of noise.
+    waves, scale, features, of: as model.time_waves and so on.
   """
 
   width: int
   dtype: jnp.dtype
+  waves: str = "fast"
+  scale: float = 1.0
   features: int = TIME_FEATURES
-  scale: float = 0.0
-  of_data: bool = False
+  of: str = "noise"
 
   @nn.compact
   def __call__(self, time):
     rows = ("batch", "sequence")[: time.ndim]
-    time = 1.0 - time if self.of_data else time
-    x = constrain(time_features(time, self.features, self.scale), *rows, None)
+    time = 1.0 - time if self.of == "data" else time
+    x = WAVES[self.waves](time, self.features, self.scale)
+    x = constrain(x, *rows, None)
     x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(x)
     # Left alone, XLA divides the width, and every device sums the vectors of all rows.
     x = constrain(nn.silu(x), *rows, "act_embed")

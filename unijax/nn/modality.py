@@ -48,15 +48,20 @@ class Groups:
     return _move(x, self.place_BT, self.order_BT, names)
 
 
-def written(x) -> jax.Array:
+def written(x, image_mask: str = "bidirectional") -> jax.Array:
   """Positions of images that go through the copies for images: bool [B, T].
 
   Those are the ones that are written, or read as written: patches, codes, time tokens.
-  Features of an encoder are read with the text's weights (Deng et al. 2025, section 2).
+  Features of an encoder, BOI and EOI are read with the text's weights (Deng et al.
+  2025, section 2).
 
   Args:
     x: a Batch or Inputs.
+    image_mask: as model.image_mask; 'framed' has BOI and EOI in spans, and no time
+      tokens.
   """
+  if image_mask == "framed":
+    return x.patch_BT >= 0
   image = x.span_BT >= 0
   return (
     image if x.feature_BT is None else image & ((x.patch_BT >= 0) | (x.feature_BT < 0))

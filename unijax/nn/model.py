@@ -31,6 +31,7 @@ from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
 from unijax.nn.patches import PATCH_CODECS
 from unijax.nn.transformer import Transformer
+from unijax.nn.vision import corner, fixed
 from unijax.types import FEATURE_BEGIN, Array, Cache, Inputs
 
 
@@ -77,7 +78,7 @@ class Model(nn.Module):
       )
     if self.timed:
       self.time_embedding = TimeEmbedding(
-        c.width, dtype, c.time_features, c.time_scale, c.time_of == "data"
+        c.width, dtype, c.time_waves, c.time_scale, c.time_features, c.time_of
       )
     head = HEADS.get(c.write)
     self.image_head = head(c, s.channels) if head else None
@@ -88,10 +89,16 @@ class Model(nn.Module):
       span = max(span, c.text_block)
     lookahead = span - 1 if c.image_mask != "causal" else 0
     self.transformer = Transformer(c, lookahead)
-    if c.patch_position == "learned":
-      init = nn.initializers.normal(0.02)
+    self.side = c.patch_grid or s.grid  # of the table of places
+    if c.patch_position != "none":
+      init = fixed if c.patch_position == "fixed" else nn.initializers.normal(0.02)
       self.patch_position = param(
-        self, "patch_position", init, (s.grid**2, c.width), (None, "embed")
+        self, "patch_position", init, (self.side**2, c.width), (None, "embed")
+      )
+    if c.feature_position == "fixed":
+      side = self.vision.side
+      self.feature_position = param(
+        self, "feature_position", fixed, (side**2, c.width), (None, "embed")
       )
     if c.feature_begin:
       init = nn.initializers.normal(0.02)
@@ -130,13 +137,14 @@ class Model(nn.Module):
     Returns:
       (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`).
     """
-    x_BTD = self._embed(inputs.tokens_BT)
+    c, x_BTD = self.config, self._embed(inputs.tokens_BT)
     if self.bridge is not None:  # the last ids are its slots
       slot_BT = inputs.tokens_BT - (self.sizes.vocab - self.bridge.config.slots)
       x_BTD = self.bridge.enter(x_BTD, slot_BT)
     context, modulation, feature = None, None, None
     if inputs.feature_BT is not None:
-      feature = reading.features(self.vision, self.connector, inputs)
+      place = self.feature_position if c.feature_position == "fixed" else None
+      feature = reading.features(self.vision, self.connector, inputs, place)
     if inputs.patches_BTC is not None:
       x_BTD, context, modulation = self._enter_patches(x_BTD, inputs, feature)
     if feature is not None and not self.fused:
@@ -175,7 +183,7 @@ class Model(nn.Module):
 
   def _enter_patches(self, x_BTD, inputs: Inputs, feature):
     c = self.config
-    is_patch, written = inputs.patch_BT >= 0, modality.written(inputs)
+    is_patch, written = inputs.patch_BT >= 0, modality.written(inputs, c.image_mask)
     time_BTD = self.time_embedding(inputs.time_BT) if self.timed else None
     if self.sizes.channels:
       patch_BTD, skips = self.patch_codec.encode(inputs, time_BTD)
@@ -189,10 +197,9 @@ class Model(nn.Module):
       hidden = (inputs.time_BT >= 1)[..., None]  # all that is left of it is noise
       vector = self.hidden_patch.astype(patch_BTD.dtype)
       patch_BTD = jnp.where(hidden, vector, patch_BTD)
-    if c.patch_position == "learned":
-      patch_BTD += jnp.take(
-        self.patch_position, jnp.maximum(inputs.patch_BT, 0), axis=0
-      ).astype(patch_BTD.dtype)
+    if c.patch_position != "none":
+      place = corner(jnp.maximum(inputs.patch_BT, 0), self.sizes.grid, self.side)
+      patch_BTD += jnp.take(self.patch_position, place, axis=0).astype(patch_BTD.dtype)
     if not self.timed:
       return jnp.where(is_patch[..., None], patch_BTD, x_BTD), None, None
     modulation = None

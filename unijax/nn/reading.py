@@ -20,7 +20,7 @@ from unijax.nn.connectors import CONNECTORS
 from unijax.nn.encoder import ACTIVATIONS
 from unijax.nn.layers import Linear, RMSNorm
 from unijax.nn.logical import constrain
-from unijax.nn.vision import VisionTransformer, normalised
+from unijax.nn.vision import VisionTransformer, normalised, resized
 from unijax.types import Inputs
 
 
@@ -43,26 +43,36 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
   m, read = config.model, READS[config.model.read]
   if not read.encodes:
     return None, None
-  encoder = VisionTransformer(config.vision, config.data.image_size, pooled=False)
+  encoder = VisionTransformer(config.vision, config.seen_size, pooled=False)
   if not read.features:
     return encoder, None
-  more = {"shuffle": {"factor": SHUFFLE}}.get(m.connector, {})
+  more = {
+    "shuffle": {"factor": SHUFFLE}, "mlp": {"activation": m.connector_activation}
+  }.get(m.connector, {})  # fmt: skip
   if m.connector == "resampler":  # layers like the encoder's
     layers = dataclasses.replace(config.vision, depth=m.connector_depth)
     more = {"config": layers, "queries": m.connector_queries}
   return encoder, CONNECTORS[m.connector](m.width, jnp.dtype(m.dtype), **more)
 
 
-def features(encoder, connector, inputs: Inputs) -> jax.Array:
+def features(encoder, connector, inputs: Inputs, place_PD=None) -> jax.Array:
   """What the encoder says of the picture at each position: [B, T, E], 0 elsewhere.
 
   Pictures of a row that are not there are computed like the others and read by nobody.
+
+  Args:
+    encoder, connector: of `make_reader`.
+    inputs: with pictures.
+    place_PD: vectors of places, of a grid whose first rows and columns the features
+      have; None adds none.
   """
   B = inputs.tokens_BT.shape[0]
   pixels = jnp.asarray(inputs.pixels_BIHWC)
   _, x = encoder(normalised(pixels.reshape(-1, *pixels.shape[2:])))
   if connector is not None:
     x = connector(x)
+  if place_PD is not None:
+    x = x + resized(place_PD, encoder.grid, "corner").astype(x.dtype)
   x_BSE = constrain(x.reshape(B, -1, x.shape[-1]), "batch", None, "act_embed")
   place = jnp.maximum(inputs.feature_BT, 0)[..., None]
   x_BTE = jnp.take_along_axis(x_BSE, place, axis=1)

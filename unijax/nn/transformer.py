@@ -151,7 +151,7 @@ class Transformer(nn.Module):
     x_BTD = constrain(x_BTD, "batch", "sequence", "act_embed")
     sharing, groups = SHARING[c.sharing], None
     if sharing.by_modality:
-      groups = modality.sort(jnp.asarray(modality.written(inputs)))
+      groups = modality.sort(jnp.asarray(modality.written(inputs, c.image_mask)))
     if sharing.sorted:
       x_BTD = groups.enter(x_BTD, "act_embed")
       if modulation is not None:

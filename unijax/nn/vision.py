@@ -69,6 +69,17 @@ def sincos(grid: int, width: int) -> np.ndarray:
   return table.astype(np.float32)
 
 
+def fixed(key, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
+  """The first value of a table [grid^2, width] that is not trained: `sincos`."""
+  del key
+  return jnp.asarray(sincos(math.isqrt(shape[0]), shape[1]), dtype)
+
+
+def corner(place, grid: int, side: int):
+  """Places in a grid of `grid` a side -> the same rows and columns in one of `side`."""
+  return place if grid == side else place // grid * side + place % grid
+
+
 # Sharpness of the cubic kernel, and whether it widens when a table shrinks (then the
 # result is smooth). Both exist in released encoders.
 RESIZES = {"bicubic": (-0.75, False), "smooth": (-0.5, True)}
@@ -101,6 +112,8 @@ def resized(table_PD: jax.Array, new: int, resize: str) -> jax.Array:
   old = math.isqrt(table_PD.shape[0])
   if old == new:
     return table_PD
+  if resize == "corner":
+    return table_PD[corner(np.arange(new**2), new, old)]
   w = jnp.asarray(resize_matrix(old, new, resize), jnp.float32)
   grid = table_PD.reshape(old, old, -1)
   exact = jax.lax.Precision.HIGHEST
@@ -191,6 +204,16 @@ class VisionTransformer(nn.Module):
   maskable: bool = False
   pooled: bool = True
 
+  @property
+  def grid(self) -> int:
+    """Patches a side."""
+    return self.image_size // self.config.patch_size
+
+  @property
+  def side(self) -> int:
+    """Places a side of the table of positions."""
+    return self.config.position_grid or self.grid
+
   @nn.compact
   def __call__(self, pixels_BHWC, hidden_BP=None):
     """Encodes.
@@ -203,7 +226,7 @@ class VisionTransformer(nn.Module):
       (pooled [B, D] or None, features of the patches [B, P, D]).
     """
     c, dtype = self.config, jnp.dtype(self.config.dtype)
-    grid = self.image_size // c.patch_size
+    grid = self.grid
     embed = Linear(c.width, ("patch", "embed"), dtype, bias=c.patch_bias, name="patch")
     x = embed(cut(standardised(pixels_BHWC, c), c.patch_size))
     normal = nn.initializers.normal(0.02)
@@ -214,7 +237,7 @@ class VisionTransformer(nn.Module):
     if c.pool == "class":
       x = _before(x, param(self, "class", normal, (1, c.width), (None, "embed")))
     if c.positions == "learned":
-      first, rows = x.shape[1] - grid**2, (c.position_grid or grid) ** 2
+      first, rows = x.shape[1] - grid**2, self.side**2
       shape = (first + rows, c.width)
       place = param(self, "position", normal, shape, (None, "embed"))
       patches = resized(place[first:], grid, c.position_resize)

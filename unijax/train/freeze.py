@@ -6,6 +6,7 @@ parameter decides: 'text_head/*' freezes, '!text_head/bias' takes back. So ('*',
 '!patch_in/*') trains patch_in alone. Of `optim.rates` the first glob that matches
 decides. Layers of a scan share one parameter, and so one answer.
 
+Tables of fixed places (`model.patch_position`, `model.feature_position`) always rest.
 With low-rank pairs (`lora.rank`) all but these rests before the first of the globs, so
 that '!patch_in/*' trains patch_in beside the pairs.
 
@@ -31,7 +32,7 @@ def name(path) -> str:
 def globs(config: Config) -> tuple[str, ...]:
   """What says which parameters rest; `config` is that of a stage, or of a run."""
   pairs = ("*", f"!{PAIRS}/*") if config.lora.rank else ()
-  return (*pairs, *config.optim.freeze)
+  return (*pairs, *config.optim.freeze, *config.fixed)
 
 
 def mask(globs: Sequence[str], params, where: str = "optim.freeze"):

@@ -206,7 +206,7 @@ def init_state(config: Config, task, optimizer) -> TrainState:
 def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
   """Inputs of the right shapes, for initialisation and tracing."""
   ints = jnp.zeros((rows, length), jnp.int32)
-  encodes, size = config.read.encodes, config.data.image_size
+  encodes, size = config.read.encodes, config.seen_size
   pixels = (rows, config.pictures, size, size, 3)
   return Inputs(
     tokens_BT=ints,

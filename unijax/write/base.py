@@ -46,6 +46,8 @@ class Knobs:
   guidance_low: Array
   guidance_high: Array
   guidance_rescale: Array
+  guidance_image: Array
+  guidance_renorm_min: Array
   temperature: Array
   top_k: Array  # int32
   confidence_noise: Array
@@ -115,6 +117,7 @@ class WritePath:
     return Knobs(
       jnp.float32(s.guidance), jnp.float32(s.guidance_low),
       jnp.float32(s.guidance_high), jnp.float32(s.guidance_rescale),
+      jnp.float32(s.guidance_image), jnp.float32(s.guidance_renorm_min),
       jnp.float32(s.image_temperature), jnp.int32(s.image_top_k),
       jnp.float32(s.confidence_noise), self.times(config),
     )  # fmt: skip
@@ -124,7 +127,7 @@ class WritePath:
 
     Args:
       caches: (the prefix,) or, for guidance, (the prefix, the prefix without text),
-        both ending with BOI.
+        perhaps with that without the pictures shown; all ending with BOI.
       keys_B: randomness of each row's image.
     """
     raise NotImplementedError

@@ -117,15 +117,17 @@ class Diffusion(WritePath):
 
   def _clean(self, model, params, blank: Inputs, cache, x, t):
     """One forward of the block: x [rows, P, C] at times [rows] -> clean image."""
-    before = blank.tokens_BT.shape[1] - self.config.patches
+    after = int(self.config.framed)  # EOI
+    before = blank.tokens_BT.shape[1] - self.config.patches - after
+    here = slice(before, before + self.config.patches)
     inputs = blank.replace(
-      patches_BTC=jnp.pad(x, ((0, 0), (before, 0), (0, 0))),
+      patches_BTC=jnp.pad(x, ((0, 0), (before, after), (0, 0))),
       time_BT=jnp.broadcast_to(t[:, None], blank.tokens_BT.shape),
     )
 
     def run(m: Model):
       h_BTD, _, context = m.hidden(inputs, cache)
-      return m.prediction(h_BTD, inputs, context)[:, before:]
+      return m.prediction(h_BTD, inputs, context)[:, here]
 
     out = model.apply({"params": params}, method=run)
     d = self.config.diffusion
@@ -137,7 +139,8 @@ def solve(config: Config, clean, branches: int, state, keys_B, first, last, knob
 
   Args:
     clean: (x [branches * B, P, C], t [branches * B]) -> prediction of clean images.
-    branches: 2 with guidance: rows with all they are drawn from, then those without.
+    branches: 2 with guidance: rows with all they are drawn from, then those without
+      text; 3 with those without the pictures shown behind them.
     state: (x_BPC at times[first], the last prediction of the clean image).
     keys_B: randomness of each row's image, for stochastic samplers.
 
@@ -148,12 +151,29 @@ def solve(config: Config, clean, branches: int, state, keys_B, first, last, knob
 
   def predict(x, t_B):
     x0 = clean(*(jnp.concatenate([y] * branches) for y in (x, t_B)))
-    if branches == 2:
+    if s.guidance_renorm != "none" or branches == 3:
+      x0 = sloped(config, x, x0, branches, t_B, knobs)
+    elif branches == 2:
       x0 = guided(*jnp.split(x0, 2), t_B, knobs)
     return jnp.clip(x0, -s.clip_x0, s.clip_x0) if s.clip_x0 else x0
 
   path = config.diffusion.path
   return samplers.solve(s.sampler, path, predict, state, times, keys_B, first, last)
+
+
+def sloped(config: Config, x, x0, branches: int, t_B, knobs: base.Knobs):
+  """Guidance on the slopes at x [B, P, C] of clean images [branches * B, P, C]."""
+  if branches == 1:
+    return x0
+  path, kind, t = config.diffusion.path, "velocity", t_B[:, None]
+  slopes = [process.convert(path, "x0", kind, y, x, t) for y in jnp.split(x0, branches)]
+  slope = guidance.guide_slope(
+    *slopes, *[None] * (3 - branches), t_B, scale=knobs.guidance,
+    picture_scale=knobs.guidance_image, low=knobs.guidance_low,
+    high=knobs.guidance_high, renorm=config.sample.guidance_renorm,
+    least=knobs.guidance_renorm_min,
+  )  # fmt: skip
+  return process.convert(path, kind, "x0", slope, x, t)
 
 
 def guided(conditional, unconditional, t_B, knobs: base.Knobs):
