@@ -3,14 +3,16 @@
   --config=configs/janusflow.py:tiny   trains on a laptop, embedded data
   --config=configs/janusflow.py:1.3B   the paper's size, 576 features and patches
 
-Axes: features read; linear connector; rectified flow in the backbone; convolutional
-patch codecs with a long skip; a time token; causal images; shared parameters; 1-D RoPE.
+Axes: features read, behind a vector of their own; linear connector; rectified flow in
+the backbone; convolutional patch codecs with a long skip; the timestep in the place of
+BOI; causal images; text that is hidden, its places kept, for guidance; shared
+parameters; 1-D RoPE.
 
 Differences from the paper, at its size: pixels (patches of 16) stand for latents of
-SDXL's autoencoder (2 x 2 of stride 8), hence the same 576 patches; BOI stands before
-the time token, which in the paper replaces it; no alignment of hidden states with
-SigLIP's features; one stage, the second (14 : 80 : 6 of reading, drawing, text), with a
-learned encoder: the paper's two stages around it train adaptors, then everything.
+SDXL's autoencoder (2 x 2 of stride 8), hence the same 576 patches; no alignment of
+hidden states with SigLIP's features; one stage, the second (14 : 80 : 6 of reading,
+drawing, text), with a learned encoder: the paper's two stages around it train adaptors,
+then everything. configs/released/janusflow.py reads the released weights.
 
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, with its U-Net in
 the place of the two ConvNeXt stacks.
@@ -32,10 +34,10 @@ def get_config(preset: str = "tiny") -> ConfigDict:
     c.data.seq_len = 160
   else:
     c = paper(c)
-  c.model.update(read="features", connector="linear")
-  c.model.update(image_mask="causal", time_injection="token")
+  c.model.update(read="features", connector="linear", feature_begin=True)
+  c.model.update(image_mask="causal", time_injection="boi")
   c.diffusion.update(path="rectified_flow")
-  c.data.update(noise_limit=0.0, caption_dropout=0.1)
+  c.data.update(noise_limit=0.0, caption_dropout=0.1, without_text="hidden")
   c.sample.update(guidance=2.0)
   return c
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs.released import _towers
 from configs.released.clip import DROPS, PREFIXES  # noqa: F401 (of this system, too)
 from unijax.interop.keymap import Key
-from unijax.interop.ops import LINEAR, Ones, Part, Patches
+from unijax.interop.ops import COPY, LINEAR, Ones, Part, Patches
 from unijax.interop.told import axis, count, present
 
 _HEAD = "<vision>head.attention"
@@ -26,6 +26,28 @@ def tower(out="out_proj"):
     *_towers.linear("vision/patch", f"{place}.patch_embedding", op=Patches()),
     *_towers.split_blocks("vision", "<vision>", out),
     *_towers.norm("vision/final_norm", "<vision>post_layernorm"),
+  )
+
+
+def original(group: str):
+  """Keys of the same tower by the names of its first repository, whose queries, keys
+  and values are one matrix; `group` is what stands before them."""
+  to, of = "vision/encoder/blocks", f"{group}blocks.{{i}}"
+  keys = ()
+  for number, name in enumerate("qkv"):
+    for leaf, theirs, op in (("kernel", "weight", LINEAR), ("bias", "bias", COPY)):
+      here = f"{to}/attention/{name}/{leaf}"
+      keys += (Key(here, f"{of}.attn.qkv.{theirs}", Part(number, op)),)
+  return (
+    Key("vision/position", f"{group}pos_embed", Ones(1)),
+    *_towers.linear("vision/patch", f"{group}patch_embed.proj", op=Patches()),
+    *keys,
+    *_towers.linear(f"{to}/attention/out", f"{of}.attn.proj"),
+    *_towers.norm(f"{to}/attention_norm", f"{of}.norm1"),
+    *_towers.norm(f"{to}/mlp_norm", f"{of}.norm2"),
+    *_towers.linear(f"{to}/mlp/up", f"{of}.mlp.fc1"),
+    *_towers.linear(f"{to}/mlp/down", f"{of}.mlp.fc2"),
+    *_towers.norm("vision/final_norm", f"{group}norm"),
   )
 
 

@@ -22,6 +22,9 @@ OPS = {
   "rope": (ops.RopePairs(4, ops.LINEAR), (5, 8)), "rope of a scale": (ops.RopePairs(4), (4,)),
   "chunks": (ops.Chunks((1, 2, 0), ops.LINEAR), (5, 9)),
   "part": (ops.Part(0, ops.LINEAR), (5, 3)),
+  "linear as 1x1": (ops.Linear(conv=True), (5, 3)),
+  "negative": (ops.Negative(ops.LINEAR), (5, 3)),
+  "shuffled": (ops.Shuffled(3, ops.LINEAR), (5, 12)),
 }  # fmt: skip
 
 
@@ -45,6 +48,8 @@ def test_operations_do_what_they_say():
   heads = np.arange(8)  # two heads of two pairs: (0 1) (2 3), (4 5) (6 7)
   assert ops.RopePairs(4).into(heads).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
   assert ops.Chunks((1, 0)).into(np.arange(4)).tolist() == [2, 3, 0, 1]
+  assert ops.Shuffled(2).into(np.arange(6)).tolist() == [0, 3, 1, 4, 2, 5]
+  assert ops.Negative().into(np.arange(2)).tolist() == [0, -1]
   assert ops.Plus(1.0).into(np.float32([0.5])).tolist() == [1.5]
 
 

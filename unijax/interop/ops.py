@@ -32,17 +32,26 @@ class Op:
 
 @dataclasses.dataclass(frozen=True)
 class Linear(Op):
-  """Matrices [out, in], also as 1x1 convolutions [out, in, 1, 1] -> [in, out]."""
+  """Matrices [out, in], also as 1x1 convolutions [out, in, 1, 1] -> [in, out].
+
+  Attributes:
+    conv: it is written as a convolution.
+  """
+
+  conv: bool = False
 
   def into(self, theirs):
     return theirs.reshape(theirs.shape[:2]).T
 
   def back(self, ours):
-    return ours.T
+    return ours.T[:, :, None, None] if self.conv else ours.T
 
   def shapes(self, ours):
+    if len(ours) != 2:
+      return []
     flat = ours[::-1]
-    return [flat, (*flat, 1, 1)] if len(ours) == 2 else []
+    both = [flat, (*flat, 1, 1)]
+    return both[::-1] if self.conv else both
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +171,57 @@ class Plus(Op):
 
   def back(self, ours):
     return ours.astype(np.float32) - np.float32(self.constant)
+
+
+@dataclasses.dataclass(frozen=True)
+class Negative(Op):
+  """Ours has the other sign, such as a velocity towards noise for one towards data.
+
+  Attributes:
+    op: what happens besides.
+  """
+
+  op: Op = Op()
+
+  def into(self, theirs):
+    return self.op.into(-theirs)
+
+  def back(self, ours):
+    return -self.op.back(ours)
+
+  def shapes(self, ours):
+    return self.op.shapes(ours)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled(Op):
+  """Patches that come out channel by channel -> place by place.
+
+  Works on the first axis of theirs, [channels * p * p, ...], before `op`: what is made
+  a picture by pixel shuffle (Shi et al. 2016) becomes a patch whose channels of a pixel
+  stand together.
+
+  Attributes:
+    channels: of a pixel.
+    op: what happens after.
+  """
+
+  channels: int
+  op: Op = Op()
+
+  def into(self, theirs):
+    return self.op.into(self._turn(theirs, self.channels))
+
+  def back(self, ours):
+    theirs = self.op.back(ours)
+    return self._turn(theirs, len(theirs) // self.channels)
+
+  def _turn(self, x, first: int):
+    split = x.reshape(first, -1, *x.shape[1:])
+    return np.moveaxis(split, 1, 0).reshape(x.shape)
+
+  def shapes(self, ours):
+    return [s for s in self.op.shapes(ours) if s and s[0] % self.channels == 0]
 
 
 @dataclasses.dataclass(frozen=True)
