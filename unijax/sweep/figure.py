@@ -7,6 +7,7 @@ of a curve at a budget.
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from unijax.evals.figures import lower, share
@@ -20,6 +21,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 520, 250, 18, 34, 30  # of a panel, pixels
 ROW, TALL = 24, 200  # of a point; of a panel over FLOPs
 NARROW = 56  # left of a panel over FLOPs
+NAMES = re.compile(r"[\w.]+=")  # of knobs, in labels
 SIZES = 3.0, 6.5  # radius of a dot of the smallest and of the largest model
 
 
@@ -112,7 +114,11 @@ def _dots(rows, name: str, seeds) -> tuple[list[Html], int]:
   values = [v for row in some for v in (*_ends(row, name), *each[row.group])] or [0.0]
   bottom = TOP + ROW * len(some)
   scale = Scale(*_range(values, name), LEFT, WIDTH - RIGHT)
-  shapes = [_text(table.title(name), 10, 18, font_weight=600)]
+  paths = ", ".join(x[:-1] for x in NAMES.findall(some[0].label)) if some else ""
+  shapes = [
+    _text(table.title(name), LEFT, 18, font_weight=600),
+    _text(paths, LEFT - 10, 18, "end", SOFT),
+  ]
   for tick in _ticks(scale):
     x = scale(tick)
     shapes.append(el("line", x1=x, x2=x, y1=TOP - 6, y2=bottom, stroke=LINE))
@@ -121,7 +127,8 @@ def _dots(rows, name: str, seeds) -> tuple[list[Html], int]:
     y = TOP + ROW * i + ROW / 2 - 3
     low, high = map(scale, _ends(row, name))
     colour = COLOURS[i % len(COLOURS)]
-    shapes.append(_text(row.label, LEFT - 10, y + 4, "end"))
+    values = NAMES.sub("", row.label)  # the names stand once, above
+    shapes.append(_text(values, LEFT - 10, y + 4, "end"))
     shapes.append(
       el("line", x1=low, x2=high, y1=y, y2=y, stroke=colour, stroke_width=2)
     )
