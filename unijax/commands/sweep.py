@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   unijax sweep resume runs/mask               after Ctrl-C, kill -9 or a power cut
   unijax sweep table runs/mask --score='iid draw'
   unijax sweep plot runs/mask --out=mask.html
-  unijax sweep export runs/mask --out=mask.csv
+  unijax sweep export runs/mask --out=mask.md
 """
 RUN = """
 A study is a Python file with get_config(preset), sweep(preset) -> a list of
@@ -50,10 +50,12 @@ over training, what each point drew of the same captions, and what failed.
 
 example: unijax sweep plot runs/mask --out=mask.html"""
 EXPORT = """
-JSON has the points with their intervals and every trial; CSV a line a trial.
+JSON has the points with their intervals and every trial; CSV a line a trial; Markdown
+the tables, with a figure (mask.svg) and what was drawn (mask.png) beside it.
 
 examples:
   unijax sweep export runs/mask --out=mask.json
+  unijax sweep export runs/mask --out=mask.md
   unijax sweep export runs/mask --out=mask.csv"""
 
 
@@ -92,9 +94,11 @@ def add_arguments(parser) -> None:
   sub = action("plot", "Write the page of a sweep.", PLOT)
   _add_root(sub)
   sub.add_argument("--out", default="", help="file.html; default ROOT/index.html")
-  sub = action("export", "Write results for other programs.", EXPORT)
+  sub = action(
+    "export", "Write results for other programs, or for a repository.", EXPORT
+  )
   _add_root(sub)
-  sub.add_argument("--out", required=True, help="file.json or file.csv")
+  sub.add_argument("--out", required=True, help="file.json, file.csv or file.md")
   sub = actions.add_parser("trial")  # what `run` starts itself, a process a trial
   sub.add_argument("folder")
   sub.add_argument("--key")

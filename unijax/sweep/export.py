@@ -1,4 +1,4 @@
-"""The results of a sweep as JSON or CSV, for other programs."""
+"""The results of a sweep as JSON or CSV, for other programs, or as Markdown."""
 
 import csv
 import io
@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unijax.disk import write_whole
-from unijax.sweep import table
+from unijax.sweep import sheet, table
 from unijax.sweep.trials import Found
 
-SUFFIXES = (".json", ".csv")
+SUFFIXES = (".json", ".csv", ".md")
 FACTS = ("steps", "flops", "flops_per_step", "parameters")
 
 
@@ -19,8 +19,12 @@ def write(path: pathlib.Path, found: Sequence[Found], about: Mapping[str, Any]) 
   """Writes a file of one of `SUFFIXES`.
 
   JSON has `sweep` (what sweep.json says), `points` (means, intervals, differences) and
-  `trials`; CSV a line a trial: its facts, the knobs that are swept, its scores.
+  `trials`; CSV a line a trial: its facts, the knobs that are swept, its scores;
+  Markdown the tables, with a figure and pictures in files beside (`sheet`).
   """
+  if path.suffix == ".md":
+    sheet.write(path, found, about)
+    return
   if path.suffix == ".csv":
     write_whole(path, as_csv(found))
     return
