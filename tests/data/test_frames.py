@@ -159,6 +159,6 @@ def test_pictures_are_read_as_patches_where_one_is_drawn():
 
 
 def test_boi_and_eoi_go_through_the_weights_of_text():
-  batch = variants.in_rows(NOISED, [1])
+  batch = variants.in_rows(NOISED, [0, 1])
   image = np.asarray(modality.written(batch, "framed"))
   assert (image == (batch.patch_BT >= 0)).all() and image.any()
