@@ -30,6 +30,11 @@ def places(c):
 def guidance(c):
   """Problems of what guides a drawing."""
   s = c.sample
+  if c.train.task != "unified" and s.guidance_image != 1:
+    yield (
+      f"sample.guidance_image: {s.guidance_image:g}, and train.task={c.train.task!r} "
+      "draws from words alone: use 1"
+    )
   if s.guidance_low > s.guidance_high:
     yield "sample.guidance_low: must not exceed sample.guidance_high"
   slopes = [

@@ -3,7 +3,7 @@
 Each function yields one line a problem; `config_checks.problems` calls them.
 """
 
-from unijax import codecs, config_align, config_codec
+from unijax import codecs, config_align, config_codec, config_images
 from unijax.config_writes import WRITES
 from unijax.errors import ConfigError, nearest
 
@@ -259,8 +259,7 @@ def drawing(c):
       f"data.mixture: {c.data.mixture!r} changes packed rows; drawing reads pictures "
       "with captions, mixed by 'constant'"
     )
-  if c.sample.guidance_low > c.sample.guidance_high:
-    yield "sample.guidance_low: must not exceed sample.guidance_high"
+  yield from config_images.guidance(c)
   try:
     yield from grid(c.data, codecs.sizes(c.data.codec))
   except ConfigError as error:

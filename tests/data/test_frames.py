@@ -8,7 +8,7 @@ from tests.laws import variants
 from tests.small import builder
 from unijax.config import ConfigError
 from unijax.data.document import Document, Image, Text, Turn, leading
-from unijax.nn import masks
+from unijax.nn import masks, modality
 
 CONFIG = variants.config("masked-framed")
 MARK = 263  # of "#"
@@ -115,3 +115,50 @@ def test_pictures_that_come_first_are_those_before_any_word():
 def test_what_cannot_be_framed_is_refused(knobs, said):
   with pytest.raises(ConfigError, match=said):
     variants.config("masked-framed", **knobs)
+
+
+NOISED = variants.config("diffusion-framed")
+
+
+def test_each_copy_of_an_image_has_its_frame_and_both_have_one_place():
+  """Of `U hi A [pppp][pppp] x $`: the first image sees itself, and is seen by no other."""
+  b = builder(NOISED)
+  parts = (Turn("user"), Text("hi"), Turn("assistant"), variants.image(2), Text("x"))
+  x = b.layout(Document(parts, id=1), without_text=False)
+  special = b.vocabulary.special
+  bounds = [t for t, k in enumerate(x.tokens) if k in (special.boi, special.eoi)]
+  assert bounds == [4, 9, 10, 15] and len(x) == 18
+  assert x.hidden == [4 <= t <= 9 for t in range(18)]
+  assert x.span[4:16] == [0] * 6 + [1] * 6
+  assert [p[0] for p in x.position] == [0, 1, 2, 3, *[4] * 12, 5, 6]
+  assert x.noise_limit[5:9] == [1.0] * 4 and not any(x.noise_limit[9:])
+  assert b.measure(Document(parts, id=1)) == (18, 2)
+  row = b.row([x])
+  start, end = masks.intervals(row.span_BT[None], row.segment_BT[None], "framed")
+  hidden = masks.hidden_spans(row.span_BT[None], row.hidden_BT[None])
+  sees = masks.allowed(start, end, np.arange(row.span_BT.size)[None], hidden)[0]
+  assert np.asarray(sees)[4:10, :18].sum(1).tolist() == [10] * 6
+  assert np.asarray(sees)[10:16, :18].sum(1).tolist() == [4 + 6] * 6
+  assert np.asarray(sees)[16, :18].sum() == 4 + 6 + 1
+
+
+def test_pictures_are_read_as_patches_where_one_is_drawn():
+  b = builder(NOISED)
+  parts = (Turn("user"), variants.image(1, True), Text("hi"), Turn("assistant"))
+  kinds = lambda x: [
+    (p >= 0) - (f >= 0) for p, f in zip(x.patch, x.feature, strict=True)
+  ]
+  lay = lambda **how: b.layout(Document(parts, id=1), open_end=True, **how)
+  asked, draws = kinds(lay()), kinds(lay(draws=True, without_text=False))
+  assert asked == [0, 0, *[-1] * 4, 0, 0, 0, 0]
+  assert draws == [0, 0, *[1] * 4, 0, 0, *[-1] * 4, 0, 0, 0, 0]
+  bare = lay(draws=True, without_text=True)
+  assert kinds(bare) == draws[1:-3] and bare.span[0] == 0
+  blind = lay(draws=True, without_text=False, without_pictures=True)
+  assert blind.tokens == [*b"UhiA"]
+
+
+def test_boi_and_eoi_go_through_the_weights_of_text():
+  batch = variants.in_rows(NOISED, [0, 1])
+  image = np.asarray(modality.written(batch, "framed"))
+  assert (image == (batch.patch_BT >= 0)).all() and image.any()

@@ -48,8 +48,9 @@ class Uncached:
     """Continues a prompt greedily."""
     s, builder = self.config.sample, self.builder
     document = Document(tuple(prompt.parts), id=0)
-    track = builder.layout(document, open_end=True, without_text=False)
-    shadow = builder.layout(document, open_end=True, without_text=True)
+    begun = dict(open_end=True, draws=prompt.begin == "image")
+    track = builder.layout(document, without_text=False, **begun)
+    shadow = builder.layout(document, without_text=True, **begun)
     answer = Answer(track)
     if prompt.begin == "image":
       track.add_tokens([BOI], 0.0)
@@ -102,10 +103,24 @@ class Uncached:
       found.append(process.from_kind(d.path, d.predict, out, x, t_B[:, None])[0])
     if s.guidance == 1.0:
       return found[0]
+    if s.guidance_renorm != "none":
+      return self._shortened(*found, x, t_B)
     return guidance.guide(
       *found, t_B, scale=s.guidance, low=s.guidance_low, high=s.guidance_high,
       rescale=s.guidance_rescale,
     )  # fmt: skip
+
+  def _shortened(self, whole, without, x, t_B):
+    """Guided clean images whose slopes, patch by patch, are no longer than unguided."""
+    s, t = self.config.sample, t_B[:, None, None]
+    assert s.guidance_renorm == "patch"
+    assert self.config.diffusion.path == "rectified_flow"
+    one, other = ((x - x0) / t for x0 in (whole, without))
+    slope = other + s.guidance * (one - other)
+    size, own = (np.linalg.norm(y, axis=-1, keepdims=True) for y in (slope, one))
+    inside = (s.guidance_low <= float(t_B[0])) & (float(t_B[0]) <= s.guidance_high)
+    slope = slope * np.clip(own / size, s.guidance_renorm_min, 1)
+    return x - t * (slope if inside else one)
 
   def _put(self, track: Layout, x) -> int:
     """Replaces the last image; returns the offset of its patches."""

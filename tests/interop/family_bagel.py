@@ -1,7 +1,7 @@
 """BAGEL against ours: words about pictures, pictures from words, pictures changed.
 
 No library has it: the reference is tests/interop/bagel_reference.py, which for words
-alone is Qwen3 of transformers (`test_bagel_words`). Our rows are those of our own
+alone is Qwen3 of transformers (`check_words`). Our rows are those of our own
 interleaver from documents, pictures drawn and read by our own sampling.
 """
 
@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from tests.interop import bagel_reference, family_decoders, numbers
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import BOUND, Case, Wrong
 
 PLACES = {bagel_reference.CODEC_FILE: bagel_reference.CODEC}
 QUESTIONS, WORDS = ("Who is it?", "Is it red?"), ("a red dog", "moon")
@@ -42,6 +42,33 @@ def load(folder):
   llm = about["llm_config"]
   llm.setdefault("rope_theta", llm.get("rope_parameters", {}).get("rope_theta"))
   return bagel_reference.Model(weights, about)
+
+
+def check_words(model):
+  """The first set of weights alone is a Qwen3 whose maps but the last have biases."""
+  import torch
+  from transformers import Qwen3Config, Qwen3ForCausalLM
+
+  llm, before = dict(model.llm), "language_model."
+  rope = {"rope_type": "default", "rope_theta": llm.pop("rope_theta")}
+  head, depth = (
+    llm["hidden_size"] // llm["num_attention_heads"],
+    llm["num_hidden_layers"],
+  )
+  about = Qwen3Config(
+    **llm, head_dim=head, attention_bias=True, rope_parameters=rope,
+    attn_implementation="eager",
+  )  # fmt: skip
+  own = {n.removeprefix(before): x for n, x in model.w.items() if n.startswith(before)}
+  own = {n: x for n, x in own.items() if bagel_reference.SECOND not in n}
+  for i in range(depth):
+    own[f"model.layers.{i}.self_attn.o_proj.bias"] = torch.zeros(llm["hidden_size"])
+  theirs = Qwen3ForCausalLM(about).eval()
+  theirs.load_state_dict(own)
+  ids = torch.from_numpy(numbers.whole("tokens", llm["vocab_size"], 23)).long()
+  wanted = theirs(ids[None]).logits[0]
+  error = abs(model.heads([("ids", ids.tolist())])[0] - wanted).max()
+  assert error < BOUND / 10 * abs(wanted).max(), error
 
 
 def seen(model, pixels):
@@ -81,6 +108,7 @@ def peer(model, inputs):
       made.append(model.draw(x, *how, STEPS))
     pixels = np.stack([model.show(x) for x in made])
     return {"latents": np.stack(made), "pixels": pixels}
+  check_words(model)
   start = ("ids", [model.mark["start"]])
   both = [seen(model, x) for x in pixels]
   read, _ = model.heads([*both, model.said(QUESTIONS[0].encode()), start])

@@ -139,7 +139,7 @@ def written_after(config, params, layouts, builder=None):
   functions = SampleFunctions(config, vocabulary)
   rows, (length,) = len(layouts), {len(x) for x in layouts}
   cache = make_cache(config, rows, length + WRITTEN)
-  framed = config.framed * (config.patches + config.frame)
+  framed = config.framed * (max(config.patches, config.features) + config.frame)
   size = max(CHUNK, config.features, config.image_positions, framed)
   for parts in zip(*(chunks(x, size) for x in layouts), strict=True):
     chunk = stack([builder.chunk(x, size) for x in parts])
@@ -147,8 +147,8 @@ def written_after(config, params, layouts, builder=None):
   every = jnp.full(rows, WRITTEN, jnp.int32)
   keys = jax.vmap(jax.random.key)(np.zeros(rows, np.uint32))
   _, _, tokens = functions.decode_text(
-    params, cache, logits, jnp.full(rows, length, jnp.int32), keys, every,
-    jnp.zeros(rows, bool), np.int32(WRITTEN), text_sampling(config.sample),
+    params, cache, logits, np.array([x.next_position for x in layouts], np.int32), keys,
+    every, jnp.zeros(rows, bool), np.int32(WRITTEN), text_sampling(config.sample),
   )  # fmt: skip
   return tokens
 

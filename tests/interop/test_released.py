@@ -35,6 +35,7 @@ LISTS = [
   ("chameleon-7b", "chameleon", "7B"),
   ("chameleon-30b", "chameleon", "30B"),
   ("showo", "showo", "256"),
+  ("bagel", "bagel", "7B-MoT"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

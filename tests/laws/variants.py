@@ -111,6 +111,16 @@ FRAMED = {  # images with what frames them, and words of a task around them
     sample__confidence_decay="product", **WRITE["masked"],
   ),
 }  # fmt: skip
+FRAMED["diffusion-framed"] = dict(  # likewise, of images that are noised, read as needed
+  model__image_mask="framed", model__sharing="full", model__positions="shared",
+  model__patch_position="fixed", model__patch_grid=3, model__time_waves="sinusoid",
+  model__read="needed", model__feature_position="fixed",
+  model__connector_activation="gelu_tanh", vision__image_size=10, vision__patch_size=5,
+  vision__position_grid=4, vision__position_resize="corner",
+  data__without_text="bare", data__clean_copy=True, data__noise_limit=0.0,
+  data__images_per_row=8, data__chat=(("begin", ""), ("user", "U"), ("assistant", "A")),
+  sample__guidance_renorm="patch", **SMALL_EYES, **WRITE["diffusion"],
+)  # fmt: skip
 # Each value of an axis meets some of the others.
 VARIANTS = {f"{w}-{s}": {**WRITE[w], **SHARING[s]} for w in WRITE for s in SHARING}
 COPIES = dict(data__clean_copy=True, data__images_per_row=8)

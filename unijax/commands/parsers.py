@@ -153,6 +153,15 @@ def _add_sample(verb) -> None:
   sampling.add_argument("--sampler", choices=("ddpm", "ddim", "euler", "heun"))
   sampling.add_argument("--steps", type=int, help="solver steps")
   sampling.add_argument("--guidance", type=float, help="guidance scale; 1 is off")
+  sampling.add_argument(
+    "--guidance-low", type=float, help="timestep above which guidance acts"
+  )
+  sampling.add_argument(
+    "--guidance-image", type=float, help="scale of guidance by shown pictures; 1 is off"
+  )
+  sampling.add_argument(
+    "--guidance-renorm", choices=("none", "patch", "image", "text_patch")
+  )
   sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
   sampling.add_argument("--top-k", type=int)
   sampling.add_argument("--top-p", type=float)

@@ -25,26 +25,23 @@ def guide(conditional, unconditional, t, *, scale, low, high, rescale) -> jax.Ar
   return jnp.where(inside, guided, conditional)
 
 
-RENORMS = ("none", "patch", "image", "text_patch")  # what of a step is compared
-
-
 def guide_slope(
   whole, no_text, no_pictures, t, *, scale, picture_scale, low, high, renorm, least
 ) -> jax.Array:
-  """Combines up to three slopes dx/dt [B, P, C] of an image, none longer than `whole`.
+  """Combines two or three slopes dx/dt [B, P, C] of an image.
 
   Two guidances, one inside of the other, as in Deng et al. 2025: away from the row
-  without its text, then away from the one without the pictures that it shows. The
-  result is shortened to the norm of the unguided slope, never lengthened, so that a
-  large scale does not leave the range of what was trained.
+  without its text, then away from the one without the pictures that it shows. What
+  comes out may be shortened to the norm of the unguided slope, never lengthened, so
+  that a large scale does not leave the range of what was trained.
 
   Args:
     whole, no_text: slopes of the row, and of it without its text.
     no_pictures: likewise; None takes one guidance alone.
     t: float [B], timesteps; outside [low, high] `whole` is returned.
     scale, picture_scale: of the two; 1 is off.
-    renorm: one of `RENORMS`: norms of each patch, of an image, or of each patch after
-      the first of the two. Taken by image, never over the batch.
+    renorm: as sample.guidance_renorm: which norms are compared, those of each patch or
+      of an image, never of the batch; or "none".
     least: of a norm that is left, as a share.
   """
 

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from unijax import codecs
+from unijax import codecs, config_images
 from unijax.checkpoint import rundir
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
@@ -59,10 +59,15 @@ class LoadedRun:
         drawn, in place of data.seq_len positions, which of released models may be more
         than memory. Where text is written in blocks they hold all.
       **sample: fields of SampleConfig; None leaves the run's value.
+
+    Raises:
+      ConfigError: a guidance that such images do not have.
     """
     changes = {k: v for k, v in sample.items() if v is not None}
     new: SampleConfig = dataclasses.replace(self.config.sample, **changes)
     config = dataclasses.replace(self.config, sample=new)
+    for problem in config_images.guidance(config):
+      raise ConfigError(problem)
     more = {}
     if longest is not None and config.train.task == "unified" and not config.text_block:
       more = {"slots": min(self._positions(longest, new), config.data.seq_len)}
