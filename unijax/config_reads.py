@@ -36,13 +36,14 @@ READS = {
   "both": Read(written=True, features=True),
   "fused": Read(written=True, fused=True),
 }
-SHUFFLE = 2  # features a side that `model.connector` "shuffle" makes one of
-# Positions that come out of a connector: (features a side, queries) -> their number.
+FACTORS = {"shuffle": 2, "merge": 2}  # features a side that connectors make one of
+# Positions that come out of a connector: (features, queries) -> their number.
 LENGTHS = {
-  "linear": lambda grid, queries: grid**2,
-  "mlp": lambda grid, queries: grid**2,
-  "shuffle": lambda grid, queries: (grid // SHUFFLE) ** 2,
-  "resampler": lambda grid, queries: queries,
+  "linear": lambda features, queries: features,
+  "mlp": lambda features, queries: features,
+  "shuffle": lambda features, queries: features // FACTORS["shuffle"] ** 2,
+  "merge": lambda features, queries: features // FACTORS["merge"] ** 2,
+  "resampler": lambda features, queries: queries,
 }
 
 
@@ -59,6 +60,8 @@ def problems(c):
       "data.image_frame: 'bare' leaves out what stands around an encoder's features, "
       f"and model.read={m.read!r} has none in the row: use 'marked'"
     )
+  if c.data.fit == "native":
+    yield from native(c)
   if not read.encodes:
     return
   wrong = [*config_align.tower("vision", c.vision), *config_align.pictures(c)]
@@ -80,10 +83,11 @@ def problems(c):
     )
   if not read.features:
     return
-  if m.connector == "shuffle" and grid % SHUFFLE:
+  factor = FACTORS.get(m.connector, 1)
+  if grid % factor and not c.native:
     yield (
-      f"model.connector: 'shuffle' makes one of {SHUFFLE} x {SHUFFLE} features, and "
-      f"data.image_size and vision.patch_size give {grid} a side: make that even"
+      f"model.connector: {m.connector!r} makes one of {factor} x {factor} features, "
+      f"and data.image_size and vision.patch_size give {grid} a side: make that even"
     )
   if m.positions == "grid" and m.connector == "resampler":
     yield (
@@ -99,4 +103,31 @@ def problems(c):
     yield (
       f"data.images_per_row: {c.data.images_per_row} cannot hold an image that is read "
       f"twice (model.read={m.read!r}): use 2 or more"
+    )
+
+
+def native(c):
+  """Problems of pictures that keep their own shape with what reads them."""
+  v, read = c.vision, READS[c.model.read]
+  if not read.features or read.written:
+    yield (
+      f"data.fit: 'native' pictures have no places for patches that are written, and "
+      f"model.read={c.model.read!r} has such, or no encoder: use 'features'"
+    )
+  if c.model.connector == "resampler":
+    yield (
+      "data.fit: 'native' pictures are padded to one number of patches, which the "
+      "queries of model.connector='resampler' would read: use another connector"
+    )
+  if v.positions != "none" or v.pool == "class" or v.registers or v.rope_grid > 0:
+    yield (
+      "data.fit: with 'native' pictures have no grid of one size: use vision.positions="
+      "'none', vision.pool='mean', vision.registers=0, and vision.rope_grid=-1 or 0"
+    )
+  least, most = c.data.native_pixels
+  side = v.patch_size * FACTORS.get(c.model.connector, 1)
+  if not 0 <= least <= most or most < side**2:
+    yield (
+      f"data.native_pixels: {c.data.native_pixels} must rise, and its second must hold "
+      f"a position of {side} x {side} pixels"
     )

@@ -37,6 +37,7 @@ the input BOI. TIME stands only where `model.time_injection` is 'token'.
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -50,6 +51,7 @@ from unijax.data.document import (
   Image,
   Text,
   Turn,
+  check_shape,
   check_size,
   dropped,
   leading,
@@ -79,7 +81,9 @@ class Interleaver:
     self.slots, self.text_block = config.slots, config.text_block
     self.signal_weight = config.bridge.signal_weight
     self.time_token = config.model.time_injection == "token"
-    self.image_size = config.data.image_size
+    self.image_size, self.native = config.data.image_size, config.native
+    self.vision_patch, self.unit = config.vision.patch_size, config.unit
+    self.encoded = config.encoded if config.read.encodes else 0
     self.grid, self.never = config.grid, config.write.never
     self.marked = config.data.image_frame == "marked"
     self.framed, self.pictures_first = config.framed, config.data.pictures_first
@@ -210,17 +214,34 @@ class Interleaver:
       if isinstance(part, Text):
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
-        check_size(part, self.image_size)
+        self._check(part)
         read = self.read if part.context else self.written
         images += read.written + read.features
         if read.written:
           positions += self.image_positions + 2  # BOI and EOI
         if read.features:
-          positions += self.features + 2 * self.marked
+          positions += self._count(part) + 2 * self.marked
       else:
         positions += 1 + (role == "assistant")  # with the end of what the model said
         role = part.role
     return positions, images
+
+  def feature_grid(self, image: Image) -> tuple[int, int]:
+    """Rows and columns of positions of a picture that keeps its shape."""
+    side = self.vision_patch * self.unit
+    return image.height // side, image.width // side
+
+  def _count(self, image: Image) -> int:
+    """Positions of what an encoder says of a picture."""
+    return math.prod(self.feature_grid(image)) if self.native else self.features
+
+  def _check(self, image: Image) -> None:
+    """Raises DataError where a picture is not of a size that rows have."""
+    if self.native and image.context:
+      most = self.encoded * self.vision_patch**2
+      check_shape(image, self.vision_patch * self.unit, most)
+    else:
+      check_size(image, self.image_size)
 
   def _captions(self, parts, key) -> int:
     """How many parts lose their text, for classifier-free guidance: those before the
@@ -240,7 +261,7 @@ class Interleaver:
       boi_weight: loss weight of that.
       twice: a hidden noised copy stands before the clean one.
     """
-    check_size(image, self.image_size)
+    self._check(image)
     special, read = self.vocabulary.special, self.written
     limit = 1.0
     if image.context:
@@ -268,8 +289,11 @@ class Interleaver:
         self._add_boi(x, written, boi_weight)
       else:
         self.give(x, [])  # what was being written ends here
-      count = self.features
-      x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
+      grid = self.feature_grid(image) if self.native else None
+      x.add_image(
+        image, self._count(image), special.pad, self.positions, 0.0, 0.0, False, True,
+        grid=grid,
+      )  # fmt: skip
       if self.framed:
         x.frame(first)
       x.add_tokens([special.eoi] if self.marked else [], 0.0)

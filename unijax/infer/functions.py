@@ -139,6 +139,7 @@ def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):
     end_BT=end + offset,
     pixels_BIHWC=chunk.pixels_BIHWC,
     feature_BT=chunk.feature_BT,
+    grid_BI2=chunk.grid_BI2,
   )
   count_B = (chunk.segment_BT > 0).sum(axis=1).astype(jnp.int32)
 

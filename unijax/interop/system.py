@@ -43,6 +43,7 @@ BESIDE = (
   "tokenizer.",
   "preprocessor.",
   "processor.",
+  "generation.",
 )  # fields of files beside config.json
 
 

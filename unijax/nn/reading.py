@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config import READS, Config
-from unijax.config_reads import SHUFFLE
+from unijax.config_reads import FACTORS
 from unijax.nn.connectors import CONNECTORS
 from unijax.nn.encoder import ACTIVATIONS
 from unijax.nn.layers import Linear, RMSNorm
@@ -43,10 +43,13 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
   m, read = config.model, READS[config.model.read]
   if not read.encodes:
     return None, None
-  encoder = VisionTransformer(config.vision, config.data.image_size, pooled=False)
+  size, unit = config.data.image_size, config.unit
+  encoder = VisionTransformer(config.vision, size, pooled=False, factor=unit)
   if not read.features:
     return encoder, None
-  more = {"shuffle": {"factor": SHUFFLE}}.get(m.connector, {})
+  more = {}
+  if m.connector in FACTORS:
+    more = {"factor": unit, "together": config.native}
   if m.connector == "resampler":  # layers like the encoder's
     layers = dataclasses.replace(config.vision, depth=m.connector_depth)
     more = {"config": layers, "queries": m.connector_queries}
@@ -60,7 +63,9 @@ def features(encoder, connector, inputs: Inputs) -> jax.Array:
   """
   B = inputs.tokens_BT.shape[0]
   pixels = jnp.asarray(inputs.pixels_BIHWC)
-  _, x = encoder(normalised(pixels.reshape(-1, *pixels.shape[2:])))
+  grid = inputs.grid_BI2
+  grid = None if grid is None else jnp.asarray(grid).reshape(-1, 2)
+  _, x = encoder(normalised(pixels.reshape(-1, *pixels.shape[2:])), grid_B2=grid)
   if connector is not None:
     x = connector(x)
   x_BSE = constrain(x.reshape(B, -1, x.shape[-1]), "batch", None, "act_embed")
