@@ -220,7 +220,7 @@ class Interleaver:
         if read.written:
           positions += self.image_positions + 2  # BOI and EOI
         if read.features:
-          positions += self._count(part) + 2 * self.marked
+          positions += self.feature_count(part) + 2 * self.marked
       else:
         positions += 1 + (role == "assistant")  # with the end of what the model said
         role = part.role
@@ -231,7 +231,7 @@ class Interleaver:
     side = self.vision_patch * self.unit
     return image.height // side, image.width // side
 
-  def _count(self, image: Image) -> int:
+  def feature_count(self, image: Image) -> int:
     """Positions of what an encoder says of a picture."""
     return math.prod(self.feature_grid(image)) if self.native else self.features
 
@@ -290,10 +290,8 @@ class Interleaver:
       else:
         self.give(x, [])  # what was being written ends here
       grid = self.feature_grid(image) if self.native else None
-      x.add_image(
-        image, self._count(image), special.pad, self.positions, 0.0, 0.0, False, True,
-        grid=grid,
-      )  # fmt: skip
+      about = self.feature_count(image), special.pad, self.positions, 0.0, 0.0
+      x.add_image(image, *about, patches=False, features=True, grid=grid)
       if self.framed:
         x.frame(first)
       x.add_tokens([special.eoi] if self.marked else [], 0.0)

@@ -58,20 +58,24 @@ class RowBuilder(Interleaver):
       blocks += x.blocks
     return row
 
-  def chunk(self, layout: Layout | None, length: int) -> Batch:
+  def chunk(self, layout: Layout | None, length: int, features=None) -> Batch:
     """Returns one layout (None: nothing) as a row of another length, for prefill.
 
-    It has at most one image that an encoder reads.
+    It has at most one image that an encoder reads, of at most so many `features` where
+    pictures keep their shape; None: the most that there are.
     """
-    row = self._empty(length, min(self.pictures, 1))
+    row = self._empty(length, min(self.pictures, 1), features=features)
     if layout is not None:
       self._place(row, layout, 0, 0, 0, 1)
       self._show(row, layout, 0, 0)
     return row
 
-  def _empty(self, length: int, pictures: int, hides: bool = False) -> Batch:
-    pad = self.vocabulary.special.pad
-    shape = pictures, *self.picture_shape
+  def _empty(
+    self, length: int, pictures: int, hides: bool = False, features: int | None = None
+  ) -> Batch:
+    pad, shape = self.vocabulary.special.pad, (pictures, *self.picture_shape)
+    if features is not None:
+      shape = pictures, features * self.unit**2, *self.picture_shape[1:]
     return empty_row(length, self.channels, pad, shape, self.native, hides)
 
   def _show(self, row: Batch, x: Layout, start: int, first: int) -> int:
