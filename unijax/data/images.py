@@ -77,8 +77,9 @@ class Prepare:
   def __post_init__(self):
     if self.fit == "native" and not 0 < self.step**2 <= self.most >= self.least:
       raise DataError(
-        "fit='native' keeps the shape of pictures for an encoder that reads such: only "
-        "a run with data.fit='native' knows how"
+        "fit='native' keeps the shape of pictures: it needs step, the pixels a side of "
+        "a position (vision.patch_size, twice that where 2 x 2 become one), and the "
+        f"least and most pixels (data.native_pixels), got {self}"
       )
     if self.fit not in FITS or self.resample not in FILTERS or self.side < 0:
       raise DataError(
@@ -110,13 +111,7 @@ def decode(
   Raises:
     BadItem: no picture, a truncated one, or one outside the limits.
   """
-  try:
-    picture = Picture.open(io.BytesIO(content), formats=FORMATS)
-  except Picture.DecompressionBombError as error:
-    raise _too_large(name, str(error)) from error
-  except Exception as error:  # Pillow's plugins raise many kinds for broken headers
-    detail = "an empty file" if not content else f"no {', '.join(FORMATS)} picture"
-    raise BadItem(name, "unreadable picture", detail, _FIX) from error
+  picture = _opened(content, name)
   width, height = picture.size
   if width * height > limits.max_pixels:
     raise _too_large(
@@ -135,6 +130,36 @@ def decode(
     detail = f"{type(error).__name__}: {error}"
     raise BadItem(name, "broken picture", detail, _FIX) from error
   return square(picture, size, prepare)
+
+
+def _opened(content: bytes, name: str) -> Picture.Image:
+  """The picture with its header read, and no more; raises BadItem."""
+  try:
+    return Picture.open(io.BytesIO(content), formats=FORMATS)
+  except Picture.DecompressionBombError as error:
+    raise _too_large(name, str(error)) from error
+  except Exception as error:  # Pillow's plugins raise many kinds for broken headers
+    detail = "an empty file" if not content else f"no {', '.join(FORMATS)} picture"
+    raise BadItem(name, "unreadable picture", detail, _FIX) from error
+
+
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # an EXIF tag; its values for a quarter turn
+
+
+def native_size_of(content: bytes, name: str, prepare: Prepare) -> tuple[int, int]:
+  """`native_size` of what a file holds, upright, from its header.
+
+  Raises:
+    BadItem: no picture, or one of no shape that can be read.
+  """
+  picture = _opened(content, name)
+  width, height = picture.size
+  if picture.getexif().get(ORIENTATION) in TURNED:
+    width, height = height, width
+  try:
+    return native_size(height, width, prepare)
+  except DataError as error:
+    raise BadItem(name, "too long a picture", str(error), _FIX) from error
 
 
 def to_rgb(picture: Picture.Image) -> Picture.Image:
