@@ -103,7 +103,7 @@ def test_a_folder_of_pictures_keeps_their_shapes(tmp_path):
   (tmp_path / "captions.jsonl").write_text("\n".join(lines))
   source = FolderSource(
     FolderOptions(
-      str(tmp_path), fit="native", step=4, least=16, most=128, split="all",
+      path=str(tmp_path), fit="native", step=4, least=16, most=128, split="all",
       tasks={"describe": 1.0},
     )
   )  # fmt: skip
