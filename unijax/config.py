@@ -200,12 +200,16 @@ class Config:
     return FACTORS.get(self.model.connector, 1) if self.read.features else 1
 
   @property
+  def unit_pixels(self) -> int:
+    """Pixels a side of what one position is made of."""
+    return self.vision.patch_size * self.unit
+
+  @property
   def encoded(self) -> int:
     """Patches of an encoded picture, at most where pictures keep their shape."""
     if not self.native:
       return (self.data.image_size // self.vision.patch_size) ** 2
-    side = self.vision.patch_size * self.unit
-    return self.data.native_pixels[1] // side**2 * self.unit**2
+    return self.data.native_pixels[1] // self.unit_pixels**2 * self.unit**2
 
   @property
   def picture_shape(self) -> tuple[int, int, int]:

@@ -9,8 +9,8 @@ from tests.laws import variants
 from unijax.config import ConfigError
 from unijax.data import images
 from unijax.data.document import DataError, Document, Image, Text
-from unijax.data.files import FolderOptions, FolderSource
 from unijax.data.rows import stack
+from unijax.data.sources import make_sources
 
 RELEASED = images.Prepare("native", "bicubic", 0, 28, 56 * 56, 28 * 28 * 1280)
 
@@ -92,7 +92,6 @@ def test_files_are_read_in_their_shape():
 
 def test_a_folder_of_pictures_keeps_their_shapes(tmp_path):
   """Known from headers, upright; what is read, and laid out, is of these shapes."""
-  c = variants.config("none-shared")
   shapes, lines = ((30, 17), (8, 40), (3, 3)), []
   for i, shape in enumerate(shapes):
     turned = Picture.Exif()
@@ -101,12 +100,10 @@ def test_a_folder_of_pictures_keeps_their_shapes(tmp_path):
     picture.save(tmp_path / f"{i}.png", exif=turned)
     lines.append(f'{{"image": "{i}.png", "caption": "{i}"}}')
   (tmp_path / "captions.jsonl").write_text("\n".join(lines))
-  source = FolderSource(
-    FolderOptions(
-      path=str(tmp_path), fit="native", step=4, least=16, most=128, split="all",
-      tasks={"describe": 1.0},
-    )
-  )  # fmt: skip
+  options = {"path": str(tmp_path), "split": "all", "tasks": {"describe": 1.0}}
+  files = {"kind": "folder", "weight": 1.0, "options": options}
+  c = variants.config("none-shared", data__sources={"files": files})
+  ((source, _),) = make_sources(c)
   found = {}
   for number in range(len(source)):
     document = source[number]

@@ -96,8 +96,7 @@ def prepare_of(config: Config) -> Prepare:
   data = config.data
   if not config.native:
     return Prepare(data.fit, data.resample, data.resize)
-  side = config.vision.patch_size * config.unit
-  return Prepare(data.fit, data.resample, 0, side, *data.native_pixels)
+  return Prepare(data.fit, data.resample, 0, config.unit_pixels, *data.native_pixels)
 
 
 def decode(

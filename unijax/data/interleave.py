@@ -83,6 +83,7 @@ class Interleaver:
     self.time_token = config.model.time_injection == "token"
     self.image_size, self.native = config.data.image_size, config.native
     self.vision_patch, self.unit = config.vision.patch_size, config.unit
+    self.unit_pixels = config.unit_pixels
     self.encoded = config.encoded if config.read.encodes else 0
     self.grid, self.never = config.grid, config.write.never
     self.marked = config.data.image_frame == "marked"
@@ -228,8 +229,7 @@ class Interleaver:
 
   def feature_grid(self, image: Image) -> tuple[int, int]:
     """Rows and columns of positions of a picture that keeps its shape."""
-    side = self.vision_patch * self.unit
-    return image.height // side, image.width // side
+    return image.height // self.unit_pixels, image.width // self.unit_pixels
 
   def feature_count(self, image: Image) -> int:
     """Positions of what an encoder says of a picture."""
@@ -239,7 +239,7 @@ class Interleaver:
     """Raises DataError where a picture is not of a size that rows have."""
     if self.native and image.context:
       most = self.encoded * self.vision_patch**2
-      check_shape(image, self.vision_patch * self.unit, most)
+      check_shape(image, self.unit_pixels, most)
     else:
       check_size(image, self.image_size)
 
