@@ -31,6 +31,8 @@ def _decoder(c: ConfigDict) -> None:
   c.model.head_dim = 32  # width of a head; usually width / heads
   c.model.mlp_width = 384  # hidden units; 8/3 of the width is usual, 4 without a gate
   c.model.positions = "sequential"  # or shared (one index an image), grid (2-D RoPE)
+  # pairs of a head that turn by time, by row and by column, one after the other, with
+  c.model.rope_sections = ()  # positions="grid"; (): rows and columns in turn
   c.model.rope_theta = 10000.0  # longest wavelength of RoPE, in positions / 2 pi
   c.model.rope_fraction = 1.0  # of a head that RoPE turns: its first part
   c.model.rope_factor = 1.0  # by which slow wavelengths are stretched; 1 is off
@@ -86,7 +88,9 @@ def _images(c: ConfigDict) -> None:
   # of context images; or features (of `vision`), both, needed (both where an image is
   # drawn, else features alone), fused (one with the other)
   c.model.read = "patches"  # as they are written: patches or codes
-  c.model.connector = "mlp"  # from features to positions; or linear, shuffle, resampler
+  # from features to positions; or linear, resampler, or, of 2 x 2 features, shuffle (a
+  # norm, hidden units as wide as the model) and merge (as wide as the four together)
+  c.model.connector = "mlp"
   c.model.connector_activation = "gelu"  # of the mlp; or gelu_tanh
   c.model.connector_depth = 1  # layers of the resampler
   c.model.feature_begin = False  # a vector of its own in the place of BOI before those
@@ -157,7 +161,10 @@ def _data(c: ConfigDict) -> None:
   c.data.codec = "pixels"  # what patches are cut from
   c.data.image_size = 32  # pixels a side
   # how pictures of files become squares: crop (then resize), resize (then crop), pad
-  c.data.fit = "crop"  # (with grey) or squeeze (all of it); released encoders differ
+  # (with grey) or squeeze (all of it); released encoders differ. Or native: they keep
+  # their shape, rounded to whole positions, within native_pixels
+  c.data.fit = "crop"
+  c.data.native_pixels = (3136, 1_003_520)  # least and most of a picture, for native
   c.data.resample = "lanczos"  # or bicubic, bilinear
   c.data.resize = 0  # pixels of the shorter side with fit="resize"; 0: image_size
   c.data.patch_size = 8  # latents a side of a patch
@@ -357,6 +364,7 @@ def _towers(c: ConfigDict) -> None:
   c.vision.mlp_width = 256  # hidden units; 4 widths are usual, 8/3 for swiglu
   c.vision.mlp = "gelu"  # or gelu_tanh, quick_gelu, swiglu
   c.vision.norm = "pre"  # or post (after the sum), branch (before the sum)
+  c.vision.norm_kind = "layer"  # or rms: not centred, without a bias
   c.vision.norm_eps = 1e-6  # added to the variance in norms
   c.vision.qkv_bias = "all"  # or query_value, none: which projections have a bias
   c.vision.qk_norm = False  # RMS norm on queries and keys: keeps logits bounded
@@ -369,12 +377,16 @@ def _towers(c: ConfigDict) -> None:
   c.vision.image_size = 0  # pixels a side that pictures are resized to; 0: as they are
   c.vision.patch_size = 8  # pixels a side
   c.vision.patch_bias = True  # of the linear map of patches
+  c.vision.frames = 1  # times that a patch shows its pixels; 2 in encoders of films
   c.vision.crop = False  # pixels beyond the last whole patch: left out, else an error
   c.vision.positions = "learned"  # or sincos (fixed), none
   c.vision.position_grid = 0  # patches a side of the learned table; 0: the picture's
   # how a smaller grid is read from it: resampled, or smooth (without aliasing), or its
   c.vision.position_resize = "bicubic"  # first rows and columns as they are: corner
-  c.vision.rope_grid = 0  # patches a side that 2-D RoPE counts in; 0 has no RoPE
+  # patches a side that 2-D RoPE counts in; 0 has no RoPE, -1 counts the patches as
+  c.vision.rope_grid = 0  # they are, however many
+  c.vision.window = 0  # patches a side of the square that patches see; 0: the picture
+  c.vision.whole_blocks = ()  # numbers, from 0, of blocks without windows
   c.vision.embed_norm = False  # a norm before the first block
   c.vision.registers = 0  # tokens without content, which take what patches should not
   c.vision.mask_token = False  # a vector for hidden patches; "distill" always has one
@@ -389,6 +401,7 @@ def _towers(c: ConfigDict) -> None:
   c.text.mlp_width = 256  # hidden units
   c.text.mlp = "gelu"  # or gelu_tanh, quick_gelu, swiglu
   c.text.norm = "pre"  # or post (after the sum), branch (before the sum)
+  c.text.norm_kind = "layer"  # or rms: not centred, without a bias
   c.text.norm_eps = 1e-6  # added to the variance in norms
   c.text.qkv_bias = "all"  # or query_value, none: which projections have a bias
   c.text.qk_norm = False  # RMS norm on queries and keys

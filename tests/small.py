@@ -128,6 +128,7 @@ def inputs(c: Config, b: Batch, patches=None, time=None) -> Inputs:
     hidden_BT=masks.hidden_spans(b.span_BT, b.hidden_BT),
     pixels_BIHWC=b.pixels_BIHWC,
     feature_BT=b.feature_BT,
+    grid_BI2=b.grid_BI2,
   )
 
 

@@ -20,7 +20,7 @@ from unijax.config_parts import (
   TextConfig,
   VisionConfig,
 )
-from unijax.config_reads import LENGTHS, READS, Read
+from unijax.config_reads import FACTORS, LENGTHS, READS, Read
 from unijax.config_sections import (
   SECTIONS,
   CheckpointConfig,
@@ -199,13 +199,43 @@ class Config:
 
   @property
   def features(self) -> int:
-    """Vectors that are read of an encoded picture; 0 without an encoder."""
+    """Vectors that are read of an encoded picture, at most where pictures keep their
+    shape; 0 without an encoder."""
     m, read = self.model, self.read
     if not read.encodes:
       return 0
     connector = m.connector if read.features else "linear"  # fused: one a patch
-    grid = self.seen_size // self.vision.patch_size
-    return LENGTHS[connector](grid, m.connector_queries)
+    return LENGTHS[connector](self.encoded, m.connector_queries)
+
+  @property
+  def native(self) -> bool:
+    """Whether pictures that an encoder reads keep their own shape."""
+    return self.data.fit == "native" and self.read.features
+
+  @property
+  def unit(self) -> int:
+    """Patches a side of what a connector makes one position of."""
+    return FACTORS.get(self.model.connector, 1) if self.read.features else 1
+
+  @property
+  def unit_pixels(self) -> int:
+    """Pixels a side of what one position is made of."""
+    return self.vision.patch_size * self.unit
+
+  @property
+  def encoded(self) -> int:
+    """Patches of an encoded picture, at most where pictures keep their shape."""
+    if not self.native:
+      return (self.seen_size // self.vision.patch_size) ** 2
+    return self.data.native_pixels[1] // self.unit_pixels**2 * self.unit**2
+
+  @property
+  def picture_shape(self) -> tuple[int, int, int]:
+    """Shape of a picture that an encoder reads: its sides, or patches and their pixels;
+    colours."""
+    if not self.native:
+      return self.seen_size, self.seen_size, 3
+    return self.encoded, self.vision.patch_size**2, 3
 
   @property
   def pictures(self) -> int:

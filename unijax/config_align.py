@@ -4,14 +4,14 @@
 def ranges(c):
   """Yields (knob, value, whether it is in range, the law); `c` is a Config."""
   one = {
-    "vision": (c.vision, "depth width heads mlp_width norm_eps patch_size"),
+    "vision": (c.vision, "depth width heads mlp_width norm_eps patch_size frames"),
     "text": (c.text, "depth width heads mlp_width norm_eps"),
     "align": (c.align, "width scale max_scale queries cross_every"),
   }
   free = {
     "vision": (
       c.vision,
-      "layer_scale rope_grid registers position_grid skip_blocks image_size",
+      "layer_scale window registers position_grid skip_blocks image_size",
     ),
     "text": (c.text, "layer_scale vocab"),
   }
@@ -24,6 +24,11 @@ def ranges(c):
       value = getattr(values, name)
       yield f"{section}.{name}", value, value >= 0, ">= 0"
   yield "text.length", c.text.length, c.text.length > 2, "> 2 (BOS, a word, EOS)"
+  rope = c.vision.rope_grid
+  yield "vision.rope_grid", rope, rope >= -1, ">= -1 (-1 counts patches as they are)"
+  for value in c.vision.whole_blocks:
+    fits = 0 <= value < c.vision.depth
+    yield "vision.whole_blocks", value, fits, "the number of a block"
   for value in c.vision.std:
     yield "vision.std", value, value > 0, "> 0"
   share = c.align.mask_share
@@ -45,6 +50,15 @@ def pictures(c):
   """Problems of what `vision` reads."""
   v = c.vision
   size = c.seen_size
+  if v.window and (v.pool == "class" or v.registers):
+    yield (
+      f"vision.window: {v.window} patches a side have no place for tokens that stand "
+      "nowhere: use vision.pool='mean' or 'attention', and vision.registers=0"
+    )
+  if v.whole_blocks and not v.window:
+    yield f"vision.whole_blocks: {v.whole_blocks} is read with vision.window only"
+  if c.data.fit == "native":
+    size = v.patch_size  # each picture has its own
   if size < v.patch_size or (size % v.patch_size and not v.crop):
     knob = "vision" if v.image_size else "data"
     yield (
@@ -69,8 +83,14 @@ def pictures(c):
     )
 
 
-def fits(data):
-  """Problems of how pictures become squares."""
+def fits(c):
+  """Problems of how pictures become squares, or do not."""
+  data = c.data
+  if data.fit == "native" and c.train.task != "unified":
+    yield (
+      f"data.fit: train.task={c.train.task!r} reads squares: use 'crop', 'resize', "
+      "'pad' or 'squeeze'"
+    )
   if data.resize and data.fit != "resize":
     yield f"data.resize: {data.resize} is read with data.fit='resize' only: use 0"
   if 0 < data.resize < data.image_size:

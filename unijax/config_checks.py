@@ -99,7 +99,7 @@ def problems(c) -> list[str]:
   `c` is a `unijax.config.Config`; ranges come first, since the laws divide by them.
   What a stage makes wrong is named as the stage's.
   """
-  whole = [*_problems(c), *config_align.fits(c.data), *_pairs(c)]
+  whole = [*_problems(c), *config_align.fits(c), *_pairs(c)]
   bad = whole or list(_stages(c))
   if bad:
     return bad  # what follows builds the config of each stage

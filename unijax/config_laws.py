@@ -217,12 +217,27 @@ def blocks(m):
     yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
   if m.depth % m.scan_unroll:
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
-  axes, turned = 4 if m.positions == "grid" else 2, m.head_dim * m.rope_fraction
+  turned = m.head_dim * m.rope_fraction
+  axes = 4 if m.positions == "grid" and not m.rope_sections else 2
   if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
     part = f" x model.rope_fraction {m.rope_fraction:g}" if m.rope_fraction < 1 else ""
     yield (
       f"model.head_dim: {m.head_dim}{part} must be a multiple of {axes} "
       f"for model.positions={m.positions!r}"
+    )
+  if m.rope_sections and m.positions != "grid":
+    yield (
+      "model.rope_sections: turns by time, row and column, and model.positions="
+      f"{m.positions!r} gives no rows and columns: use 'grid', or ()"
+    )
+  elif m.rope_sections and (
+    len(m.rope_sections) != 3
+    or min(m.rope_sections) < 0
+    or sum(m.rope_sections) * 2 != round(turned)
+  ):
+    yield (
+      f"model.rope_sections: {m.rope_sections} must be three numbers of pairs that are "
+      f"{round(turned) // 2} together: those of model.head_dim x model.rope_fraction"
     )
   if m.head_bias and m.tie_embeddings:
     yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"

@@ -75,6 +75,7 @@ class TowerConfig:
   mlp_width: int
   mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
   norm: Literal["pre", "post", "branch"]
+  norm_kind: Literal["layer", "rms"]
   norm_eps: float
   qkv_bias: Literal["all", "query_value", "none"]
   qk_norm: bool
@@ -91,11 +92,14 @@ class VisionConfig(TowerConfig):
   image_size: int
   patch_size: int
   patch_bias: bool
+  frames: int
   crop: bool
   positions: Literal["learned", "sincos", "none"]
   position_grid: int
   position_resize: Literal["bicubic", "smooth", "corner"]
   rope_grid: int
+  window: int
+  whole_blocks: tuple[int, ...]
   embed_norm: bool
   registers: int
   mask_token: bool

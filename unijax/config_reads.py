@@ -39,13 +39,14 @@ READS = {
   "needed": Read(written=True, features=True, needed=True),
   "fused": Read(written=True, fused=True),
 }
-SHUFFLE = 2  # features a side that `model.connector` "shuffle" makes one of
-# Positions that come out of a connector: (features a side, queries) -> their number.
+FACTORS = {"shuffle": 2, "merge": 2}  # features a side that connectors make one of
+# Positions that come out of a connector: (features, queries) -> their number.
 LENGTHS = {
-  "linear": lambda grid, queries: grid**2,
-  "mlp": lambda grid, queries: grid**2,
-  "shuffle": lambda grid, queries: (grid // SHUFFLE) ** 2,
-  "resampler": lambda grid, queries: queries,
+  "linear": lambda features, queries: features,
+  "mlp": lambda features, queries: features,
+  "shuffle": lambda features, queries: features // FACTORS["shuffle"] ** 2,
+  "merge": lambda features, queries: features // FACTORS["merge"] ** 2,
+  "resampler": lambda features, queries: queries,
 }
 
 
@@ -68,6 +69,8 @@ def problems(c):
       f"with model.read={m.read!r} and image_frame={c.data.image_frame!r} there is "
       "none: use False"
     )
+  if c.data.fit == "native":
+    yield from native(c)
   if not read.encodes:
     return
   wrong = [*config_align.tower("vision", c.vision), *config_align.pictures(c)]
@@ -90,10 +93,11 @@ def problems(c):
   if not read.features:
     return
   yield from _places(c, grid)
-  if m.connector == "shuffle" and grid % SHUFFLE:
+  factor = FACTORS.get(m.connector, 1)
+  if grid % factor and not c.native:
     yield (
-      f"model.connector: 'shuffle' makes one of {SHUFFLE} x {SHUFFLE} features, and "
-      f"data.image_size and vision.patch_size give {grid} a side: make that even"
+      f"model.connector: {m.connector!r} makes one of {factor} x {factor} features, "
+      f"and data.image_size and vision.patch_size give {grid} a side: make that even"
     )
   if m.positions == "grid" and m.connector == "resampler":
     yield (
@@ -117,10 +121,10 @@ def _places(c, grid: int):
   m, v = c.model, c.vision
   if m.feature_position == "none":
     return
-  if m.connector not in ("linear", "mlp"):
+  if m.connector not in ("linear", "mlp") or c.native:
     yield (
-      f"model.feature_position: model.connector={m.connector!r} makes positions that "
-      "are no places of a picture: use 'none', or 'mlp'"
+      f"model.feature_position: model.connector={m.connector!r} and data.fit="
+      f"{c.data.fit!r} make positions that are no places of a square: use 'none'"
     )
   if m.width % 4:
     yield f"model.width: {m.width} must be a multiple of 4 for model.feature_position"
@@ -128,4 +132,36 @@ def _places(c, grid: int):
     yield (
       f"vision.position_grid: {v.position_grid} places a side have no vectors for the "
       f"{grid} features that a picture of {c.seen_size} pixels has"
+    )
+
+
+def native(c):
+  """Problems of pictures that keep their own shape with what reads them."""
+  v, read = c.vision, READS[c.model.read]
+  if not read.features or read.written:
+    yield (
+      f"data.fit: 'native' pictures have no places for patches that are written, and "
+      f"model.read={c.model.read!r} has such, or no encoder: use 'features'"
+    )
+  if c.model.connector == "resampler":
+    yield (
+      "data.fit: 'native' pictures are padded to one number of patches, which the "
+      "queries of model.connector='resampler' would read: use another connector"
+    )
+  if v.image_size:
+    yield (
+      f"vision.image_size: {v.image_size} makes a square of every picture, and "
+      "data.fit='native' keeps its shape: use 0"
+    )
+  if v.positions != "none" or v.pool == "class" or v.registers or v.rope_grid > 0:
+    yield (
+      "data.fit: with 'native' pictures have no grid of one size: use vision.positions="
+      "'none', vision.pool='mean', vision.registers=0, and vision.rope_grid=-1 or 0"
+    )
+  least, most = c.data.native_pixels
+  side = v.patch_size * FACTORS.get(c.model.connector, 1)
+  if not 0 <= least <= most or most < side**2:
+    yield (
+      f"data.native_pixels: {c.data.native_pixels} must rise, and its second must hold "
+      f"a position of {side} x {side} pixels"
     )

@@ -27,6 +27,7 @@ class ModelConfig:
   head_dim: int
   mlp_width: int
   positions: Literal["sequential", "shared", "grid"]
+  rope_sections: tuple[int, ...]
   rope_theta: float
   rope_fraction: float
   rope_factor: float
@@ -72,7 +73,7 @@ class ModelConfig:
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
   read: Literal["patches", "features", "both", "needed", "fused"]
-  connector: Literal["linear", "mlp", "shuffle", "resampler"]
+  connector: Literal["linear", "mlp", "shuffle", "merge", "resampler"]
   connector_activation: Literal["gelu", "gelu_tanh"]
   connector_depth: int
   feature_begin: bool
@@ -140,7 +141,8 @@ class DataConfig:
   tokenizer: str
   codec: str
   image_size: int
-  fit: Literal["crop", "resize", "pad", "squeeze"]
+  fit: Literal["crop", "resize", "pad", "squeeze", "native"]
+  native_pixels: tuple[int, int]
   resample: Literal["lanczos", "bicubic", "bilinear"]
   resize: int
   patch_size: int

@@ -65,6 +65,9 @@ class Batch:
   pixels_BIHWC: Array | None = None  # uint8: pictures to encode, in the row's order
   # int32: place in [I * features]; FEATURE_BEGIN at the BOI before some; -1 elsewhere
   feature_BT: Array | None = None
+  # int32 [B, I, 2]: rows and columns of patches, with data.fit "native", where pictures
+  # are patches [B, I, P, pixels of one, 3] (`nn.places`); None: squares of one size
+  grid_BI2: Array | None = None
 
 
 @flax.struct.dataclass
@@ -92,6 +95,7 @@ class Inputs:
   hidden_BT: Array | None = None
   pixels_BIHWC: Array | None = None  # as in Batch; None: this call encodes nothing
   feature_BT: Array | None = None
+  grid_BI2: Array | None = None
 
 
 @flax.struct.dataclass

@@ -138,6 +138,7 @@ def written_after(config, params, layouts, builder=None):
     vocabulary = dataclasses.replace(builder.vocabulary, special=special)
   functions = SampleFunctions(config, vocabulary)
   rows, (length,) = len(layouts), {len(x) for x in layouts}
+  position = np.array([x.next_position for x in layouts], np.int32)
   cache = make_cache(config, rows, length + WRITTEN)
   framed = config.framed * (max(config.patches, config.features) + config.frame)
   size = max(CHUNK, config.features, config.image_positions, framed)
@@ -147,8 +148,8 @@ def written_after(config, params, layouts, builder=None):
   every = jnp.full(rows, WRITTEN, jnp.int32)
   keys = jax.vmap(jax.random.key)(np.zeros(rows, np.uint32))
   _, _, tokens = functions.decode_text(
-    params, cache, logits, np.array([x.next_position for x in layouts], np.int32), keys,
-    every, jnp.zeros(rows, bool), np.int32(WRITTEN), text_sampling(config.sample),
+    params, cache, logits, position, keys, every,
+    jnp.zeros(rows, bool), np.int32(WRITTEN), text_sampling(config.sample),
   )  # fmt: skip
   return tokens
 

@@ -36,6 +36,9 @@ LISTS = [
   ("chameleon-30b", "chameleon", "30B"),
   ("showo", "showo", "256"),
   ("bagel", "bagel", "7B-MoT"),
+  ("qwen2-vl-2b", "qwen2_vl", "2B"),
+  ("qwen2-vl-7b", "qwen2_vl", "7B"),
+  ("qwen2.5-vl-7b", "qwen2_5_vl", "7B"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

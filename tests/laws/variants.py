@@ -21,6 +21,14 @@ CODES = dict(data__codec="blocks", data__patch_size=1)
 SMALL_EYES = dict(
   vision__depth=1, vision__width=16, vision__heads=2, vision__mlp_width=24,
 )  # fmt: skip
+NATIVE = dict(  # pictures that keep their shape, at most twice as large as they are
+  data__fit="native", data__native_pixels=(16, 128), model__connector="merge",
+  model__positions="grid", model__rope_sections=(2, 3, 3),
+  **{**SMALL_EYES, "vision__depth": 2}, vision__patch_size=2, vision__frames=2,
+  vision__positions="none", vision__pool="mean", vision__rope_grid=-1,
+  vision__window=2, vision__whole_blocks=(1,), vision__norm_kind="rms",
+  vision__mlp="swiglu",
+)  # fmt: skip
 IN_ORDER = dict(model__image_mask="causal", model__patch_position="learned")
 
 WRITE = {
@@ -54,8 +62,7 @@ WRITE = {
     sample__token_steps=3, sample__steps=3,
   ),
   "none": dict(
-    model__write="none", model__read="features", vision__patch_size=4,
-    data__image_frame="bare", **SMALL_EYES,
+    model__write="none", model__read="features", data__image_frame="bare", **NATIVE,
   ),
 }  # fmt: skip
 SHARING = {"shared": {}}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.nn import encoder, vision
+from unijax.nn import encoder, places, vision
 from unijax.nn.text_tower import TextTransformer
 from unijax.nn.vision import VisionTransformer
 
@@ -194,7 +194,7 @@ def test_a_table_of_the_same_grid_is_left_alone_and_a_plane_stays_a_plane():
 
 def test_rotary_scores_depend_on_the_distance_alone():
   q, k = (jax.random.normal(jax.random.key(i), (8,)) for i in (2, 3))
-  sin, cos = vision.grid_rotation(4, 4, prefix=1, head_dim=8)
+  sin, cos = places.rotation(places.square(4), 1.0, prefix=1, head_dim=8)
   turn = lambda x: encoder.rope.rotate(jnp.broadcast_to(x, (1, 17, 1, 8)), (sin, cos))
   np.testing.assert_allclose(turn(q)[0, 0, 0], q, rtol=1e-6)  # the class token
   scores = jnp.einsum("tk,sk->ts", turn(q)[0, 1:, 0], turn(k)[0, 1:, 0])

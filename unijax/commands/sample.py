@@ -9,7 +9,7 @@ from PIL import Image as Picture
 
 from unijax.asked import asked_file
 from unijax.data.document import DataError, Image, Part, Text, Turn
-from unijax.data.images import SUFFIXES, Limits, Prepare, decode
+from unijax.data.images import SUFFIXES, Limits, decode, prepare_of
 from unijax.infer import prompts
 from unijax.infer.generate import Generated, Prompt
 from unijax.infer.load import LoadedRun, load_run
@@ -74,9 +74,9 @@ def read_picture(path: str, loaded: LoadedRun) -> Image:
     content = pathlib.Path(path).read_bytes()
   except OSError as error:
     raise DataError(f"--image {path}: {error.strerror}") from error
-  data = loaded.config.data
-  prepare = Prepare(data.fit, data.resample, data.resize)
-  pixels = decode(content, data.image_size, Limits(), path, prepare)
+  config = loaded.config
+  prepare = prepare_of(config)
+  pixels = decode(content, config.data.image_size, Limits(), path, prepare)
   return prompts.picture(pixels, path)
 
 

@@ -125,3 +125,19 @@ def check_size(image: Image, size: int) -> None:
       f"{image.name}: {image.height}x{image.width} px, but data.image_size is "
       f"{size}: set the source's image_size to it"
     )
+
+
+def check_shape(image: Image, side: int, most: int) -> None:
+  """Raises DataError where a picture is not of whole positions, or of too many.
+
+  Args:
+    image: that keeps its shape.
+    side: pixels a side of a position.
+    most: pixels of a picture.
+  """
+  height, width = image.height, image.width
+  if height % side or width % side or not 0 < height * width <= most:
+    raise DataError(
+      f"{image.name}: {height}x{width} px, but with data.fit='native' sides are "
+      f"multiples of {side} px, and a picture has at most {most} (data.native_pixels)"
+    )

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to uint8 pixels, upright, RGB and square.
+"""From the bytes of a picture file to uint8 pixels: upright, RGB, of a shape to read.
 
 Whatever is wrong with a file becomes a DataError that names it; `reason` is a short
 phrase to count by.
@@ -6,11 +6,13 @@ phrase to count by.
 
 import dataclasses
 import io
+import math
 
 import numpy as np
 from PIL import Image as Picture
 from PIL import ImageOps
 
+from unijax.config import Config
 from unijax.data.document import DataError
 
 # Formats that Pillow decodes by itself, in memory (EPS, say, would start Ghostscript).
@@ -47,27 +49,38 @@ FILTERS = {
   "bicubic": Picture.Resampling.BICUBIC,
   "bilinear": Picture.Resampling.BILINEAR,
 }
-FITS = ("crop", "resize", "pad", "squeeze")
+FITS = ("crop", "resize", "pad", "squeeze", "native")
+LONGEST = 200  # times the shorter side, of a picture that keeps its shape
 GREY = (127, 127, 127)  # beside a picture that is padded
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-  """How a picture of any shape becomes a square.
+  """How a picture of any shape becomes a square, or keeps its shape.
 
   Attributes:
     fit: crop (the middle, then resized), resize (the shorter side, then the middle is
       cut out, as most released encoders have it), pad (the longer side, then grey on
-      both sides of it) or squeeze (both sides, all of it).
+      both sides of it), squeeze (both sides, all of it) or native: see `native_size`.
     resample: of `FILTERS`.
     side: pixels of the shorter side with fit="resize"; 0 are those of the square.
+    step, least, most: of `native_size`.
   """
 
   fit: str = "crop"
   resample: str = "lanczos"
   side: int = 0
+  step: int = 0
+  least: int = 0
+  most: int = 0
 
   def __post_init__(self):
+    if self.fit == "native" and not 0 < self.step**2 <= self.most >= self.least:
+      raise DataError(
+        "fit='native' keeps the shape of pictures: it needs step, the pixels a side of "
+        "a position (vision.patch_size, twice that where 2 x 2 become one), and the "
+        f"least and most pixels (data.native_pixels), got {self}"
+      )
     if self.fit not in FITS or self.resample not in FILTERS or self.side < 0:
       raise DataError(
         f"fit must be one of {', '.join(FITS)}, resample one of {', '.join(FILTERS)} "
@@ -78,10 +91,18 @@ class Prepare:
 CROP = Prepare()
 
 
+def prepare_of(config: Config) -> Prepare:
+  """How the pictures of a run are made ready."""
+  data = config.data
+  if not config.native:
+    return Prepare(data.fit, data.resample, data.resize)
+  return Prepare(data.fit, data.resample, 0, config.unit_pixels, *data.native_pixels)
+
+
 def decode(
   content: bytes, size: int, limits: Limits, name: str, prepare: Prepare = CROP
 ) -> np.ndarray:
-  """Returns a picture as a square, uint8 [size, size, 3].
+  """Returns a picture as a square, uint8 [size, size, 3], or in its shape.
 
   EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8
   bits, and of an animation the first frame is taken.
@@ -89,13 +110,7 @@ def decode(
   Raises:
     BadItem: no picture, a truncated one, or one outside the limits.
   """
-  try:
-    picture = Picture.open(io.BytesIO(content), formats=FORMATS)
-  except Picture.DecompressionBombError as error:
-    raise _too_large(name, str(error)) from error
-  except Exception as error:  # Pillow's plugins raise many kinds for broken headers
-    detail = "an empty file" if not content else f"no {', '.join(FORMATS)} picture"
-    raise BadItem(name, "unreadable picture", detail, _FIX) from error
+  picture = _opened(content, name)
   width, height = picture.size
   if width * height > limits.max_pixels:
     raise _too_large(
@@ -114,6 +129,36 @@ def decode(
     detail = f"{type(error).__name__}: {error}"
     raise BadItem(name, "broken picture", detail, _FIX) from error
   return square(picture, size, prepare)
+
+
+def _opened(content: bytes, name: str) -> Picture.Image:
+  """The picture with its header read, and no more; raises BadItem."""
+  try:
+    return Picture.open(io.BytesIO(content), formats=FORMATS)
+  except Picture.DecompressionBombError as error:
+    raise _too_large(name, str(error)) from error
+  except Exception as error:  # Pillow's plugins raise many kinds for broken headers
+    detail = "an empty file" if not content else f"no {', '.join(FORMATS)} picture"
+    raise BadItem(name, "unreadable picture", detail, _FIX) from error
+
+
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # an EXIF tag; its values for a quarter turn
+
+
+def native_size_of(content: bytes, name: str, prepare: Prepare) -> tuple[int, int]:
+  """`native_size` of what a file holds, upright, from its header.
+
+  Raises:
+    BadItem: no picture, or one of no shape that can be read.
+  """
+  picture = _opened(content, name)
+  width, height = picture.size
+  if picture.getexif().get(ORIENTATION) in TURNED:
+    width, height = height, width
+  try:
+    return native_size(height, width, prepare)
+  except DataError as error:
+    raise BadItem(name, "too long a picture", str(error), _FIX) from error
 
 
 def to_rgb(picture: Picture.Image) -> Picture.Image:
@@ -137,7 +182,13 @@ def to_rgb(picture: Picture.Image) -> Picture.Image:
 
 
 def square(picture: Picture.Image, size: int, prepare: Prepare = CROP) -> np.ndarray:
-  """Returns a square, resized with antialiasing, as uint8 [size, size, 3]."""
+  """Returns a picture, resized with antialiasing, as uint8 [size, size, 3].
+
+  With fit="native" it is of `native_size` in place of a square.
+
+  Raises:
+    DataError: one side is `LONGEST` times the other, or more.
+  """
   resample = FILTERS[prepare.resample]
   if prepare.fit == "crop":
     # Cropped first: resizing with a box would mix in pixels from outside of it.
@@ -153,7 +204,37 @@ def square(picture: Picture.Image, size: int, prepare: Prepare = CROP) -> np.nda
     corner = tuple((size - side) // 2 for side in sides)
     canvas.paste(picture.resize(sides, resample), corner)
     return np.asarray(canvas)
+  elif prepare.fit == "native":
+    height, width = native_size(*picture.size[::-1], prepare)
+    return np.asarray(picture.resize((width, height), resample))
   return np.asarray(picture.resize((size, size), resample))
+
+
+def native_size(height: int, width: int, prepare: Prepare) -> tuple[int, int]:
+  """Height and width of a picture that keeps its shape, nearly.
+
+  Both become multiples of `prepare.step`, the nearest ones where these are of at least
+  `least` and at most `most` pixels; else both sides are first made longer or shorter by
+  one factor, to just these pixels, and then rounded up or down (Wang et al. 2024).
+
+  Raises:
+    DataError: one side is more than `LONGEST` times the other.
+  """
+  step = prepare.step
+  if max(height, width) > LONGEST * min(height, width):
+    raise DataError(
+      f"a picture of {height}x{width} pixels: one side is more than {LONGEST} times "
+      "the other, which no encoder of pictures in their shape was trained on: crop it"
+    )
+  sides = [round(x / step) * step for x in (height, width)]
+  pixels = sides[0] * sides[1]
+  if pixels > prepare.most:
+    shrink = math.sqrt(height * width / prepare.most)
+    sides = [max(step, int(x / shrink / step) * step) for x in (height, width)]
+  elif pixels < max(prepare.least, 1):
+    grow = math.sqrt(max(prepare.least, 1) / (height * width))
+    sides = [math.ceil(x * grow / step) * step for x in (height, width)]
+  return sides[0], sides[1]
 
 
 def _middle(picture: Picture.Image, side: int) -> Picture.Image:

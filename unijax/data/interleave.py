@@ -40,6 +40,7 @@ the input BOI. TIME stands only where `model.time_injection` is 'token'; where i
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -54,6 +55,7 @@ from unijax.data.document import (
   Image,
   Text,
   Turn,
+  check_shape,
   check_size,
   dropped,
   leading,
@@ -87,7 +89,10 @@ class Interleaver:
     self.time_token = config.model.time_injection == "token"
     self.time_boi = config.model.time_injection == "boi"
     self.feature_begin = config.model.feature_begin
-    self.image_size = config.data.image_size
+    self.image_size, self.native = config.data.image_size, config.native
+    self.vision_patch, self.unit = config.vision.patch_size, config.unit
+    self.unit_pixels = config.unit_pixels
+    self.encoded = config.encoded if config.read.encodes else 0
     self.grid, self.never = config.grid, config.write.never
     self.marked = config.data.image_frame == "marked"
     self.framed, self.pictures_first = config.framed, config.data.pictures_first
@@ -230,13 +235,13 @@ class Interleaver:
       if isinstance(part, Text):
         positions += len(self._encode(part.text))
       elif isinstance(part, Image):
-        check_size(part, self.image_size)
+        self._check(part)
         read = read_here if part.context else self.written
         images += read.written + read.features
         if read.written:
           positions += self.image_positions + 2  # BOI and EOI
         if read.features:
-          positions += self.features + 2 * self.marked
+          positions += self.feature_count(part) + 2 * self.marked
       else:
         positions += 1 + (role == "assistant")  # with the end of what the model said
         role = part.role
@@ -246,6 +251,22 @@ class Interleaver:
     """How context images are read where an image is drawn, or where none is."""
     needed = self.read.needed and not draws
     return dataclasses.replace(self.read, written=False) if needed else self.read
+
+  def feature_grid(self, image: Image) -> tuple[int, int]:
+    """Rows and columns of positions of a picture that keeps its shape."""
+    return image.height // self.unit_pixels, image.width // self.unit_pixels
+
+  def feature_count(self, image: Image) -> int:
+    """Positions of what an encoder says of a picture."""
+    return math.prod(self.feature_grid(image)) if self.native else self.features
+
+  def _check(self, image: Image) -> None:
+    """Raises DataError where a picture is not of a size that rows have."""
+    if self.native and image.context:
+      most = self.encoded * self.vision_patch**2
+      check_shape(image, self.unit_pixels, most)
+    else:
+      check_size(image, self.image_size)
 
   def _captions(self, parts, key) -> int:
     """How many parts lose their text, for classifier-free guidance: those before the
@@ -267,7 +288,7 @@ class Interleaver:
       boi_weight: loss weight of that.
       twice: a hidden noised copy stands before the clean one.
     """
-    check_size(image, self.image_size)
+    self._check(image)
     special = self.vocabulary.special
     limit = self.noise_limit if image.context else 1.0
     if read.written and self.never:
@@ -298,8 +319,9 @@ class Interleaver:
         x.feature[-1] = FEATURE_BEGIN if self.feature_begin else -1
       else:
         self.give(x, [])  # what was being written ends here
-      count = self.features
-      x.add_image(image, count, special.pad, self.positions, 0.0, 0.0, False, True)
+      grid = self.feature_grid(image) if self.native else None
+      about = self.feature_count(image), special.pad, self.positions, 0.0, 0.0
+      x.add_image(image, *about, patches=False, features=True, grid=grid)
       x.add_tokens([special.eoi] if self.marked else [], 0.0)
       if self.framed:
         x.frame(first, self.positions)

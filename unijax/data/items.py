@@ -24,6 +24,7 @@ _SKIP = "leave such items out with on_error='skip'"
 _NAMED = 5  # bad items named in one message
 # Options that say where the data is or how to read it, and not what it holds: a copy
 # of a data set on another machine has the same signature.
+_NATIVE = ("step", "least", "most")  # of pictures that keep their shape
 _NOT_CONTENT = ("path", "dataset", "data_dir", "index", "cached_groups", "on_error")
 
 
@@ -34,6 +35,7 @@ class ItemOptions(pairs.PairOptions):
   Attributes:
     image_size: pixels a side of the square that a picture becomes.
     fit, resample, resize: how it does; see `images.Prepare`.
+    step, least, most: with fit="native", as in `images.native_size`.
     split: train, held_out or all.
     held_out: share of the items held out, by a hash of their keys.
     on_error: fail, or skip: leave bad items out and count them.
@@ -45,6 +47,9 @@ class ItemOptions(pairs.PairOptions):
   fit: str = images.CROP.fit
   resample: str = images.CROP.resample
   resize: int = images.CROP.side
+  step: int = images.CROP.step
+  least: int = images.CROP.least
+  most: int = images.CROP.most
   split: str = "train"
   held_out: float = 0.05
   on_error: str = "fail"
@@ -70,8 +75,10 @@ class ItemOptions(pairs.PairOptions):
     return images.Limits(self.max_pixels, self.min_side)
 
   def prepare(self) -> images.Prepare:
-    """Returns how a picture becomes a square."""
-    return images.Prepare(self.fit, self.resample, self.resize)
+    """Returns how a picture becomes a square, or keeps its shape."""
+    return images.Prepare(
+      self.fit, self.resample, self.resize, self.step, self.least, self.most
+    )
 
 
 class ItemSource(pairs.PairSource):
@@ -142,7 +149,8 @@ class ItemSource(pairs.PairSource):
         self.name, len(names), len(numbers), reason, _some(names),
       )  # fmt: skip
     chosen = dataclasses.asdict(options)
-    chosen = {key: chosen[key] for key in chosen if key not in _NOT_CONTENT}
+    unused = () if options.fit == "native" else _NATIVE
+    chosen = {k: chosen[k] for k in chosen if k not in (*_NOT_CONTENT, *unused)}
     self.signature = hashing.stable_hash(
       [type(self).__name__, chosen, self.skipped, content]
     )
@@ -152,8 +160,11 @@ class ItemSource(pairs.PairSource):
     del index  # every round shows the same picture
     number, size = self.numbers[pair], self.options.image_size
     load = functools.partial(self._pixels, number)
-    name = f"{self.name}: {self.label(number)}"
-    return self._check_caption(number), Image(load, size, size, name=name)
+    name, sides = f"{self.name}: {self.label(number)}", (size, size)
+    if self.options.fit == "native":  # known by the header alone
+      prepare = self.options.prepare()
+      sides = images.native_size_of(self.read(number), name, prepare)
+    return self._check_caption(number), Image(load, *sides, name=name)
 
   def _pixels(self, number: int) -> np.ndarray:
     options, name = self.options, f"{self.name}: {self.label(number)}"

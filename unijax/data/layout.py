@@ -50,12 +50,13 @@ class Layout:
   def add_image(
     self, image, count: int, token: int, positions: str, weight: float, limit: float,
     patches: bool = True, features: bool = False, hidden: bool = False, line=(),
+    grid: tuple[int, int] | None = None,
   ):  # fmt: skip
     """Appends the patches of an image, or what an encoder says of it, as one span.
 
     Args:
       image: as in `images`.
-      count: positions; a square, in raster order, for positions="grid".
+      count: positions; in raster order for positions="grid".
       token: that stands at each.
       positions: as `model.positions`.
       weight, limit: loss weight of each patch; largest timestep.
@@ -63,6 +64,7 @@ class Layout:
       hidden: nothing outside of it sees it.
       line: ids that stand behind each line of patches, at positions of their own; only
         with positions="sequential".
+      grid: rows and columns of the positions; None: a square.
     """
     if line:
       self._add_lines(image, count, token, weight, limit, tuple(line))
@@ -85,11 +87,11 @@ class Layout:
       self.position += [(first,) * 3] * count
       self.next_position += 1
     else:
-      side = math.isqrt(count)
+      rows, columns = grid or (math.isqrt(count),) * 2
       self.position += [
-        (first, first + r, first + c) for r in range(side) for c in range(side)
+        (first, first + r, first + c) for r in range(rows) for c in range(columns)
       ]
-      self.next_position += side
+      self.next_position += max(rows, columns)
 
   def frame(self, start: int, positions: str, hidden: bool = False):
     """Makes what stands from `start` on a part of the last image.

@@ -206,6 +206,8 @@ class Loader:
       changes += [data.image_tokens]
     if self.config.read.encodes:
       changes += [self.config.model.read, self.config.features]
+    if self.config.native:
+      changes += [self.config.vision.patch_size, self.config.unit]
     if factors := loss_factors(self.config):
       changes += [self.config.train.batch_size, self.config.starts, factors]
     return hashing.stable_hash(

@@ -23,6 +23,7 @@ class RowBuilder(Interleaver):
     super().__init__(config, tokenizer)
     self.seq_len, self.seen_size = config.data.seq_len, config.seen_size
     self.images_per_row, self.pictures = config.data.images_per_row, config.pictures
+    self.picture_shape = config.picture_shape
     self.patch_size, self.channels = config.data.patch_size, config.patch_channels
     self.codec, self.codec_name = open_codec(config.data.codec), config.data.codec
     self.codec_identity = identity(config.data.codec)
@@ -58,28 +59,40 @@ class RowBuilder(Interleaver):
       blocks += x.blocks
     return row
 
-  def chunk(self, layout: Layout | None, length: int) -> Batch:
+  def chunk(self, layout: Layout | None, length: int, features=None) -> Batch:
     """Returns one layout (None: nothing) as a row of another length, for prefill.
 
-    It has at most one image that an encoder reads.
+    It has at most one image that an encoder reads, of at most so many `features` where
+    pictures keep their shape; None: the most that there are.
     """
-    row = self._empty(length, min(self.pictures, 1))
+    row = self._empty(length, min(self.pictures, 1), features=features)
     if layout is not None:
       self._place(row, layout, 0, 0, 0, 1)
       self._show(row, layout, 0, 0)
     return row
 
-  def _empty(self, length: int, pictures: int, hides: bool = False) -> Batch:
-    pad = self.vocabulary.special.pad
-    return empty_row(length, self.channels, pad, pictures, self.seen_size, hides)
+  def _empty(
+    self, length: int, pictures: int, hides: bool = False, features: int | None = None
+  ) -> Batch:
+    pad, shape = self.vocabulary.special.pad, (pictures, *self.picture_shape)
+    if features is not None:
+      shape = pictures, features * self.unit**2, *self.picture_shape[1:]
+    return empty_row(length, self.channels, pad, shape, self.native, hides)
 
   def _show(self, row: Batch, x: Layout, start: int, first: int) -> int:
     """Fills in the pictures that an encoder reads, from number `first`: their count."""
     seen = [(at, image) for at, image in x.images if x.feature[at] >= 0]
     for number, (at, image) in enumerate(seen, first):
-      row.pixels_BIHWC[number] = resized(image.pixels(), self.seen_size)
-      here = slice(start + at, start + at + self.features)
-      row.feature_BT[here] = number * self.features + np.arange(self.features)
+      pixels, count = image.pixels(), self.features
+      if self.native:
+        rows, columns = self.feature_grid(image)
+        row.grid_BI2[number] = rows * self.unit, columns * self.unit
+        pixels, count = cut(pixels, self.vision_patch, self.unit), rows * columns
+        row.pixels_BIHWC[number, : len(pixels)] = pixels
+      else:
+        row.pixels_BIHWC[number] = resized(pixels, self.seen_size)
+      here = slice(start + at, start + at + count)
+      row.feature_BT[here] = number * self.features + np.arange(count)
     return len(seen)
 
   def _place(
@@ -158,9 +171,17 @@ def resized(pixels: np.ndarray, size: int) -> np.ndarray:
   return np.asarray(Picture.fromarray(pixels).resize(shape, Picture.Resampling.BICUBIC))
 
 
+def cut(pixels: np.ndarray, size: int, unit: int) -> np.ndarray:
+  """Patches [P, size^2, 3] of [h, w, 3], those of squares of `unit` a side together."""
+  height, width, channels = pixels.shape
+  rows, columns = height // size // unit, width // size // unit
+  x = pixels.reshape(rows, unit, size, columns, unit, size, channels)
+  return x.transpose(0, 3, 1, 4, 2, 5, 6).reshape(-1, size**2, channels)
+
+
 def empty_row(
-  length: int, channels: int, pad: int, pictures: int = 0, size: int = 0,
-  hides: bool = False,
+  length: int, channels: int, pad: int, pictures: tuple[int, ...] = (0,),
+  native: bool = False, hides: bool = False,
 ) -> Batch:  # fmt: skip
   """Returns a row of padding as unbatched numpy arrays.
 
@@ -168,8 +189,8 @@ def empty_row(
     length: positions.
     channels: of a patch.
     pad: token.
-    pictures: places for pictures that an encoder reads; 0 without one.
-    size: pixels a side of these.
+    pictures: places for pictures that an encoder reads, 0 without one; their shape.
+    native: whether each has a grid of its own.
     hides: whether rows say what is hidden in them.
   """
 
@@ -187,8 +208,9 @@ def empty_row(
     image_weight_BT=zeros(np.float32),
     noise_limit_BT=zeros(np.float32),
     image_key_BT=zeros(np.uint32),
-    pixels_BIHWC=np.zeros((pictures, size, size, 3), np.uint8) if pictures else None,
-    feature_BT=np.full(length, -1, np.int32) if pictures else None,
+    pixels_BIHWC=np.zeros(pictures, np.uint8) if pictures[0] else None,
+    feature_BT=np.full(length, -1, np.int32) if pictures[0] else None,
+    grid_BI2=np.zeros((pictures[0], 2), np.int32) if native and pictures[0] else None,
     hidden_BT=zeros(bool) if hides else None,
   )
 

@@ -107,10 +107,15 @@ def make_sources(config: Config, *, held_out=False) -> list[tuple[Source, float]
   ]
 
 
-def prepared(config: Config, entry: SourceConfig) -> dict[str, str | int]:
+def prepared(config: Config, entry: SourceConfig) -> dict[str, Any]:
   """Options that the data section fills in for sources of pictures of any shape."""
   data, known = config.data, option_names(entry) - set(entry.options)
   options = {"fit": data.fit, "resample": data.resample, "resize": data.resize}
+  if config.native:
+    least, most = data.native_pixels
+    options |= {"step": config.unit_pixels, "least": least, "most": most}
+    if entry.kind == "records":  # of pictures as they were prepared
+      options["image_size"] = None
   return {name: x for name, x in options.items() if name in known}
 
 

@@ -56,11 +56,13 @@ class RowBatch:
     self.size = generator.rows
     self.special = self.builder.vocabulary.special
     self.ends = (self.special.eos, *self.config.sample.stops)
-    self.chunk, self.block = chunk_length(self.config), self.config.text_block
+    self.block = self.config.text_block
     self.least = self.block or 1  # positions that are written at once
     self.path, self.never = self.functions.path, self.config.write.never
     self.draws, self.branches = self.config.draws, branches(self.config)
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
+    self.features = self._features()
+    self.chunk = chunk_length(self.config, self.features)
     self.caches = [
       make_cache(self.config, self.size, self.slots) for _ in range(self.branches)
     ]
@@ -116,6 +118,20 @@ class RowBatch:
       one_image=prompt.stop_after_image,
       given=given,
     )
+
+  def _features(self) -> int | None:
+    """Positions that the largest picture of the prompts may take: a power of two, or
+    the most that there are; None where pictures are of one size."""
+    if not self.config.native:
+      return None
+    shown = [
+      self.builder.feature_count(image)
+      for row in self.rows
+      for at, image in row.tracks[0].images
+      if row.tracks[0].feature[at] >= 0
+    ]
+    longest = max(shown, default=1)
+    return min(1 << (longest - 1).bit_length(), self.config.features)
 
   # -- writing text ------------------------------------------------------------------
 
@@ -293,7 +309,8 @@ class RowBatch:
     pieces += [[]] * (self.size - len(pieces))
     for i in range(max(map(len, pieces))):
       now = [p[i] if i < len(p) else None for p in pieces]
-      chunk = rows_lib.stack([self.builder.chunk(x, self.chunk) for x in now])
+      cut = [self.builder.chunk(x, self.chunk, self.features) for x in now]
+      chunk = rows_lib.stack(cut)
       self.caches[branch], logits = self.functions.prefill(
         self.params, self.caches[branch], chunk
       )

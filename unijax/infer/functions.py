@@ -1,7 +1,8 @@
 """The compiled functions of sampling: prefill, decode_text, draw_image.
 
 All of them read a cache of fixed size and fixed chunk sizes, so that no length of a
-prompt, a text or a document compiles anything anew:
+prompt, a text or a document compiles anything anew; where pictures keep their shape the
+chunk sizes are those of powers of two of a picture's positions:
 
   prefill        runs a chunk of each row (text, clean images) and commits it; it also
                  commits a finished image, so what follows sees the clean picture
@@ -33,10 +34,16 @@ from unijax.write.base import Span
 TEXT_CHUNK = 64  # positions of text that are prefilled together
 
 
-def chunk_length(config: Config) -> int:
+def chunk_length(config: Config, features: int | None = None) -> int:
   """Positions of a prefill chunk: one image with BOI and EOI, or a block of text, or
-  where no image is written as much text; a multiple of 8."""
-  image = max(config.image_positions, config.features) + max(config.frame, 2)
+  where no image is written as much text; a multiple of 8.
+
+  Args:
+    config: of the run.
+    features: positions of an encoded picture; None: the most that there are.
+  """
+  features = config.features if features is None else features
+  image = max(config.image_positions, features) + max(config.frame, 2)
   text = TEXT_CHUNK if config.write.never else config.text_block
   return -(-max(image, text) // 8) * 8
 
@@ -144,6 +151,7 @@ def prefill(model: Model, image_mask: str, params, cache: Cache, chunk: Batch):
     end_BT=end + offset,
     pixels_BIHWC=chunk.pixels_BIHWC,
     feature_BT=chunk.feature_BT,
+    grid_BI2=chunk.grid_BI2,
   )
   count_B = (chunk.segment_BT > 0).sum(axis=1).astype(jnp.int32)
 

@@ -10,7 +10,8 @@ from unijax.checkpoint.errors import CheckpointError
 
 # Field of a release -> its file; all others are in config.json.
 FILES = {
-  "preprocessor": "preprocessor_config.json", "processor": "processor_config.json"
+  "preprocessor": "preprocessor_config.json", "processor": "processor_config.json",
+  "generation": "generation_config.json",
 }  # fmt: skip
 
 

@@ -87,29 +87,35 @@ class Patches(Op):
   """The convolution that cuts a picture into patches -> a matrix over their numbers.
 
   [out, channels, p, p] -> [p * p * channels, out]: in ours the channels of a pixel
-  stand together.
+  stand together. With several frames [out, channels, frames, p, p], one after the
+  other in ours.
 
   Attributes:
     channels: of a pixel.
+    frames: that a patch has; 0: there is no such axis.
   """
 
   channels: int = 3
+  frames: int = 0
 
   def into(self, theirs):
     return np.moveaxis(theirs, (0, 1), (-1, -2)).reshape(-1, theirs.shape[0])
 
   def back(self, ours):
-    side = math.isqrt(ours.shape[0] // self.channels)
-    window = ours.reshape(side, side, self.channels, ours.shape[1])
+    window = ours.reshape(*self._window(ours.shape[0]), self.channels, ours.shape[1])
     return np.moveaxis(window, (-1, -2), (0, 1))
 
   def shapes(self, ours):
     if len(ours) != 2:
       return []
-    side = math.isqrt(ours[0] // self.channels)
-    if side * side * self.channels != ours[0]:
+    window = self._window(ours[0])
+    if math.prod(window) * self.channels != ours[0]:
       return []
-    return [(ours[1], self.channels, side, side)]
+    return [(ours[1], self.channels, *window)]
+
+  def _window(self, numbers: int) -> Shape:
+    side = math.isqrt(numbers // (self.channels * (self.frames or 1)))
+    return ((self.frames,) if self.frames else ()) + (side, side)
 
 
 @dataclasses.dataclass(frozen=True)

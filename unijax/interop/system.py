@@ -46,6 +46,7 @@ BESIDE = (
   "tokenizer.",
   "preprocessor.",
   "processor.",
+  "generation.",
 )  # fields of files beside config.json
 
 

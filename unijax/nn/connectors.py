@@ -14,10 +14,10 @@ from unijax.nn.encoder import (
   ACTIVATIONS,
   EncoderAttention,
   FeedForward,
-  LayerNorm,
+  Norm,
   everything,
 )
-from unijax.nn.layers import Linear, param
+from unijax.nn.layers import LayerNorm, Linear, param
 
 
 class LinearConnector(nn.Module):
@@ -49,26 +49,54 @@ class ShuffleConnector(nn.Module):
   """Neighbouring features become the channels of one, then a norm and an MLP.
 
   Space to depth (Shi et al. 2016, reversed): `factor`^2 times fewer positions. Features
-  are in raster order of a square grid that `factor` divides.
+  are in raster order of a square grid that `factor` divides, or, `together`, those of a
+  position follow each other, its rows first.
   """
 
   width: int
   dtype: jnp.dtype
   factor: int = 2
+  together: bool = False
 
   @nn.compact
   def __call__(self, x_BPE):
-    x = LayerNorm(1e-6, name="norm")(space_to_depth(x_BPE, self.factor))
-    return MLPConnector(self.width, self.dtype, name="mlp")(x)
+    x = space_to_depth(x_BPE, self.factor, self.together)
+    return MLPConnector(self.width, self.dtype, name="mlp")(
+      LayerNorm(1e-6, name="norm")(x)
+    )
 
 
-def space_to_depth(x_BPE, factor: int):
+class MergeConnector(nn.Module):
+  """Neighbouring features become one vector; two linear maps and GELU follow.
+
+  Wang et al. 2024, section 2.1: hidden units are as many as the vector has numbers. As
+  in `ShuffleConnector`, whose norm this one leaves to the encoder.
+  """
+
+  width: int
+  dtype: jnp.dtype
+  factor: int = 2
+  together: bool = False
+
+  @nn.compact
+  def __call__(self, x_BPE):
+    x = space_to_depth(x_BPE, self.factor, self.together)
+    wide = Linear(x.shape[-1], ("embed", "mlp"), self.dtype, True, name="in")
+    out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
+    return out(ACTIVATIONS["gelu"](wide(x)))
+
+
+def space_to_depth(x_BPE, factor: int, together: bool = False):
   """[B, P, E] of a square grid -> [B, P / factor^2, factor^2 E], rows first.
+
+  Those that become one may stand `together` already, in a grid of any shape.
 
   Raises:
     ValueError: P is no square of a multiple of `factor`.
   """
   B, P, E = x_BPE.shape
+  if together:
+    return x_BPE.reshape(B, P // factor**2, factor**2 * E)
   grid = math.isqrt(P)
   if grid**2 != P or grid % factor:
     raise ValueError(
@@ -109,13 +137,13 @@ class Resampler(nn.Module):
     out_scale = (2 * c.depth) ** -0.5
     for i in range(c.depth):  # few layers: no scan
       names = [f"{name}_norm_{i}" for name in ("query", "feature", "mlp")]
-      norms = [LayerNorm(c.norm_eps, name=name) for name in names]
+      norms = [Norm(c.norm_eps, kind=c.norm_kind, name=name) for name in names]
       asked = norms[0](q)
       source = jnp.concatenate([norms[1](x), asked], axis=1)
       attention = EncoderAttention(c, out_scale, name=f"attention_{i}")
       q = q + attention(asked, everything(), source_BSE=source)
       q = q + FeedForward(c, out_scale, name=f"mlp_{i}")(norms[2](q))
-    q = LayerNorm(c.norm_eps, name="final_norm")(q)
+    q = Norm(c.norm_eps, kind=c.norm_kind, name="final_norm")(q)
     return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(q)
 
 
@@ -123,5 +151,6 @@ CONNECTORS = {
   "linear": LinearConnector,
   "mlp": MLPConnector,
   "shuffle": ShuffleConnector,
+  "merge": MergeConnector,
   "resampler": Resampler,
 }

@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from unijax.config_parts import TowerConfig
 from unijax.nn import rope
 from unijax.nn.attention import ATTENTION, attend
-from unijax.nn.layers import ACTIVATIONS, ORDERS, LayerNorm, Linear, RMSNorm, param
+from unijax.nn.layers import ACTIVATIONS, ORDERS, Linear, Norm, RMSNorm, param
 from unijax.nn.logical import constrain
 from unijax.nn.transformer import REMAT
 
@@ -68,7 +68,7 @@ class EncoderAttention(nn.Module):
     y = checkpoint_name(attend(q, [k], [v], [mask_BTS]), ATTENTION)
     y = y.reshape(*x_BTD.shape[:2], c.width)
     if c.sub_norm:  # Wang et al. 2022
-      y = LayerNorm(c.norm_eps, name="sub_norm")(y)
+      y = Norm(c.norm_eps, kind=c.norm_kind, name="sub_norm")(y)
     out = Linear(
       c.width, ("heads", "embed"), dtype, bias=True, scale=self.out_scale, name="out"
     )
@@ -94,7 +94,7 @@ class FeedForward(nn.Module):
       hidden = ACTIVATIONS[c.mlp](up("up"))
     hidden = constrain(hidden, "batch", None, "act_mlp")
     if c.sub_norm:
-      hidden = LayerNorm(c.norm_eps, name="sub_norm")(hidden)
+      hidden = Norm(c.norm_eps, kind=c.norm_kind, name="sub_norm")(hidden)
     down = Linear(
       c.width, ("mlp", "embed"), dtype, bias=True, scale=self.out_scale, name="down"
     )
@@ -107,12 +107,17 @@ class EncoderBlock(nn.Module):
   config: TowerConfig
 
   @nn.compact
-  def __call__(self, x_BTD, mask_BTS, rotation):
+  def __call__(self, x_BTD, mask_BTS, rotation, near_BTS=None, whole=True):
+    """Runs the block; see `Encoder`. `whole`: windows do not count here."""
     c = self.config
+    if near_BTS is not None:
+      mask_BTS = mask_BTS & (near_BTS | whole)
     out_scale = (2 * c.depth) ** -0.5  # keeps the residual stream's variance flat
     attention = EncoderAttention(c, out_scale, name="attention")
     mlp = FeedForward(c, out_scale, name="mlp")
-    norms = [LayerNorm(c.norm_eps, name=f"{n}_norm") for n in ("attention", "mlp")]
+    norms = [
+      Norm(c.norm_eps, kind=c.norm_kind, name=f"{n}_norm") for n in ("attention", "mlp")
+    ]
 
     def attend_scaled(x):
       return self._scaled("attention_scale", attention(x, mask_BTS, rotation))
@@ -132,9 +137,9 @@ class EncoderBlock(nn.Module):
 class KeepingBlock(EncoderBlock):
   """A block whose carry remembers the sequence as it was after the first `left`."""
 
-  def __call__(self, carry, mask_BTS, rotation):
+  def __call__(self, carry, *rest):
     x_BTD, kept_BTD, left = carry
-    x_BTD, _ = super().__call__(x_BTD, mask_BTS, rotation)
+    x_BTD, _ = super().__call__(x_BTD, *rest)
     return (x_BTD, jnp.where(left > 0, x_BTD, kept_BTD), left - 1), None
 
 
@@ -144,7 +149,9 @@ class Encoder(nn.Module):
   config: TowerConfig
 
   @nn.compact
-  def __call__(self, x_BTD, mask_BTS, rotation=None, skip: int = 0):
+  def __call__(
+    self, x_BTD, mask_BTS, rotation=None, skip: int = 0, near_BTS=None, whole=()
+  ):
     """Runs the blocks.
 
     Args:
@@ -152,6 +159,8 @@ class Encoder(nn.Module):
       mask_BTS: as in `EncoderAttention`.
       rotation: likewise.
       skip: how many blocks at the end the second result does without.
+      near_BTS: bool, what blocks see of the mask; None: all of it.
+      whole: numbers of blocks that see all of it nevertheless.
 
     Returns:
       (after all blocks [B, T, D], after all but the last `skip` [B, T, D]).
@@ -159,15 +168,19 @@ class Encoder(nn.Module):
     c = self.config
     x_BTD = constrain(x_BTD, "batch", None, "act_embed")
     kind = KeepingBlock if skip else EncoderBlock
-    blocks = scanned(kind, c.remat, c.depth, broadcast=2)(c, name="blocks")
+    each = near_BTS is not None
+    rest = (mask_BTS, rotation)
+    if each:
+      rest = (*rest, near_BTS, jnp.isin(jnp.arange(c.depth), jnp.asarray(whole)))
+    blocks = scanned(kind, c.remat, c.depth, 2 + each, each)(c, name="blocks")
     if not skip:
-      x_BTD = blocks(x_BTD, mask_BTS, rotation)[0]
+      x_BTD = blocks(x_BTD, *rest)[0]
       return x_BTD, x_BTD
     carry = x_BTD, x_BTD, jnp.asarray(c.depth - skip)
-    return blocks(carry, mask_BTS, rotation)[0][:2]
+    return blocks(carry, *rest)[0][:2]
 
 
-def scanned(block, remat: str, length: int, broadcast: int):
+def scanned(block, remat: str, length: int, broadcast: int, each: int = 0):
   """Returns a module class that runs `length` blocks with stacked parameters.
 
   Args:
@@ -175,6 +188,7 @@ def scanned(block, remat: str, length: int, broadcast: int):
     remat: what the backward pass finds saved, of `REMAT`.
     length: blocks.
     broadcast: arguments after x, the same for every block.
+    each: arguments after these, whose first axis is that of the blocks.
   """
   if remat != "none":
     block = nn.remat(block, policy=REMAT[remat], prevent_cse=False)
@@ -182,7 +196,7 @@ def scanned(block, remat: str, length: int, broadcast: int):
     block,
     variable_axes={"params": 0},
     split_rngs={"params": True},
-    in_axes=(nn.broadcast,) * broadcast,
+    in_axes=(nn.broadcast,) * broadcast + (0,) * each,
     length=length,
     metadata_params={nn.PARTITION_NAME: "layers"},
   )

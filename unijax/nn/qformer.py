@@ -20,7 +20,7 @@ from unijax.nn.encoder import (
   ORDERS,
   EncoderAttention,
   FeedForward,
-  LayerNorm,
+  Norm,
   everything,
   scanned,
 )
@@ -66,7 +66,7 @@ class QFormerBlock(nn.Module):
     order = ORDERS[c.norm]
 
     def norm(name):
-      return LayerNorm(c.norm_eps, name=f"{name}_norm")
+      return Norm(c.norm_eps, kind=c.norm_kind, name=f"{name}_norm")
 
     attention = EncoderAttention(c, out_scale, name="attention")
     x = order(x_BTD, lambda x: attention(x, mask_BTT), norm("attention"))
@@ -119,15 +119,15 @@ class QFormer(nn.Module):
     self.query = param(self, "query", init, shape, axes)
     self.embedding = Embedding(self.vocab, c.width, dtype)
     self.position = param(self, "position", init, (c.length, c.width), axes)
-    self.embed_norm = LayerNorm(c.norm_eps)
-    self.feature_norm = LayerNorm(c.norm_eps)
+    self.embed_norm = Norm(c.norm_eps, kind=c.norm_kind)
+    self.feature_norm = Norm(c.norm_eps, kind=c.norm_kind)
     groups = scanned(QFormerGroup, c.remat, c.depth // self.cross_every, broadcast=2)
     self.groups = groups(c, self.queries, self.cross_every)
     if c.norm != "post":
-      self.final_norm = LayerNorm(c.norm_eps)
+      self.final_norm = Norm(c.norm_eps, kind=c.norm_kind)
     self.match_head = Linear(2, ("embed", None), dtype, bias=True)
     self.word_transform = Linear(c.width, ("embed", "mlp"), dtype, bias=True)
-    self.word_norm = LayerNorm(c.norm_eps)
+    self.word_norm = Norm(c.norm_eps, kind=c.norm_kind)
     zeros = nn.initializers.zeros_init()
     self.word_bias = param(self, "word_bias", zeros, (self.vocab,), ("vocab",))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config import READS, Config
-from unijax.config_reads import SHUFFLE
+from unijax.config_reads import FACTORS
 from unijax.nn.connectors import CONNECTORS
 from unijax.nn.encoder import ACTIVATIONS
 from unijax.nn.layers import Linear, RMSNorm
@@ -43,12 +43,15 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
   m, read = config.model, READS[config.model.read]
   if not read.encodes:
     return None, None
-  encoder = VisionTransformer(config.vision, config.seen_size, pooled=False)
+  unit = config.unit
+  encoder = VisionTransformer(
+    config.vision, config.seen_size, pooled=False, factor=unit
+  )
   if not read.features:
     return encoder, None
-  more = {
-    "shuffle": {"factor": SHUFFLE}, "mlp": {"activation": m.connector_activation}
-  }.get(m.connector, {})  # fmt: skip
+  more = {"activation": m.connector_activation} if m.connector == "mlp" else {}
+  if m.connector in FACTORS:
+    more = {"factor": unit, "together": config.native}
   if m.connector == "resampler":  # layers like the encoder's
     layers = dataclasses.replace(config.vision, depth=m.connector_depth)
     more = {"config": layers, "queries": m.connector_queries}
@@ -68,7 +71,9 @@ def features(encoder, connector, inputs: Inputs, place_PD=None) -> jax.Array:
   """
   B = inputs.tokens_BT.shape[0]
   pixels = jnp.asarray(inputs.pixels_BIHWC)
-  _, x = encoder(normalised(pixels.reshape(-1, *pixels.shape[2:])))
+  grid = inputs.grid_BI2
+  grid = None if grid is None else jnp.asarray(grid).reshape(-1, 2)
+  _, x = encoder(normalised(pixels.reshape(-1, *pixels.shape[2:])), grid_B2=grid)
   if connector is not None:
     x = connector(x)
   if place_PD is not None:

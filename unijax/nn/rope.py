@@ -1,12 +1,14 @@
-"""Rotary positions (Su et al. 2021), one axis or two.
+"""Rotary positions (Su et al. 2021), of one axis or several.
 
 A position is three numbers (time, height, width). One-dimensional schemes turn
 all frequencies by the first; `grid` turns half of them by height and half by
-width, which for text (all three equal) is again the one-dimensional scheme.
+width, or with sections some by each of the three (Wang et al. 2024, section 2.1), which
+for text (all three equal) is again the one-dimensional scheme.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 AXES = {"sequential": (0,), "shared": (0,), "grid": (1, 2)}
 
@@ -34,20 +36,28 @@ def frequencies(width: int, theta: float, stretch=(1.0,)) -> jax.Array:
 
 
 def angles(
-  position_BTA, width: int, theta: float, scheme: str, stretch=(1.0,)
+  position_BTA, width: int, theta: float, scheme: str, stretch=(1.0,), sections=()
 ) -> jax.Array:
-  """Returns float32 angles [B, T, width/2] for a position scheme of the config."""
+  """Returns float32 angles [B, T, width/2] for a position scheme of the config.
+
+  With `sections` these many frequencies turn by time, height and width, the fastest by
+  time; without, the axes of the scheme take turns, so that each has fast and slow ones.
+  """
   pairs = width // 2
   axes = AXES[scheme]
-  # Interleave the axes over the frequencies, so that each gets fast and slow ones.
-  axis = jnp.asarray(axes)[jnp.arange(pairs) % len(axes)]
+  if sections:
+    axis = jnp.repeat(jnp.arange(3), np.array(sections), total_repeat_length=pairs)
+  else:
+    axis = jnp.asarray(axes)[jnp.arange(pairs) % len(axes)]
   position = jnp.take(position_BTA, axis, axis=-1).astype(jnp.float32)
   return position * frequencies(width, theta, stretch)
 
 
-def rotation(position_BTA, width: int, theta: float, scheme: str, stretch=(1.0,)):
+def rotation(
+  position_BTA, width: int, theta: float, scheme: str, stretch=(1.0,), sections=()
+):
   """Returns (sin, cos) of `angles`, each [B, T, 1, width/2], for `rotate`."""
-  angle = angles(position_BTA, width, theta, scheme, stretch)[:, :, None]
+  angle = angles(position_BTA, width, theta, scheme, stretch, sections)[:, :, None]
   return jnp.sin(angle), jnp.cos(angle)
 
 

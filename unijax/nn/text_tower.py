@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from unijax.config_parts import TextConfig
-from unijax.nn.encoder import Encoder, LayerNorm, everything
+from unijax.nn.encoder import Encoder, Norm, everything
 from unijax.nn.layers import Embedding, param
 
 
@@ -51,5 +51,5 @@ class TextTransformer(nn.Module):
     x = x + place[:T].astype(dtype)
     mask = jnp.tril(jnp.ones((T, T), bool))[None] if c.causal else everything()
     h, _ = Encoder(c, name="encoder")(x, mask)
-    h = LayerNorm(c.norm_eps, name="final_norm")(h)
+    h = Norm(c.norm_eps, kind=c.norm_kind, name="final_norm")(h)
     return POOLS[c.pool](h, end_B), h

@@ -116,7 +116,7 @@ class Transformer(nn.Module):
     c = self.config
     turned = round(c.head_dim * c.rope_fraction)
     stretch = c.rope_factor, c.rope_low, c.rope_high, c.rope_length
-    about = turned, c.rope_theta, c.positions, stretch
+    about = turned, c.rope_theta, c.positions, stretch, c.rope_sections
     turn = rope.rotation(inputs.position_BTA, *about)
     name, cached, cache_mask = "dense", None, None
     if cache is None:

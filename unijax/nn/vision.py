@@ -6,6 +6,7 @@
 
 Features may be taken some blocks earlier, and without the norm. Pixels come as float32
 in [-1, 1]; `vision.mean` and `vision.std` make of them what the encoder was trained on.
+Pictures are squares of one size, or of any shape, in patches (`unijax.nn.places`).
 """
 
 import math
@@ -16,17 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from unijax.config_parts import VisionConfig
+from unijax.nn import places as at
 from unijax.nn.encoder import (
   Encoder,
   EncoderAttention,
   FeedForward,
-  LayerNorm,
+  Norm,
   everything,
 )
 from unijax.nn.layers import Linear, param
 from unijax.nn.logical import constrain
-
-ROPE_THETA = 10000.0  # Su et al. 2021
 
 
 def normalised(pixels_BHWC: jax.Array) -> jax.Array:
@@ -121,25 +121,6 @@ def resized(table_PD: jax.Array, new: int, resize: str) -> jax.Array:
   return grid.reshape(new**2, -1)
 
 
-def grid_rotation(grid: int, trained: int, prefix: int, head_dim: int):
-  """(sin, cos) [1, T, 1, head_dim/2] that turn patches by row and by column.
-
-  Half of the pairs turn with the row, half with the column, with equal frequencies;
-  positions are scaled to a grid of `trained` patches a side (Fang et al. 2023). The
-  first `prefix` tokens stand nowhere and are not turned.
-  """
-  quarter = head_dim // 4
-  frequencies = ROPE_THETA ** (-np.arange(quarter) / quarter)
-  place = (np.arange(grid) * trained / grid)[:, None] * frequencies
-  rows = np.broadcast_to(place[:, None], (grid, grid, quarter))
-  columns = np.broadcast_to(place[None], (grid, grid, quarter))
-  angle = np.concatenate([rows, columns], axis=-1).reshape(grid**2, 2 * quarter)
-  angle = np.pad(angle, ((prefix, 0), (0, 0)))[None, :, None]
-  return jnp.asarray(np.sin(angle), jnp.float32), jnp.asarray(
-    np.cos(angle), jnp.float32
-  )
-
-
 class AttentionPool(nn.Module):
   """One learned query looks at all patches; a feed-forward layer follows.
 
@@ -156,7 +137,8 @@ class AttentionPool(nn.Module):
     probe = jnp.broadcast_to(probe.astype(h_BTD.dtype), (h_BTD.shape[0], 1, c.width))
     attention = EncoderAttention(c, name="attention")
     y = attention(probe, everything(), source_BSE=h_BTD)
-    y = y + FeedForward(c, name="mlp")(LayerNorm(c.norm_eps, name="norm")(y))
+    norm = Norm(c.norm_eps, kind=c.norm_kind, name="norm")
+    y = y + FeedForward(c, name="mlp")(norm(y))
     return y[:, 0]
 
 
@@ -188,7 +170,7 @@ def prefix_length(config: VisionConfig) -> int:
 
 
 class VisionTransformer(nn.Module):
-  """The encoder of square pictures.
+  """The encoder of pictures.
 
   Attributes:
     config: its shape.
@@ -197,12 +179,14 @@ class VisionTransformer(nn.Module):
       `vision.mask_token`.
     pooled: makes one vector of a picture, too; without, there are no parameters for it.
       Blocks and a norm that features do without stay all the same.
+    factor: patches a side that stand together in pictures of any shape.
   """
 
   config: VisionConfig
   image_size: int
   maskable: bool = False
   pooled: bool = True
+  factor: int = 1
 
   @property
   def grid(self) -> int:
@@ -215,12 +199,14 @@ class VisionTransformer(nn.Module):
     return self.config.position_grid or self.grid
 
   @nn.compact
-  def __call__(self, pixels_BHWC, hidden_BP=None):
+  def __call__(self, pixels_BHWC, hidden_BP=None, grid_B2=None):
     """Encodes.
 
     Args:
-      pixels_BHWC: float32 in [-1, 1], square of `image_size`.
+      pixels_BHWC: float32 in [-1, 1], square of `image_size`; or with a grid patches:
+        [B, P, pixels of one, 3].
       hidden_BP: bool, patches whose content the encoder must not see.
+      grid_B2: of pictures of any shape; see `places.native`.
 
     Returns:
       (pooled [B, D] or None, features of the patches [B, P, D]).
@@ -228,7 +214,13 @@ class VisionTransformer(nn.Module):
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     grid = self.grid
     embed = Linear(c.width, ("patch", "embed"), dtype, bias=c.patch_bias, name="patch")
-    x = embed(cut(standardised(pixels_BHWC, c), c.patch_size))
+    x = standardised(pixels_BHWC, c)
+    if grid_B2 is None:
+      places, x = at.square(grid), cut(x, c.patch_size)
+    else:
+      places = at.native(grid_B2, x.shape[1], self.factor)
+      x = x.reshape(*x.shape[:2], -1)
+    x = embed(jnp.tile(x, c.frames) if c.frames > 1 else x)
     normal = nn.initializers.normal(0.02)
     if self.maskable or c.mask_token:
       mask = param(self, "mask", normal, (c.width,), ("embed",)).astype(dtype)
@@ -251,12 +243,16 @@ class VisionTransformer(nn.Module):
       first = x.shape[1] - grid**2
       x = jnp.concatenate([x[:, :first], _before(x[:, first:], registers)], axis=1)
     if c.embed_norm:
-      x = LayerNorm(c.norm_eps, name="embed_norm")(x)
+      x = Norm(c.norm_eps, kind=c.norm_kind, name="embed_norm")(x)
     prefix, rotation = prefix_length(c), None
-    if c.rope_grid:
-      rotation = grid_rotation(grid, c.rope_grid, prefix, c.width // c.heads)
-    last, kept = Encoder(c, name="encoder")(x, everything(), rotation, c.skip_blocks)
-    norm = LayerNorm(c.norm_eps, name="final_norm")
+    if c.rope_grid:  # scaled as in Fang et al. 2023, or not
+      scale = c.rope_grid / grid if c.rope_grid > 0 else 1.0
+      rotation = at.rotation(places, scale, prefix, c.width // c.heads)
+    near = at.near(places, c.window) if c.window else None
+    last, kept = Encoder(c, name="encoder")(
+      x, at.seen(places), rotation, c.skip_blocks, near, c.whole_blocks
+    )
+    norm = Norm(c.norm_eps, kind=c.norm_kind, name="final_norm")
     h = norm(last)
     pooled = POOLS[c.pool](c, name="pool")(h) if self.pooled else None
     if c.features_norm:

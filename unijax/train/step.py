@@ -206,8 +206,8 @@ def init_state(config: Config, task, optimizer) -> TrainState:
 def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
   """Inputs of the right shapes, for initialisation and tracing."""
   ints = jnp.zeros((rows, length), jnp.int32)
-  encodes, size = config.read.encodes, config.seen_size
-  pixels = (rows, config.pictures, size, size, 3)
+  encodes = config.read.encodes
+  pixels = rows, config.pictures
   return Inputs(
     tokens_BT=ints,
     patches_BTC=jnp.zeros((rows, length, config.patch_channels)),
@@ -218,8 +218,11 @@ def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
     index_BT=ints,
     start_BT=ints,
     end_BT=ints,
-    pixels_BIHWC=jnp.zeros(pixels, jnp.uint8) if encodes else None,
+    pixels_BIHWC=(
+      jnp.zeros((*pixels, *config.picture_shape), jnp.uint8) if encodes else None
+    ),
     feature_BT=ints if encodes else None,
+    grid_BI2=jnp.zeros((*pixels, 2), jnp.int32) if config.native else None,
   )
 
 

@@ -186,7 +186,8 @@ class UnifiedTask(Task):
     return step.part_weights(self.model, self.config, params, parts, key, weights)
 
   def batch_axes(self) -> Batch:
-    return row_axes(self.config.data.clean_copy, self.config.read.encodes)
+    c = self.config
+    return row_axes(c.data.clean_copy, c.read.encodes, c.native)
 
   def check(self, mesh: Mesh) -> None:
     super().check(mesh)
@@ -196,21 +197,23 @@ class UnifiedTask(Task):
     return f"rows of {self.config.data.seq_len} positions"
 
 
-NOT_ENCODED = {"pixels_BIHWC": None, "feature_BT": None}
+NOT_ENCODED = {"pixels_BIHWC": None, "feature_BT": None, "grid_BI2": None}
 
 
 @functools.cache
-def row_axes(clean_copy: bool, encodes: bool) -> Batch:
+def row_axes(clean_copy: bool, encodes: bool, native: bool) -> Batch:
   """Names of the axes of packed rows: rows and positions may be divided.
 
   Args:
     clean_copy: `data.clean_copy`, without which rows do not say what is hidden.
     encodes: whether rows have pictures for an encoder.
+    native: whether these have grids.
   """
   two = ("batch", "sequence")
   deep = dict.fromkeys(("patches_BTC", "position_BTA"), (*two, None))
   axes = {f.name: deep.get(f.name, two) for f in dataclasses.fields(Batch)}
   axes |= {"pixels_BIHWC": ("batch", *[None] * 4)} if encodes else NOT_ENCODED
+  axes["grid_BI2"] = ("batch", None, None) if native else None
   return Batch(**{**axes, "hidden_BT": two if clean_copy else None})
 
 

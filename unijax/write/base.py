@@ -167,6 +167,7 @@ def row_inputs(config: Config, batch: Batch, tokens_BT, patches_BTC, time_BT=Non
     hidden_BT=masks.hidden_spans(batch.span_BT, batch.hidden_BT),
     pixels_BIHWC=batch.pixels_BIHWC,
     feature_BT=batch.feature_BT,
+    grid_BI2=batch.grid_BI2,
   )
 
 
