@@ -128,7 +128,7 @@ def test_ranges_and_sizes_that_do_not_fit(path, value, message):
      (("end", 7),)}, "data.image_tokens: no place 'end'; known: open, line, close"),
     ("codes", {"image_mask": "causal"}, {"codec": "blocks", "without_text": "padded",
      "image_tokens": (("line", 7),)}, "data.image_tokens: data.without_text='padded' would "
-     "take them for text, and put padding in their place: use () or 'dropped'"),
+     "take them for text, and put padding or nothing in their place: use () or 'dropped'"),
     ("codes", {"image_mask": "causal", "positions": "grid"}, {"codec": "blocks",
      "image_tokens": (("line", 7),)}, "data.image_tokens: model.positions='grid' gives "
      "places of a picture, which such tokens do not have: use () or 'sequential'"),

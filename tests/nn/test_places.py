@@ -37,11 +37,13 @@ def test_a_fixed_table_begins_as_waves_and_rests():
 
 def test_sinusoids_are_cosines_then_sines_of_falling_frequencies():
   t = np.array([0.0, 0.3, 1.0, 1000.0], np.float32)
-  found = np.asarray(sinusoid(jnp.asarray(t)))
+  found = np.asarray(sinusoid(jnp.asarray(t), 256))
   angle = t[:, None].astype(np.float64) * 10_000.0 ** (-np.arange(128) / 128)
   wanted = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
   np.testing.assert_allclose(found, wanted, atol=2e-4)
-  scaled, plain = (TimeEmbedding(8, jnp.float32, "sinusoid", s) for s in (1000.0, 1.0))
+  scaled, plain = (
+    TimeEmbedding(8, jnp.float32, "sinusoid", s, 256) for s in (1000.0, 1.0)
+  )
   params = nn.unbox(plain.init(jax.random.key(0), jnp.zeros(1)))
   assert params["params"]["in"]["kernel"].shape == (256, 8)
   one, thousand = (
