@@ -302,6 +302,8 @@ def _codec(c: ConfigDict) -> None:
   c.codec.channels = 4  # numbers a latent
   c.codec.project = True  # 1x1 convolutions on both sides of the latents
   c.codec.project_width = 0  # channels at their other ends; 0: as many as vectors have
+  c.codec.time_stride = 1  # frames a latent, by causal convolutions: 1, 2, 4, ..
+  c.codec.decoder_norm = "group"  # or spatial: scaled and moved by the latents
   c.codec.draws = True  # False: of released files that lack the decoder; reads only
   c.codec.shift = 0.0  # others train on (latent - shift) * scale
   c.codec.scale = 0.0  # 0: both are measured when the codec is frozen

@@ -35,6 +35,8 @@ LISTS = [
   ("chameleon-7b", "chameleon", "7B"),
   ("chameleon-30b", "chameleon", "30B"),
   ("showo", "showo", "256"),
+  ("emu3", "emu3_vq", "32768"),
+  ("emu3-vq-original", "emu3_vq", "32768"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()
@@ -73,9 +75,10 @@ def test_what_is_exported_is_read_as_the_same_config(name, size):
   names = matching.plan(chosen.table(config), system.leaves(config))
   listed = next((k for k, n, s in LISTS if (n, s) == (name, size)), None)
   if listed:
-    # A decoder whose list is that of a system around it is written without its prefix.
-    theirs = keys.read(listed)[0]
-    assert set(names) <= {*theirs, *(n.removeprefix("showo.") for n in theirs)}
+    # What has the list of a system around it is written without its prefix.
+    theirs, around = keys.read(listed)[0], ("showo.", "vqmodel.")
+    bare = (n.removeprefix(prefix) for prefix in around for n in theirs)
+    assert set(names) <= {*theirs, *bare}
 
 
 @pytest.mark.parametrize("name", [n for n, (_, c) in CASES.items() if not c.slow])

@@ -17,6 +17,7 @@ from unijax.train.codec_task import CodecTask
 CASES = cases.everything()
 USES = {  # case -> config that trains on its codes
   "janus-vq-loud": "janus", "chameleon-vq-loud": "chameleon", "magvit-v2-loud": "showo",
+  "emu3-vq-loud": "emu3",
 }  # fmt: skip
 quiet = lambda _: None  # noqa: E731
 
