@@ -266,6 +266,8 @@ def _asking(c: ConfigDict) -> None:
   c.sample.guidance_low = 0.0  # guidance acts on timesteps in [low, high]
   c.sample.guidance_high = 1.0
   c.sample.guidance_rescale = 0.0  # 0 to 1: pull the contrast back to unguided
+  c.sample.negative_prompt = ""  # what guidance contrasts with; "": no text
+  c.sample.prompt_suffix = ""  # behind what is said, where a picture is asked for
   c.sample.temperature = 0.0  # of text; 0 is greedy
   c.sample.top_k = 0  # most likely tokens kept; 0 is all
   c.sample.top_p = 1.0  # probability mass kept

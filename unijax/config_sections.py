@@ -256,6 +256,8 @@ class SampleConfig:
   guidance_low: float
   guidance_high: float
   guidance_rescale: float
+  negative_prompt: str
+  prompt_suffix: str
   temperature: float
   top_k: int
   top_p: float

@@ -153,6 +153,7 @@ def _add_sample(verb) -> None:
   sampling.add_argument("--sampler", choices=("ddpm", "ddim", "euler", "heun"))
   sampling.add_argument("--steps", type=int, help="solver steps")
   sampling.add_argument("--guidance", type=float, help="guidance scale; 1 is off")
+  sampling.add_argument("--negative-prompt", help="what guidance contrasts with")
   sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
   sampling.add_argument("--top-k", type=int)
   sampling.add_argument("--top-p", type=float)

@@ -31,6 +31,7 @@ def run(args) -> dict:
       "sampler",
       "steps",
       "guidance",
+      "negative_prompt",
       "temperature",
       "top_k",
       "top_p",

@@ -1,7 +1,8 @@
 """The decoder of one group of rows: which row is in which phase, and what is committed.
 
 Each row keeps, beside its arrays on the device, the layout of what it has committed;
-with guidance it keeps a second track, the shadow, that has the images but no text.
+with guidance it keeps a second track, the shadow, that has the images but no text, or
+in its place `sample.negative_prompt`.
 """
 
 import dataclasses
@@ -13,10 +14,11 @@ import numpy as np
 
 from unijax.data import rows as rows_lib
 from unijax.data import text_blocks
-from unijax.data.document import DataError, Document
+from unijax.data.document import DataError
 from unijax.data.layout import Layout
 from unijax.infer.functions import branches, chunk_length
 from unijax.infer.text_sampling import text_sampling
+from unijax.infer.tracks import layouts
 from unijax.nn.cache import make_cache
 from unijax.write.base import Span
 
@@ -29,7 +31,7 @@ IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positi
 class Row:
   """One prompt on its way."""
 
-  tracks: list[Layout]  # what is committed: with text, and for guidance without
+  tracks: list[Layout]  # what is committed: with text, and what that contrasts with
   phase: str
   seed: int
   images_left: int
@@ -77,21 +79,17 @@ class RowBatch:
 
   def _row(self, prompt, number: int) -> Row:
     s = self.config.sample
-    document = Document(tuple(prompt.parts), id=number)
-    begun = dict(open_end=True, draws=prompt.begin == "image")
-    tracks = [
-      self.builder.layout(document, without_text=bool(branch), **begun)
-      for branch in range(self.branches)
-    ]
+    tracks = layouts(self.builder, prompt, s, self.branches, number)
     if not tracks[0]:
       raise DataError(f"prompt {number} is empty, and data.chat begins with nothing")
     tracks[0], given = text_blocks.take_open(tracks[0], self.block)
     image = self.config.image_positions + 1
     wanted = self.least + (image if prompt.begin == "image" else 0)
-    room = self.slots - len(tracks[0])
+    longest = max(map(len, tracks))
+    room = self.slots - longest
     if room < wanted:
       raise DataError(
-        f"prompt {number} takes {len(tracks[0])} of {self.slots} positions and leaves "
+        f"prompt {number} takes {longest} of {self.slots} positions and leaves "
         f"{room} where {wanted} are needed: shorten it, or train with a longer "
         "data.seq_len"
       )
@@ -202,7 +200,8 @@ class RowBatch:
   def _padding(self, row: Row) -> list[int]:
     """What stands in the shadow for text that was written since the last image."""
     text, shadow = map(len, row.tracks)  # that with text has BOI already
-    return [self.special.pad] * (text - 1 - shadow) if self.builder.pads else []
+    pads = self.builder.pads and not self.config.sample.negative_prompt
+    return [self.special.pad] * (text - 1 - shadow) if pads else []
 
   def _draw(self, on_image) -> None:
     """Draws and commits one image in every row that has begun one."""
