@@ -7,7 +7,8 @@
 Folders of transformers (Emu3ForConditionalGeneration): a Llama whose tokenizer has the
 codes of pictures behind its words. The tokenizer of pictures (emu3_vq.py) is a part of
 the files and becomes RUN/codec. BAAI/Emu3-Chat, -Gen and -Stage1, the original layout,
-have none; it is released apart, and given by --codec:
+have none; it is released apart, and given by --codec. They need a tokenizer.json
+beside them, which the folders of transformers have:
 
   unijax import emu3_vq VISION_TOKENIZER --out=runs/emu3_vq
   unijax import emu3 FOLDER --codec=runs/emu3_vq --out=runs/emu3
@@ -32,6 +33,7 @@ from ml_collections import ConfigDict
 
 from configs.released import _decoder, _parts, _towers, emu3_vq
 from unijax.config import ConfigError
+from unijax.data.tokenizer import make_tokenizer
 from unijax.interop.keymap import Drop
 
 PREFIXES = {
@@ -48,20 +50,22 @@ WORDS = {  # what transformers takes for fields of text_config that are not writ
   "bos_token_id": 151_849, "eos_token_id": 151_850,
 }  # fmt: skip
 MAP = "vocabulary_map."
-# Names in vocabulary_map and ids where it does not have them; those of the digits and
-# of the star are bytes of the tokenizer, less 33. "time", which no such row has, is
-# what the library's files put in the place of a picture.
+# Names in vocabulary_map. "time", which no such row has, is what the library's files
+# put in the place of a picture.
 NAMES = {
   "boi": "<|image start|>", "eoi": "<|image end|>", "time": "<image>",
   "user": "<image>", "assistant": "<image>",
 }  # fmt: skip
 AMONG = {"open": "<|image token|>", "line": "<|extra_200|>", "close": "<|extra_201|>"}
-IDS = {
-  "<|image start|>": 151_852, "<|image end|>": 151_853, "<image>": 151_646,
-  "<|image token|>": 151_851, "<|extra_200|>": 151_846, "<|extra_201|>": 151_847,
-  **{character: ord(character) - 33 for character in "*0123456789"},
-}  # fmt: skip
-FIRST = 151_854  # id of code 0, likewise
+# Fields of the original layout, and ids where nothing says them.
+FIELDS = {
+  "<|image start|>": ("boi_token_id", 151_852),
+  "<|image end|>": ("eoi_token_id", 151_853),
+  "<|image token|>": ("img_token_id", 151_851),
+  "<|extra_200|>": ("eol_token_id", 151_846),
+  "<|extra_201|>": ("eof_token_id", 151_847),
+  "<image>": ("pad_token_id", 151_643),
+}
 BOS = "<|extra_203|>"
 SYSTEM = "You are a helpful assistant."
 SUFFIX = " masterpiece, film grained, best quality."
@@ -86,9 +90,11 @@ def get_config(published) -> ConfigDict:
   for name, value in zip(("mean", "std"), _towers.HALF, strict=True):
     published.only(f"preprocessor.image_{name}", value)
   c = _decoder.get_config(words, norm_eps=words["rms_norm_eps"])
-  codec = emu3_vq.get_config(published)
+  told = {n: published[n] for n in emu3_vq.SIZES if n in published}  # by the files
+  codec = emu3_vq.get_config(published.part("vq_config.", **told))
   c.codec.update(codec.codec)
   codes, stride = codec.codec.codebook, 2 ** (len(codec.codec.multipliers) - 1)
+  first = words["vocab_size"] - codes  # of the codes, where nothing says it
   published.only("preprocessor.spatial_factor", stride)
   # As the library's processor counts codes of a side.
   side = round(math.sqrt(published.get("image_area", emu3_vq.SIZE**2)) / stride)
@@ -98,7 +104,7 @@ def get_config(published) -> ConfigDict:
     resample=_towers.RESAMPLE[published.only("preprocessor.resample", 3, 2, 1)],
     noise_limit=0.0, images_per_row=4, special=special(published, words),
     image_tokens=among(published, side),
-    code_ids=tuple(_id(published, code_name(i), FIRST + i) for i in range(codes)),
+    code_ids=tuple(published.get(MAP + code_name(i), first + i) for i in range(codes)),
     chat=chat(), marks=((BOS, words["bos_token_id"]),),
   )  # fmt: skip
   c.train.update(image_loss_weight=0.5, z_loss=0.0)
@@ -122,13 +128,19 @@ def special(published, words) -> tuple[tuple[str, int], ...]:
 
 def among(published, side: int) -> tuple[tuple[str, int], ...]:
   """`data.image_tokens` of a square of so many codes a side."""
-  size = (("open", _id(published, character)) for character in f"{side}*{side}")
-  return (*size, *((place, _id(published, x)) for place, x in AMONG.items()))
+  size, file = f"{side}*{side}", published.get("tokenizer.file")
+  if file:
+    ids = make_tokenizer(file).encode(size)
+  else:  # bytes have their numbers less 33 in the released tokenizer
+    ids = [published.get(MAP + x, ord(x) - 33) for x in size]
+  opened = (("open", x) for x in ids)
+  return (*opened, *((place, _id(published, x)) for place, x in AMONG.items()))
 
 
-def _id(published, name: str, usual: int = 0) -> int:
-  """Of a token of the tokenizer."""
-  return published.get(MAP + name, usual or IDS.get(name))
+def _id(published, name: str) -> int:
+  """Of a special token."""
+  field, usual = FIELDS[name]
+  return published.get(MAP + name, published.get(field, usual))
 
 
 def chat() -> tuple[tuple[str, str], ...]:

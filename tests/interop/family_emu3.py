@@ -110,9 +110,7 @@ def drawn_by(model):
     image_tokens=torch.tensor(found), height=SIDE, width=SIDE
   )
   codes = np.array([[x - FIRST for x in row if x >= FIRST] for row in found])
-  return {
-    "codes": codes.astype(np.int32), "pixels": pixels.permute(0, 2, 3, 1).numpy()
-  }
+  return {"codes": codes.astype(np.int32), "pixels": pixels.permute(0, 2, 3, 1).numpy()}
 
 
 def builder_of(config):

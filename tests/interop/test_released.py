@@ -35,6 +35,7 @@ LISTS = [
   ("chameleon-7b", "chameleon", "7B"),
   ("chameleon-30b", "chameleon", "30B"),
   ("showo", "showo", "256"),
+  ("emu3", "emu3", "8B"),
   ("emu3", "emu3_vq", "32768"),
   ("emu3-vq-original", "emu3_vq", "32768"),
 ]
