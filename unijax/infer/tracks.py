@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unijax.config_sections import SampleConfig
+from unijax.config import SampleConfig
 from unijax.data.document import Document, Part, Text, Turn
 from unijax.data.layout import Layout
 
