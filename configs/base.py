@@ -293,6 +293,8 @@ def _asking(c: ConfigDict) -> None:
   # no step is longer than without guidance: of each patch, of the whole image, or
   c.sample.guidance_renorm = "none"  # of each patch, before guidance_image: text_patch
   c.sample.guidance_renorm_min = 0.0  # share that is left of a step, at least
+  c.sample.negative_prompt = ""  # what guidance contrasts with; "": no text
+  c.sample.prompt_suffix = ""  # behind what is said, where a picture is asked for
   c.sample.temperature = 0.0  # of text; 0 is greedy
   c.sample.top_k = 0  # most likely tokens kept; 0 is all
   c.sample.top_p = 1.0  # probability mass kept
@@ -329,6 +331,8 @@ def _codec(c: ConfigDict) -> None:
   c.codec.channels = 4  # numbers a latent
   c.codec.project = True  # 1x1 convolutions on both sides of the latents
   c.codec.project_width = 0  # channels at their other ends; 0: as many as vectors have
+  c.codec.time_stride = 1  # frames a latent, by causal convolutions: 1, 2, 4, ..
+  c.codec.decoder_norm = "group"  # or spatial: scaled and moved by the latents
   c.codec.draws = True  # False: of released files that lack the decoder; reads only
   c.codec.shift = 0.0  # others train on (latent - shift) * scale
   c.codec.scale = 0.0  # 0: both are measured when the codec is frozen

@@ -10,8 +10,8 @@ of the paper each line of codes ends in a token, and another follows the last.
 Differences from the paper, at its size: `data.codec` is "blocks" (216 colours, images
 of 360 pixels, hence the same 90 x 90 codes) until a codec of 32,768 codes is named, and
 no video; the size of an image is not written before it; no dropout; guidance contrasts
-with no text instead of a negative prompt; pictures and text are trained together, not
-in two stages; no preference tuning.
+with no text instead of a negative prompt (`sample.negative_prompt`); pictures and text
+are trained together, not in two stages; no preference tuning.
 
 `tiny` is the `tiny` of configs/chameleon.py with these axes.
 """

@@ -32,3 +32,14 @@ def levels(k):
     )
   if k.project_width and not k.project:
     yield f"codec.project_width: {k.project_width} is not read without codec.project"
+  if k.time_stride < 1 or k.time_stride & (k.time_stride - 1):
+    yield f"codec.time_stride: {k.time_stride} must be 1, 2, 4, .., as time is halved"
+  elif (
+    k.time_stride > 1
+    and k.decoder_norm == "spatial"
+    and (k.project_width not in (0, k.channels))
+  ):
+    yield (
+      f"codec.project_width: {k.project_width} channels, but the same convolutions "
+      f"over time read latents of {k.channels}, which guide norms: use 0"
+    )

@@ -40,6 +40,8 @@ class CodecConfig:
   channels: int
   project: bool
   project_width: int
+  time_stride: int
+  decoder_norm: Literal["group", "spatial"]
   draws: bool
   shift: float
   scale: float

@@ -269,6 +269,8 @@ class SampleConfig:
   guidance_image: float
   guidance_renorm: Literal["none", "patch", "image", "text_patch"]
   guidance_renorm_min: float
+  negative_prompt: str
+  prompt_suffix: str
   temperature: float
   top_k: int
   top_p: float

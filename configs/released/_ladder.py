@@ -135,10 +135,13 @@ class Told:
       self.published.only(inside, self.published[name])
     return self.published.get(name, self.published.get(inside, default))
 
-  def levels(self):
-    """(widths, blocks): of config.json, and then also those of the files."""
-    base = self.get("base_channels", 128)
-    multipliers = self.get("channel_multiplier", (1, 1, 2, 2, 4))
+  def levels(self, base=128, multipliers=(1, 1, 2, 2, 4)):
+    """(widths, blocks): of config.json, and then also those of the files.
+
+    The arguments are what the library takes where it is not written.
+    """
+    base = self.get("base_channels", base)
+    multipliers = self.get("channel_multiplier", multipliers)
     widths = tuple(base * m for m in multipliers)
     blocks = self.get("num_res_blocks", 2)
     known = any(n.endswith("base_channels") for n in self.published)

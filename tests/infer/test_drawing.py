@@ -63,6 +63,12 @@ def test_guidance_of_one_is_the_condition_alone(run):
   # Without a caption there is nothing to be guided to, however strongly.
   strong, none = (g.generate(asked()[2:])[0].images[0] for g in (both, alone))
   assert abs(strong.astype(int) - none).max() <= 1
+  # Nor where the contrast is with the caption itself.
+  knobs = {"guidance": 3.0, "negative_prompt": WORDS[0]}
+  sample = dataclasses.replace(both.config.sample, **knobs)
+  both.config = dataclasses.replace(both.config, sample=sample)
+  same = both.generate(asked()[:1])[0].images[0]
+  assert abs(same.astype(int) - a).max() <= 1
 
 
 def test_what_it_cannot_do_is_refused(run):

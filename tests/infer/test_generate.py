@@ -1,5 +1,6 @@
 """Laws of a batch of prompts: rows do not know each other, and nothing compiles twice."""
 
+import copy
 import dataclasses
 import functools
 
@@ -148,3 +149,25 @@ def test_a_row_fills_its_cache_and_no_more():
 def test_begin_is_checked():
   with pytest.raises(DataError, match="'auto', 'image' or 'text'|auto, image or text"):
     Prompt([Text("a")], begin="picture")
+
+
+def changed(**sample) -> Generator:
+  """The same compiled functions, asked in another way."""
+  other = copy.copy(generator())
+  section = dataclasses.replace(other.config.sample, **sample)
+  other.config = dataclasses.replace(other.config, sample=section)
+  return other
+
+
+def test_guidance_against_what_was_asked_changes_nothing():
+  def drawn(text, **sample):
+    prompt = Prompt([Text(text)], "image", seed=4, stop_after_image=True)
+    return changed(**sample).generate([prompt])[0].images[0].astype(int)
+
+  same = [drawn("xy", negative_prompt="xy", guidance=s) for s in (2.0, 5.0)]
+  assert abs(same[0] - same[1]).max() <= 1
+  other = drawn("xy", negative_prompt="q", guidance=5.0)
+  assert abs(other - same[0]).max() > 1
+  assert abs(other - drawn("xy", guidance=5.0)).max() > 1
+  behind = drawn("x", prompt_suffix="y", negative_prompt="q", guidance=5.0)
+  assert (behind == other).all()

@@ -122,10 +122,11 @@ def ours(config, params, inputs):
   return {"words": logits[:, :first], "codes": logits[:, first:]}
 
 
-def drawn(config, params, builder, words):
+def drawn(config, params, builder, words, turns=False):
   """Codes that sampling chooses, and what the imported codec makes of them."""
   from unijax.codecs import artefact, frozen
   from unijax.data.document import Text
+  from unijax.infer import prompts
   from unijax.infer.batch import RowBatch
   from unijax.infer.generate import Generator, Prompt
 
@@ -133,7 +134,8 @@ def drawn(config, params, builder, words):
   sample = dataclasses.replace(config.sample, **greedy)
   config = dataclasses.replace(config, sample=sample)
   generator = Generator(config, params, builder, len(words))
-  asked = [Prompt([Text(x)], "image", stop_after_image=True) for x in words]
+  said = [prompts.user([Text(x)], turns) for x in words]
+  asked = [Prompt(x, "image", stop_after_image=True) for x in said]
   batch = RowBatch(generator, asked, 0)
   batch.run()
   codes = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])

@@ -20,13 +20,15 @@ import sys
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent / "keys"
+COUNTS = ".num_batches_tracked"  # names of whole numbers end so
 
 
 class Form:
   """Shape and dtype of a key, as `safetensors.Entry` has them."""
 
-  def __init__(self, shape):
-    self.shape, self.dtype = tuple(shape), np.dtype(np.float32)
+  def __init__(self, shape, name=""):
+    self.shape = tuple(shape)
+    self.dtype = np.dtype(np.int64 if name.endswith(COUNTS) else np.float32)
 
 
 def read(name: str) -> tuple[dict[str, Form], dict[str, int]]:
@@ -37,7 +39,7 @@ def read(name: str) -> tuple[dict[str, Form], dict[str, int]]:
       counts |= {w: int(n) for w, n in re.findall(r"(\w+)=(\d+)", line)}
       continue
     template, _, shape = line.partition(" ")
-    form = Form(int(n) for n in shape.split(",") if n)
+    form = Form((int(n) for n in shape.split(",") if n), template)
     for key in _expanded(template):
       assert key not in found, key
       found[key] = form

@@ -21,7 +21,7 @@ OPS = {
   "scalar": (ops.Ones(1), ()), "plus": (ops.Plus(1.0), (5,)),
   "rope": (ops.RopePairs(4, ops.LINEAR), (5, 8)), "rope of a scale": (ops.RopePairs(4), (4,)),
   "chunks": (ops.Chunks((1, 2, 0), ops.LINEAR), (5, 9)),
-  "part": (ops.Part(0, ops.LINEAR), (5, 3)),
+  "part": (ops.Part(0, ops.LINEAR), (5, 3)), "whole": (ops.WHOLE, ()),
   "linear as 1x1": (ops.Linear(conv=True), (5, 3)),
   "negative": (ops.Negative(ops.LINEAR), (5, 3)),
   "shuffled": (ops.Shuffled(3, ops.LINEAR), (5, 12)),

@@ -39,6 +39,9 @@ LISTS = [
   ("qwen2-vl-2b", "qwen2_vl", "2B"),
   ("qwen2-vl-7b", "qwen2_vl", "7B"),
   ("qwen2.5-vl-7b", "qwen2_5_vl", "7B"),
+  ("emu3", "emu3", "8B"),
+  ("emu3", "emu3_vq", "32768"),
+  ("emu3-vq-original", "emu3_vq", "32768"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()
@@ -77,9 +80,10 @@ def test_what_is_exported_is_read_as_the_same_config(name, size):
   names = matching.plan(chosen.table(config), system.leaves(config))
   listed = next((k for k, n, s in LISTS if (n, s) == (name, size)), None)
   if listed:
-    # A decoder whose list is that of a system around it is written without its prefix.
-    theirs = keys.read(listed)[0]
-    assert set(names) <= {*theirs, *(n.removeprefix("showo.") for n in theirs)}
+    # What has the list of a system around it is written without its prefix.
+    theirs, around = keys.read(listed)[0], ("showo.", "vqmodel.")
+    bare = (n.removeprefix(prefix) for prefix in around for n in theirs)
+    assert set(names) <= {*theirs, *bare}
 
 
 @pytest.mark.parametrize("name", [n for n, (_, c) in CASES.items() if not c.slow])

@@ -17,6 +17,7 @@ from unijax.train.codec_task import CodecTask
 CASES = cases.everything()
 USES = {  # case -> config that trains on its codes
   "janus-vq-loud": "janus", "chameleon-vq-loud": "chameleon", "magvit-v2-loud": "showo",
+  "emu3-vq-loud": "emu3",
 }  # fmt: skip
 quiet = lambda _: None  # noqa: E731
 
@@ -77,7 +78,8 @@ def test_what_is_exported_is_what_was_imported(imported, tmp_path):
 def test_a_layout_that_cannot_say_it_is_refused(imported, tmp_path):
   case, place = imported
   other = "janus_vq" if case.system == "chameleon_vq" else "chameleon_vq"
-  wanted = "codec.bottleneck" if case.system == "magvit_v2" else "codec.cosine"
+  lost = {"magvit_v2": "codec.bottleneck", "emu3_vq": "codec.time_stride"}
+  wanted = lost.get(case.system, "codec.cosine")
   with pytest.raises(ConfigError, match=wanted):
     exporting.export_run(str(place), tmp_path / "out", other, say=quiet)
   assert not (tmp_path / "out").exists()

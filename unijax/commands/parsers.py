@@ -162,6 +162,7 @@ def _add_sample(verb) -> None:
   sampling.add_argument(
     "--guidance-renorm", choices=("none", "patch", "image", "text_patch")
   )
+  sampling.add_argument("--negative-prompt", help="what guidance contrasts with")
   sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
   sampling.add_argument("--top-k", type=int)
   sampling.add_argument("--top-p", type=float)

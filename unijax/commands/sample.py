@@ -34,6 +34,7 @@ def run(args) -> dict:
       "guidance_low",
       "guidance_image",
       "guidance_renorm",
+      "negative_prompt",
       "temperature",
       "top_k",
       "top_p",

@@ -1,8 +1,9 @@
 """The decoder of one group of rows: which row is in which phase, and what is committed.
 
 Each row keeps, beside its arrays on the device, the layout of what it has committed;
-with guidance it keeps a second track, the shadow, that has the images but no text, and
-perhaps a third, that has the text but none of the pictures shown to it.
+with guidance it keeps a second track, the shadow, that has the images but no text, or
+in its place `sample.negative_prompt`; and perhaps a third, that has the text but none
+of the pictures shown to it.
 """
 
 import dataclasses
@@ -14,10 +15,11 @@ import numpy as np
 
 from unijax.data import rows as rows_lib
 from unijax.data import text_blocks
-from unijax.data.document import DataError, Document
+from unijax.data.document import DataError
 from unijax.data.layout import Layout
 from unijax.infer.functions import branches, chunk_length
 from unijax.infer.text_sampling import text_sampling
+from unijax.infer.tracks import layouts
 from unijax.nn.cache import make_cache
 from unijax.write.base import Span
 
@@ -31,7 +33,7 @@ IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positi
 class Row:
   """One prompt on its way."""
 
-  # what is committed: all, and for guidance all without text, and without pictures
+  # what is committed: all, and what guidance contrasts with (`tracks`)
   tracks: list[Layout]
   phase: str
   seed: int
@@ -83,22 +85,17 @@ class RowBatch:
 
   def _row(self, prompt, number: int) -> Row:
     s = self.config.sample
-    document = Document(tuple(prompt.parts), id=number)
-    begun = dict(open_end=True, draws=prompt.begin == "image")
-    without = ({}, {"without_text": True}, {"without_pictures": True})
-    tracks = [
-      self.builder.layout(document, **{"without_text": False, **begun, **less})
-      for less in without[: self.branches]
-    ]
+    tracks = layouts(self.builder, prompt, s, self.branches, number)
     if not tracks[0]:
       raise DataError(f"prompt {number} is empty, and data.chat begins with nothing")
     tracks[0], given = text_blocks.take_open(tracks[0], self.block)
     image = self.config.image_positions + 1
     wanted = self.least + (image if prompt.begin == "image" else 0)
-    room = self.slots - len(tracks[0])
+    longest = max(map(len, tracks))
+    room = self.slots - longest
     if room < wanted:
       raise DataError(
-        f"prompt {number} takes {len(tracks[0])} of {self.slots} positions and leaves "
+        f"prompt {number} takes {longest} of {self.slots} positions and leaves "
         f"{room} where {wanted} are needed: shorten it, or train with a longer "
         "data.seq_len"
       )
@@ -228,6 +225,8 @@ class RowBatch:
       return row.said
     text, shadow = row.tracks[:BLIND]  # that with text has BOI already
     without = self.config.data.without_text
+    if self.config.sample.negative_prompt:
+      return []
     if without == "hidden":
       shadow.next_position = text.next_position - 1
     return [self.special.pad] * (len(text) - 1 - len(shadow)) * (without == "padded")

@@ -15,6 +15,7 @@ from unijax.diffusion import process
 from unijax.infer.functions import branches
 from unijax.infer.generate import Generated, OnImage, OnText, Prompt
 from unijax.infer.narrow import Weights
+from unijax.infer.tracks import told
 from unijax.nn.dit_blocks import Condition
 from unijax.nn.text_to_image import TextToImage, make_text_to_image
 from unijax.write.diffusion import Diffusion, solve
@@ -92,14 +93,17 @@ class DrawingGenerator(Weights):
         f"prompt {number}: this run only draws, from text alone; it reads no pictures "
         "and writes no text"
       )
-    caption = "".join(p.text for p in prompt.parts if isinstance(p, Text))
+    parts = told(prompt.parts, self.config.sample, draws=True)
+    caption = "".join(p.text for p in parts if isinstance(p, Text))
     return self.captions.tokens(caption, f"prompt {number}")
 
   def _group(self, captions, seeds, first: int, on_image) -> list[np.ndarray]:
     count, nothing = len(captions), self.captions.tokens("", "no caption")
     captions = captions + [nothing] * (self.rows - count)
     if self.branches == 2:
-      captions = captions + [nothing] * self.rows
+      against = self.config.sample.negative_prompt
+      shadow = self.captions.tokens(against, "sample.negative_prompt")
+      captions = captions + [shadow] * self.rows
     condition = self._condition(self.params, *self.captions.stack(captions))
     seeds = np.asarray(seeds + [0] * (self.rows - count), np.uint32)
     keys = jax.vmap(jax.random.key)(seeds)

@@ -8,12 +8,13 @@ from unijax.checkpoint import rundir
 from unijax.checkpoint.errors import CheckpointError
 from unijax.checkpoint.store import Store
 from unijax.config import Config, ConfigError, SampleConfig
-from unijax.data.document import Document
 from unijax.data.rows import RowBuilder
 from unijax.data.sources import has_turns
 from unijax.data.tokenizer import make_tokenizer
 from unijax.infer.drawing import DrawingGenerator
+from unijax.infer.functions import branches
 from unijax.infer.generate import Generator, Prompt
+from unijax.infer.tracks import layouts
 from unijax.train import adapters
 from unijax.train.functions import StepFunctions
 
@@ -75,17 +76,15 @@ class LoadedRun:
 
   def _positions(self, prompt: Prompt, sample: SampleConfig) -> int:
     """Positions of a prompt and of all that may follow it, in whole `SLOTS`."""
-    document = Document(tuple(prompt.parts), id=0)
-    begun = self.builder.layout(
-      document, open_end=True, without_text=False, draws=prompt.begin == "image"
-    )
+    count = branches(dataclasses.replace(self.config, sample=sample))
+    begun = max(map(len, layouts(self.builder, prompt, sample, count)))
     texts, images = prompt.max_text_tokens, prompt.max_images
     texts = sample.max_text_tokens if texts is None else texts
     images = sample.max_images if images is None else images
     if not self.config.draws or prompt.begin == "text":
       images = 0
     each = self.config.image_positions + 2  # with BOI and EOI
-    return -(-(len(begun) + texts + images * each) // SLOTS) * SLOTS
+    return -(-(begun + texts + images * each) // SLOTS) * SLOTS
 
 
 def load_run(

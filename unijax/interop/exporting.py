@@ -32,7 +32,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 # Knobs that decide what a model computes, as lines of `config.difference` begin.
 CODEC = (
   r"codec\.(bottleneck|width|(decoder_)?(multipliers|blocks)|groups|attention|channels"
-  r"|project|draws|cosine)"
+  r"|project|draws|cosine|time_stride|decoder_norm)"
 )
 DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
 OTHERS = re.compile(
@@ -186,7 +186,7 @@ def _forms(plan, ours, dtype: str) -> dict[str, tuple[tuple[int, ...], str]]:
     first = shapes[0]
     if len(shapes) > 1:
       first = (sum(s[0] for s in shapes), *first[1:])
-    kind = np.dtype(ours[pieces[0].leaf].dtype)
+    kind = np.dtype(pieces[0].op.whole or ours[pieces[0].leaf].dtype)
     forms[name] = (first, kind.name if kind.kind in "iub" else dtype)
   return forms
 

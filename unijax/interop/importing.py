@@ -59,6 +59,7 @@ class Found:
     match: of the two.
     ours: path -> shape and dtype of a parameter.
     parts: what a run keeps apart, by what it is.
+    without: parts that the files do not have, which another run must have.
   """
 
   system: System
@@ -67,6 +68,7 @@ class Found:
   match: keymap.Match
   ours: Mapping[str, jax.ShapeDtypeStruct]
   parts: Mapping[str, "Found"]
+  without: tuple[str, ...] = ()
 
   @property
   def dropped(self) -> list[str]:
@@ -108,8 +110,10 @@ def _look(chosen: System, path: pathlib.Path, theirs, about) -> Found:
       f"{path} is not a whole {chosen.name} of this config: {match.report.text()}"
     )
   stream.check_dropped(chosen.table(config), match.report.dropped, theirs)
-  parts = {k: _look(s, path, s.own(theirs), about) for k, s in chosen.parts().items()}
-  return Found(chosen, config, theirs, match, ours, parts)
+  own = {kind: (part, part.own(theirs)) for kind, part in chosen.parts().items()}
+  parts = {k: _look(s, path, x, about) for k, (s, x) in own.items() if x}
+  without = tuple(kind for kind in own if kind not in parts)
+  return Found(chosen, config, theirs, match, ours, parts, without)
 
 
 def _published(chosen: System, path: pathlib.Path, size: str) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def import_run(
   out = new_place(out)
   with new_folder(out) as folder:
     found = look(name, path, size)
-    if codec and not found.parts:
+    if codec and not (found.parts or found.without):
       raise ConfigError(f"--codec: {name} keeps no tokenizer of pictures apart")
     report, config = found.match.report, write_parts(found, folder, say, codec)
     kinds = ", ".join(sorted({str(x.dtype) for x in found.theirs.values()}))
@@ -155,7 +159,7 @@ def import_run(
     }  # fmt: skip
     identity = codecs.identity(config.data.codec)
     extra = {"versions": versions(), "codec": identity, ABOUT: about}
-    if found.parts:
+    if found.parts or found.without:
       config = _reads(config, rundir.OWN_CODEC)
     rundir.write_config(folder, config, extra)
     texts.keep(pathlib.Path(path), folder)
@@ -201,6 +205,14 @@ def write_parts(
       parts.take_codec(folder, codec, leaves)
     else:
       parts.write_codec(folder, part.config, system.nested(leaves))
+    config = _reads(config, str(folder / artefact.FOLDER))
+  if found.without:
+    if not codec:
+      raise CheckpointError(
+        f"these files have no tokenizer of pictures, as a whole {found.system.name} "
+        "has: import that, and name its run with --codec"
+      )
+    parts.take_codec(folder, codec, {}, codecs.sizes(config.data.codec))
     config = _reads(config, str(folder / artefact.FOLDER))
   return config
 

@@ -212,7 +212,8 @@ def _pieces(hits, ours, theirs, report: Report) -> dict[str, list[Piece]]:
   pieces: dict[str, list[Piece]] = {leaf: [] for leaf in ours}
   for name, same in _by_name(hits).items():
     entry, shapes = theirs[name], _expected(same)
-    numbers = np.dtype(ours[same[0].wish.leaf].dtype).kind in "iub"
+    kind = same[0].op.whole or ours[same[0].wish.leaf].dtype
+    numbers = np.dtype(kind).kind in "iub"
     if tuple(entry.shape) not in shapes or numbers != (entry.dtype.kind in "iub"):
       there = form(entry.shape, str(entry.dtype))
       wanted = " or ".join(str(list(s)) for s in shapes) or "another rank"

@@ -15,7 +15,13 @@ Shape = tuple[int, ...]
 
 
 class Op:
-  """One operation; this one leaves everything as it is."""
+  """One operation; this one leaves everything as it is.
+
+  Attributes:
+    whole: dtype of theirs where that is a whole number and ours is not; "" is as ours.
+  """
+
+  whole = ""
 
   def into(self, theirs: np.ndarray) -> np.ndarray:
     """From an array of the file to ours."""
@@ -310,7 +316,20 @@ class Part(Op):
     return self.op.shapes(ours)
 
 
+class Whole(Op):
+  """A whole number of theirs, such as a count of batches, which ours has as a float."""
+
+  whole = "int64"
+
+  def into(self, theirs):
+    return np.asarray(theirs, np.float32)
+
+  def back(self, ours):
+    return np.asarray(np.rint(ours), np.int64)
+
+
 COPY = Op()
+WHOLE = Whole()
 LINEAR = Linear()
 CONV = Conv()
 CONV_OR_LINEAR = Conv(linear=True)

@@ -23,7 +23,7 @@ def write_codec(folder: pathlib.Path, config: Config, params) -> None:
 
 
 def take_codec(
-  folder: pathlib.Path, codec: str, leaves: Mapping[str, np.ndarray]
+  folder: pathlib.Path, codec: str, leaves: Mapping[str, np.ndarray], sizes=None
 ) -> None:
   """Copies the codec of another run, which has all that is in the files, and more.
 
@@ -33,6 +33,7 @@ def take_codec(
     folder: of the run that is written.
     codec: path of the other.
     leaves: path -> numbers of the codec in the files.
+    sizes: that it must have; None: those of the leaves tell.
 
   Raises:
     CheckpointError: it is another codec; naming what differs.
@@ -47,6 +48,9 @@ def take_codec(
       wrong.append(f"{path}: {'not there' if y is None else 'of another shape'}")
     elif not np.allclose(y, x, rtol=ROUNDED, atol=0.0):
       wrong.append(f"{path}: other numbers")
+  for name in ("codebook", "stride") if sizes else ():
+    if getattr(about, name) != getattr(sizes, name):
+      wrong.append(f"{name}: {getattr(about, name)}, not {getattr(sizes, name)}")
   if wrong:
     raise CheckpointError(
       f"--codec={codec} is not the codec of these files:{shown(wrong)}"
