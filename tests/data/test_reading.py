@@ -38,7 +38,8 @@ def names(c, layout) -> str:
 
 def test_the_tables_have_the_same_names():
   assert set(READS) == set(ModelConfig.__annotations__["read"].__args__)
-  assert {c["model__read"] for c in variants.READ.values()} == set(READS) - {"patches"}
+  tried = (variants.READ | variants.FRAMED).values()
+  assert {c.get("model__read", "patches") for c in tried} == set(READS)
 
 
 @pytest.mark.parametrize(

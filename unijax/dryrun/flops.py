@@ -102,14 +102,15 @@ def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
   width, hidden = m.width, m.heads * m.head_dim
   attention_maps = width * (2 * hidden + 2 * m.kv_heads * m.head_dim)
   adaln = 8 * width**2 if m.time_injection == "adaln" else 0
-  timed = config.write.timed
+  timed, slow = config.write.timed, m.time_waves == "sinusoid"
+  waves = layers.SINUSOID_FEATURES if slow else layers.TIME_FEATURES
   parts = {
     "attention_maps": m.depth * row.tokens * attention_maps,
     "attention": m.depth * row.visible * 2 * hidden,
     "mlp": m.depth * row.tokens * MLP_OF_A_POSITION[m.sharing](m),
     "text_head": row.tokens * width * (vocab - _adapted(config)),
     "codes": row.tokens * _adapter(config),
-    "time": row.patches * timed * (layers.TIME_FEATURES * width + width**2 + adaln),
+    "time": row.patches * timed * (waves * width + width**2 + adaln),
     "patches": _patches(config, row),
     "image_head": row.patches * _image_head(config),
   }
