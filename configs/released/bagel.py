@@ -89,12 +89,8 @@ LLM = {  # what transformers takes for fields of llm_config.json that are not wr
   "max_position_embeddings": 32_768,
 }  # fmt: skip
 # Names of the tokenizer, and their ids where it is not there.
-START, END, BOI, EOI = (
-  "<|im_start|>",
-  "<|im_end|>",
-  "<|vision_start|>",
-  "<|vision_end|>",
-)
+START, END = "<|im_start|>", "<|im_end|>"
+BOI, EOI = "<|vision_start|>", "<|vision_end|>"
 IDS = {START: 151_644, END: 151_645, BOI: 151_652, EOI: 151_653}
 CHAT = (
   ("begin", ""), ("user", START), ("user_end", END), ("assistant", START),
@@ -110,17 +106,15 @@ def get_config(published) -> ConfigDict:
   eps = words.get("rms_norm_eps", 1e-6)
   c = _decoder.get_config(words, bias="qkv", qk_norm=True, norm_eps=eps)
   _parts.read_through(c, eyes(published), "marked")
-  side, codec = isqrt(published["vit_places"]), vae(published)
+  side, codec = isqrt(published["vit_places"]), _autoencoder_bfl.get_config(published)
+  (mean, std), places = _towers.HALF, published["latent_places"]
   c.vision.update(
-    position_grid=side, position_resize="corner",
+    position_grid=side, position_resize="corner", mean=mean, std=std,
     image_size=published.get("vit_image_size", side * c.vision.patch_size),
   )  # fmt: skip
   c.codec.update(codec.codec)
   channels, stride = codec.codec.channels, 2 ** (len(codec.codec.multipliers) - 1)
-  patch, grid = (
-    isqrt(published["latent_numbers"] // channels),
-    isqrt(published["latent_places"]),
-  )
+  patch, grid = isqrt(published["latent_numbers"] // channels), isqrt(places)
   c.model.update(
     write="diffusion", read="needed", sharing="full", image_mask="framed",
     positions="shared", patch_position="fixed", patch_grid=grid,
@@ -154,11 +148,6 @@ def eyes(published) -> ConfigDict:
       model_type="siglip_vision_model", vision_use_head=False, num_hidden_layers=layers
     )
   )
-
-
-def vae(published) -> ConfigDict:
-  """The config of the autoencoder alone."""
-  return _autoencoder_bfl.get_config(published)
 
 
 def special(words) -> dict[str, int]:

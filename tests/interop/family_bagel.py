@@ -49,14 +49,14 @@ def check_words(model):
   import torch
   from transformers import Qwen3Config, Qwen3ForCausalLM
 
-  llm, before = dict(model.llm), "language_model."
-  rope = {"rope_type": "default", "rope_theta": llm.pop("rope_theta")}
+  llm, before = model.llm, "language_model."
+  rope = {"rope_type": "default", "rope_theta": llm["rope_theta"]}
   head, depth = (
     llm["hidden_size"] // llm["num_attention_heads"],
     llm["num_hidden_layers"],
   )
   about = Qwen3Config(
-    **llm, head_dim=head, attention_bias=True, rope_parameters=rope,
+    **{n: llm[n] for n in LLM if n not in ("rope_theta", "hidden_act")}, head_dim=head, attention_bias=True, rope_parameters=rope,
     attn_implementation="eager",
   )  # fmt: skip
   own = {n.removeprefix(before): x for n, x in model.w.items() if n.startswith(before)}

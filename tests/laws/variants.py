@@ -134,7 +134,7 @@ COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
 VARIANTS |= READ | BLOCKS | FRAMED
 # What the suite runs over; the slow part of it has what is mostly told by the others.
-SLOW = ("diffusion-both", "diffusion-branch-full")
+SLOW = ("diffusion-both", "diffusion-branch-full", "diffusion-framed")
 CASES = [
   pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
   for name in VARIANTS

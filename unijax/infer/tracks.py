@@ -8,7 +8,7 @@ from unijax.data.layout import Layout
 
 
 def layouts(builder, prompt, sample: SampleConfig, count: int, number: int = 0):
-  """Positions of a prompt in each branch: its own, the shadow's, that of its text alone.
+  """Positions of a prompt in each branch: all, the shadow's, those of text alone.
 
   Args:
     builder: of rows.
