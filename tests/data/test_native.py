@@ -1,12 +1,14 @@
 """Pictures that keep their shape, from files to rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image as Picture
 
 from tests import small
 from tests.laws import variants
-from unijax.config import ConfigError
+from unijax.config import ConfigError, SourceConfig
 from unijax.data import images
 from unijax.data.document import DataError, Document, Image, Text
 from unijax.data.rows import stack
@@ -101,8 +103,9 @@ def test_a_folder_of_pictures_keeps_their_shapes(tmp_path):
     lines.append(f'{{"image": "{i}.png", "caption": "{i}"}}')
   (tmp_path / "captions.jsonl").write_text("\n".join(lines))
   options = {"path": str(tmp_path), "split": "all", "tasks": {"describe": 1.0}}
-  files = {"kind": "folder", "weight": 1.0, "options": options}
-  c = variants.config("none-shared", data__sources={"files": files})
+  c = variants.config("none-shared")
+  files = SourceConfig("files", "folder", 1.0, options)
+  c = dataclasses.replace(c, data=dataclasses.replace(c.data, sources=(files,)))
   ((source, _),) = make_sources(c)
   found = {}
   for number in range(len(source)):
