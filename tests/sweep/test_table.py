@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def root(tmp_path):
       Picture.fromarray(pixels).save(tmp_path / one.name / "drawn.png")
       made.done(
         tmp_path, one, {"iid draw": value, "bits per byte": 2.0 + value},
-        flops=1e9 * (1 + (number == 2)), words=["one", "two"], drawn="drawn.png",
+        flops=1e9 * (1 + (number == 2)), words=["one", "two"], drawn="drawn.png", exact=[True, False],
         about={"held_out": {"image_mse": value}},
       )  # fmt: skip
       lines = [{"step": i, "train/image_mse": value / (i + 1)} for i in range(4)]
@@ -137,3 +138,48 @@ def test_exports_read_back(root):
   assert content["sweep"] == {"file": "mask.py"} and len(content["trials"]) == 9
   assert content["points"][1]["against"]["iid draw"]["mean"] == pytest.approx(0.08)
   assert content["trials"][0]["scores"]["held-out image_mse"] == 0.4
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(path):
+  """(words, dots as (x, y, radius), ends of lines) of a figure."""
+  shapes = list(ElementTree.parse(path).iter())
+  words = [x.text for x in shapes if x.tag == f"{SVG}text"]
+  dots = [
+    tuple(float(x.get(k)) for k in ("cx", "cy", "r"))
+    for x in shapes if x.tag == f"{SVG}circle"
+  ]  # fmt: skip
+  return words, dots, [x for x in shapes if x.tag == f"{SVG}polyline"]
+
+
+def test_results_for_a_repository(root):
+  about = {
+    "file": "mask.py", "preset": "tiny", "flops": 3e9, "overrides": ["--config.a=1"],
+    "about": "A question?\n\n  a command", "scores": ["iid draw"],
+  }  # fmt: skip
+  export.write(root / "a.md", trials.index(root), about)
+  text = (root / "a.md").read_text()
+  line = "unijax sweep run mask.py:tiny --seeds=3 --flops=3e+09 --eval-prompts=4"
+  assert f"8 of 9 trials are done; made by\n\n    {line} --config.a=1\n" in text
+  assert "\n\n    a command\n" in text, "four spaces are code"
+  assert "| width=1 | 3 | 10 | 1e+09 | 58.0 | 25.7 to 90.3 | +8.0 |" in text
+  assert "- width=2, seed 2 (002-2): exit code 2: <diverged>" in text
+  assert "(a.svg)" in text and "(a.png)" in text
+  assert Picture.open(root / "a.png").size[0] > 300
+  words, dots, _ = drawn(root / "a.svg")
+  assert {"iid draw, %", "width", "0", "1", "2"} <= set(words)
+  means = [x for x, _, radius in dots if radius > 3]
+  assert len(dots) == 3 + 8 and means == sorted(means) and len(set(means)) == 3
+
+
+def test_a_figure_over_compute_joins_the_best_of_each_budget(root):
+  about = {"curves": "model.width", "scores": ["iid draw", "bits per byte"]}
+  export.write(root / "a.md", trials.index(root), about)
+  words, dots, lines = drawn(root / "a.svg")
+  assert len(dots) == 2 * 3 and len(lines) == 2 * 3
+  assert words.count("1.0e+09") == 2 and words.count("2.0e+09") == 2
+  (low, *_), high = dots[:2], dots[2]
+  assert high[0] > low[0] + 100, "twice the FLOPs lie to the right"
+  assert high[1] < low[1], "a better score lies above"

@@ -31,7 +31,8 @@ def write(path: pathlib.Path, found: Sequence[Found], about: Mapping[str, Any]) 
   write_whole(drawing, figure.svg(rows, names, seeds, about.get("curves", "")))
   said = about.get("about", "").strip().splitlines()
   said = "\n".join(f"  {x}" if x[:2] == "  " else x for x in said)  # code in Markdown
-  parts = [f"# {path.stem}", said, f"![Scores]({drawing.name})"]
+  parts = [f"# {path.stem}", said, _command(found, about)]
+  parts.append(f"![Scores]({drawing.name})")
   if groups := _drawn(found):
     pictures = path.with_suffix(".png")
     compare_sheet.draw(groups).save(pictures)
@@ -42,6 +43,19 @@ def write(path: pathlib.Path, found: Sequence[Found], about: Mapping[str, Any]) 
   if lines := table.failures(found):
     parts.append("\n".join(["## Failed", "", *(f"- {line}" for line in lines)]))
   write_whole(path, "\n\n".join([*filter(None, parts), table.NOTE]) + "\n")
+
+
+def _command(found: Sequence[Found], about: Mapping[str, Any]) -> str:
+  """What trained and scored these trials, but for the folder and the slots."""
+  study = ":".join(filter(None, (about.get("file"), about.get("preset"))))
+  words = ["unijax sweep run", study, f"--seeds={len({f.trial.seed for f in found})}"]
+  if about.get("flops"):
+    words.append(f"--flops={about['flops']:g}")
+  prompts = {f.trial.key.rpartition("-")[2] for f in found}
+  words += [f"--eval-prompts={n}" for n in sorted(prompts) if n.isdigit()]
+  done = sum(f.state == "done" for f in found)
+  command = " ".join([*words, *about.get("overrides", ())])
+  return f"{done} of {len(found)} trials are done; made by\n\n    {command}"
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
