@@ -27,7 +27,7 @@ OURS_ONLY = _ladder.OURS_ONLY
 PREFIXES = {"vae": ("", "vqmodel.")}
 DROPS = tuple(Drop(f"{name}.*") for name in ("text_model", "model", "lm_head"))
 GUIDED = {"encoder": False, "decoder": True}  # whether latents move the norms
-HALVES = (("encoder", "down", "halve", "down"), ("decoder", "up", "double", "up"))
+HALVES = (("encoder", "down"), ("decoder", "up"))
 
 
 def norm(ours, *theirs, guided):
@@ -85,7 +85,7 @@ def over_time(half):
   return keys
 
 
-def half(name, side, change, place):
+def half(name, side):
   """The encoder or the decoder, but for its last convolution."""
   guided = GUIDED[name]
   new, old = f"{name}.{side}_block.{side}.{{i}}", f"{name}.{side}.{{i}}"
@@ -93,11 +93,11 @@ def half(name, side, change, place):
   keys = (
     *conv(f"{name}/enter", f"{name}.conv_in"),
     *residual(
-      f"{name}/{place}{{i}}_{{b}}", f"{new}.block.{{b}}", f"{old}.block.{{b}}",
+      f"{name}/{side}{{i}}_{{b}}", f"{new}.block.{{b}}", f"{old}.block.{{b}}",
       guided=guided,
     ),
     *attention(
-      f"{name}/attend_{place}{{i}}_{{b}}", f"{new}.attn.{{b}}",
+      f"{name}/attend_{side}{{i}}_{{b}}", f"{new}.attn.{{b}}",
       f"{new}.attn_norms.{{b}}", f"{old}.attn.{{b}}", guided,
     ),
     *attention(

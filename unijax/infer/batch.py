@@ -170,7 +170,8 @@ class RowBatch:
 
   def _allowance(self, row: Row) -> tuple[int, bool]:
     """Positions a row may write now, and whether it may begin an image."""
-    room, image = self.slots - len(row.tracks[0]), self.config.image_positions + 2
+    longest = max(map(len, row.tracks))
+    room, image = self.slots - longest, self.config.image_positions + 2
     may = row.images_left > 0 and room - image >= self.least
     room = (room - image if may else room) // self.least * self.least
     return min(row.tokens_left + len(row.given), room), may
