@@ -27,8 +27,10 @@ MAY_IMPORT = {
   "config_align": "",
   "config_reads": "config_align",
   "config_codec": "",
-  "config_laws": "codecs config_align config_codec config_writes errors",
-  "config_checks": "codecs config_align config_laws config_reads config_writes errors",
+  "config_images": "",
+  "config_laws": "codecs config_align config_codec config_images config_writes errors",
+  "config_checks": "codecs config_align config_images config_laws config_reads "
+  "config_writes errors",
   "config_writes": "",
   "config_parts": "",
   "config_sections": "config_parts",
@@ -45,7 +47,8 @@ MAY_IMPORT = {
   "write": "config config_writes code_ids types nn diffusion",
   "scale": "config types nn",
   "train": "config low_rank types codecs data nn diffusion write checkpoint scale disk",
-  "infer": "config types codecs data nn diffusion write checkpoint train disk",
+  "infer": "config config_images types codecs data nn diffusion write checkpoint train "
+  "disk",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")
 
