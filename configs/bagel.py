@@ -15,7 +15,7 @@ images are squares of 448 pixels instead of 224 to 1024 at their own shapes; pix
 learned, and features have only the encoder's; text, patches and features of context are
 not dropped one by one (a caption is, 10 %); one guidance scale without norms put back;
 one stage; scenes of this repository are the data.
-`tiny` is that of configs/transfusion.py, by whose recipe it trains.
+`tiny` is configs/transfusion.py's; the release itself is configs/released/bagel.py.
 """
 
 from ml_collections import ConfigDict

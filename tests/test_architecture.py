@@ -47,7 +47,8 @@ MAY_IMPORT = {
   "write": "config config_writes code_ids types nn diffusion",
   "scale": "config types nn",
   "train": "config low_rank types codecs data nn diffusion write checkpoint scale disk",
-  "infer": "config config_images types codecs data nn diffusion write checkpoint train disk",
+  "infer": "config config_images types codecs data nn diffusion write checkpoint train "
+  "disk",
 }
 COMMAND_LINE = ("cli", "commands", "__main__")
 

@@ -18,6 +18,11 @@ def places(c):
     yield f"model.width: {m.width} must be a multiple of 4 for fixed places of patches"
   if m.time_scale != 1 and m.time_waves != "sinusoid":
     yield f"model.time_scale: {m.time_scale:g} is read by model.time_waves='sinusoid'"
+  if m.feature_position != "none" and not c.read.features:
+    yield (
+      f"model.feature_position: model.read={m.read!r} has no features in the row: use "
+      "'none'"
+    )
   side, grid = v.position_grid, c.seen_size // v.patch_size
   if c.read.encodes and v.position_resize == "corner" and side and grid > side:
     yield (

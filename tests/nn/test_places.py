@@ -60,6 +60,7 @@ def test_sinusoids_are_cosines_then_sines_of_falling_frequencies():
     ({"model__time_waves": "fast", "model__time_scale": 2.0}, "model.time_scale: 2"),
     ({"vision__position_grid": 1}, "vision.position_grid: 1 places a side"),
     ({"model__connector": "resampler"}, "model.feature_position: model.connector="),
+    ({"model__read": "patches"}, "model.feature_position: model.read='patches' has no"),
     ({"vision__image_size": 11}, "vision.image_size: 11 must be a multiple of"),
     ({"sample__guidance_rescale": 0.5}, "sample.guidance_renorm: 'patch' and sample.g"),
     (

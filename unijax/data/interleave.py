@@ -44,8 +44,7 @@ import math
 
 import numpy as np
 
-from unijax.config import READS, Config
-from unijax.config_reads import Read
+from unijax.config import READS, Config, Read
 from unijax.config_writes import IMAGE_PLACES
 from unijax.data import copies, hashing, text_blocks
 from unijax.data import without_text as without_text_lib
