@@ -77,7 +77,7 @@ SECOND = dict(
 CASES = (
   Case(
     "eva02-loud", "eva_clip", small(8, 2.6667, **SECOND), "loud", inputs,
-    {"theta": Wrong(patch={"unijax.nn.vision.ROPE_THETA": 100.0})},
+    {"theta": Wrong(patch={"unijax.nn.places.ROPE_THETA": 100.0})},
   ),
   Case(
     "eva02-quiet", "eva_clip", small(8, 2.6667, **SECOND), "quiet", inputs,
