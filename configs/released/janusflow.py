@@ -160,7 +160,7 @@ def eyes(published) -> ConfigDict:
 def to_published(config) -> dict:
   """Its config.json, and that of the autoencoder."""
   m, v, size = config.model, config.vision, config.data.image_size
-  words = llama.to_published(config)
+  words = llama.to_published(config) | {"rope_theta": m.rope_theta}
   flow = {
     "block_out_channels": [m.unet_width], "hidden_size": m.width,
     "layers_in_middle": m.unet_blocks,

@@ -3,7 +3,6 @@
 import importlib
 import pathlib
 import re
-import time
 
 import jax
 import numpy as np
@@ -47,9 +46,8 @@ CONFIGS = [f"{path.relative_to(ROOT)}:{p}" for path in FILES for p in presets(pa
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_builds_its_train_step_in_seconds(name):
+def test_every_config_builds_its_train_step(name):
   c = config_file.load([f"--config={ROOT / name}"])
-  began = time.monotonic()
   builder = RowBuilder(c, make_tokenizer(c.data.tokenizer))
   functions = StepFunctions(c, builder.vocabulary.size)
   SampleFunctions(c, builder.vocabulary)
@@ -65,7 +63,6 @@ def test_every_config_builds_its_train_step_in_seconds(name):
   path = WRITE_PATHS[c.model.write]
   images = set() if c.write.never else {path.metric}
   assert {"loss", "text_nll", *images} <= set(metrics)
-  assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("name", CONFIGS)
