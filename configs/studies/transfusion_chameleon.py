@@ -26,7 +26,7 @@ from unijax.sweep.points import Point, param, product
 SCORES = (*common.SCORES, "bits per byte")
 BASELINE = {"config": "configs/chameleon.py"}
 CURVES = "config"
-FLOPS = {"tiny": [1.5e12, 3e12, 6e12], "7B": [1e20, 3e20, 1e21]}
+FLOPS = {"tiny": [2e12, 4.5e12, 1e13], "7B": [1e20, 3e20, 1e21]}
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:
