@@ -5,14 +5,13 @@
 
 Axes: features read, behind a vector of their own; linear connector; rectified flow in
 the backbone; convolutional patch codecs with a long skip; the timestep in the place of
-BOI; causal images; text that is hidden, its places kept, for guidance; shared
-parameters; 1-D RoPE.
+BOI; causal images; for guidance, text is hidden and its places stay; 1-D RoPE.
 
 Differences from the paper, at its size: pixels (patches of 16) stand for latents of
 SDXL's autoencoder (2 x 2 of stride 8), hence the same 576 patches; no alignment of
 hidden states with SigLIP's features; one stage, the second (14 : 80 : 6 of reading,
 drawing, text), with a learned encoder: the paper's two stages around it train adaptors,
-then everything. configs/released/janusflow.py reads the released weights.
+then everything. configs/released/janusflow.py reads released weights.
 
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, with its U-Net in
 the place of the two ConvNeXt stacks.

@@ -96,7 +96,7 @@ def test_a_codec_that_is_yet_to_be_named_has_sizes_alone():
   assert codecs.sizes("codes:48:4") == (4, 0, 48, True)
   assert codecs.identity("codes:48:4") == {"name": "codes:48:4"}
   assert codecs.only_size("codes:48:4") == 0
-  with pytest.raises(ConfigError, match="'codes:48:4' says how many codes there are"):
+  with pytest.raises(ConfigError, match="'codes:48:4' says how many there are"):
     codecs.open_codec("codes:48:4")
   for name in ("codes:0:4", "codes:48", "codes:48:4:1", "codes:x:4"):
     with pytest.raises(ConfigError, match=f"unknown '{name}'"):

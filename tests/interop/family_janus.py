@@ -187,6 +187,7 @@ def small(side: int, eps=1e-6, act="gelu"):
 
 
 EPSILON = {"vision_config": small(16, eps=1e-5)["vision_config"]}
+NOTHING = {"padded": lambda *_: None}
 CASES = (
   Case("janus-loud", "janus", small(16), "loud", inputs("rows", 1, 16),
        {"gelu": Wrong(patch={"unijax.nn.codes.ACTIVATIONS": {"gelu": lambda x: x}})}),
@@ -194,6 +195,6 @@ CASES = (
        {"epsilon": Wrong(published=EPSILON)}, slow=True),
   Case("janus-text", "janus", small(16), "loud", inputs("asked", 2, 16), slow=True),
   Case("janus-draw", "janus", small(32), "loud", inputs("drawn", 1, 32),
-       {"guidance": Wrong(patch={"unijax.data.without_text.pad": lambda *_: None})},
+       {"guidance": Wrong(patch={"unijax.data.without_text.EMPTY": NOTHING})},
        bounds={"pixels": 1e-3}),
 )  # fmt: skip

@@ -100,7 +100,7 @@ def connector(name: str):
 def test_connectors_give_the_decoder_its_width(name):
   module, x = connector(name), jax.random.normal(jax.random.key(0), (2, 16, 10))
   y = quick(module.apply)({"params": scrambled(module, x)}, x)
-  assert y.shape == (2, {"shuffle": 4, "resampler": 3}.get(name, 16), 24)
+  assert y.shape == (2, {"shuffle": 4, "merge": 4, "resampler": 3}.get(name, 16), 24)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "shuffle"])
