@@ -95,7 +95,7 @@ def _ends(row: Row, name: str) -> tuple[float, float]:
 
 
 def _shown(name: str, value: float) -> str:
-  return f"{100 * value:.0f} %" if share(name) else f"{value:.3g}"
+  return f"{100 * value:.3g} %" if share(name) else f"{value:.3g}"
 
 
 def _ticks(scale: Scale) -> list[float]:
@@ -168,12 +168,13 @@ def _over_flops(rows, name: str, curves: str) -> tuple[list[Html], int]:
 
 
 def _budgets(costs: Sequence[float]) -> list[float]:
-  """Costs that are apart by more than a tenth, to be written below the axis."""
+  """The largest cost of each group of those that are apart by less than a tenth: what
+  was given, of which whole steps buy no more."""
   found: list[float] = []
-  for cost in sorted(costs):
-    if not found or cost > 1.1 * found[-1]:
+  for cost in sorted(costs, reverse=True):
+    if not found or cost < 0.9 * found[-1]:
       found.append(cost)
-  return found
+  return found[::-1]
 
 
 def _curve(rows, name: str, x: Scale, y: Scale, colour: str, shift: float):
@@ -182,7 +183,7 @@ def _curve(rows, name: str, x: Scale, y: Scale, colour: str, shift: float):
   best: dict[float, float] = {}
   better = min if lower(name) else max
   for row in rows:
-    cost = next(c for c in _budgets([r.flops for r in rows]) if row.flops <= 1.1 * c)
+    cost = next(c for c in _budgets([r.flops for r in rows]) if row.flops <= c)
     best[cost] = better(best.get(cost, row.scores[name].mean), row.scores[name].mean)
   line = " ".join(f"{x(cost)},{y(best[cost])}" for cost in sorted(best))
   yield el("polyline", points=line, fill="none", stroke=colour, stroke_width=2)
