@@ -44,7 +44,8 @@ def test_a_sample_is_the_same_everywhere_and_a_part_of_a_larger_one():
     (lambda: zipped(A, B), "sweeps of [2, 3] points"),
     (lambda: sample(A, 3), "3 of 2 points"),
     (lambda: sample([], 1), "sample: sweep 1 of 1 is empty"),
-    (lambda: points.check([]), "must give a list of points"),
+    (lambda: points.check([]), "sweep() gives no points"),
+    (lambda: points.check("a"), "must give a list of points"),
     (lambda: points.check(["a"]), "point 1 must be {dotted path: value}"),
   ],
 )

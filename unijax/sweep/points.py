@@ -112,7 +112,12 @@ def check(points: Any) -> list[Point]:
   Raises:
     ConfigError: no list of {dotted path: value}, or an empty one.
   """
-  if not isinstance(points, list | tuple) or not points:
+  if isinstance(points, list | tuple) and not points:
+    raise ConfigError(
+      "sweep() gives no points: have it return one or more, such as "
+      "param('model.width', [64, 128])"
+    )
+  if not isinstance(points, list | tuple):
     raise ConfigError(f"sweep() must give a list of points, not {points!r:.80}")
   for number, point in enumerate(points, 1):
     if not isinstance(point, Mapping) or not all(isinstance(p, str) for p in point):
