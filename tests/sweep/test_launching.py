@@ -260,7 +260,7 @@ def test_sweeps_that_cannot_be_launched_say_why(tmp_path, capsys):
   empty = STUDY.replace('param("optim.learning_rate", [0.01, 0.001])', "[]")
   other = STUDY.replace("learning_rate", "learing_rate")
   for text, message in (
-    (empty, "list of points"),
+    (empty, "gives no points"),
     (other, "'optim.learing_rate' is no knob"),
   ):
     (tmp_path / "study.py").write_text(text)
