@@ -9,11 +9,17 @@ import dataclasses
 
 import numpy as np
 
-from tests.interop import bagel_reference, family_decoders, numbers
+from tests.interop import (
+  bagel_reference,
+  family_decoders,
+  family_showo,
+  from_noise,
+  numbers,
+)
 from tests.interop.cases import BOUND, Case, Wrong
+from tests.interop.family_showo import QUESTIONS, WORDS
 
 PLACES = {bagel_reference.CODEC_FILE: bagel_reference.CODEC}
-QUESTIONS, WORDS = ("Who is it?", "Is it red?"), ("a red dog", "moon")
 TIME = 0.35  # of a row that is drawn
 STEPS = 6
 SCALE, PICTURE_SCALE, LOW = 4.0, 2.0, 0.4
@@ -125,17 +131,6 @@ def peer(model, inputs):
   }  # fmt: skip
 
 
-def documents(pixels):
-  from unijax.data.document import Document, Text
-  from unijax.infer import prompts
-
-  made = (
-    prompts.user([prompts.picture(x), Text(q)], chat=True)
-    for x, q in zip(pixels, QUESTIONS, strict=False)
-  )
-  return [Document(tuple(parts), id=0) for parts in made]
-
-
 def ours(config, params, inputs):
   model = dataclasses.replace(config.model, **MODEL)
   config = dataclasses.replace(config, model=model)
@@ -143,7 +138,9 @@ def ours(config, params, inputs):
   if kind in ("drawn", "edited"):
     return drawn(config, params, builder, inputs, kind == "edited")
   if kind == "asked":
-    laid = [builder.layout(d, open_end=True) for d in documents(inputs["pixels"])]
+    laid = [
+      builder.layout(d, open_end=True) for d in family_showo.documents(inputs["pixels"])
+    ]
     return {"tokens": family_decoders.written_after(config, params, laid)}
   return rows(config, params, builder, inputs)
 
@@ -172,7 +169,7 @@ def rows(config, params, builder, inputs):
   time = np.where(real & (made.patch_BT >= 0), TIME, 0.0).astype(np.float32)
   noised = (1 - TIME) * made.patches_BTC + TIME * noise[made.patch_BT]
   noised = np.where((time > 0)[..., None], noised, made.patches_BTC)
-  logits, velocity = both_heads(config, params, made, noised, time)
+  logits, velocity = family_decoders.both_heads(config, params, made, noised, time)
   return {
     "read": logits[0, : len(read)], "drawn": logits[1, : len(draws)],
     "velocity": velocity[1][time[1] > 0], "copies": logits[2, : len(copies)],
@@ -180,40 +177,19 @@ def rows(config, params, builder, inputs):
   }  # fmt: skip
 
 
-def both_heads(config, params, batch, patches, time):
-  import jax
-  import jax.numpy as jnp
-
-  from unijax.nn.model import make_model
-  from unijax.write import base
-
-  given = base.row_inputs(config, batch, batch.tokens_BT, patches, time)
-  model = make_model(config, config.data.vocab)
-  apply = lambda p, x: model.apply({"params": p}, x)
-  run = jax.jit(apply, compiler_options=family_decoders.QUICK)
-  return tuple(map(np.asarray, run(params, jax.tree.map(jnp.asarray, given))))
-
-
 def drawn(config, params, builder, inputs, edits: bool):
   """What sampling draws from given noise."""
-  import jax.numpy as jnp
-
-  from unijax.codecs import artefact, frozen
   from unijax.data.document import Text
   from unijax.infer import prompts
-  from unijax.infer.batch import RowBatch
-  from unijax.infer.generate import Generator, Prompt
+  from unijax.infer.generate import Prompt
 
   knobs = {"steps": STEPS}
   if edits:
     knobs |= {"guidance_image": PICTURE_SCALE, "guidance_renorm": "text_patch",
               "guidance_low": 0.0}  # fmt: skip
-  sample = dataclasses.replace(config.sample, **{**knobs, **SAMPLE})
   data = dataclasses.replace(config.data, seq_len=128)
-  config = dataclasses.replace(config, sample=sample, data=data)
-  generator = Generator(config, params, builder, len(WORDS))
-  noise = jnp.asarray(inputs["noise"])
-  generator.functions.begin_image = lambda caches, keys: (noise, 0 * noise)
+  config = from_noise.sampled(config, **{**knobs, **SAMPLE})
+  config = dataclasses.replace(config, data=data)
   asked = [
     Prompt(
       prompts.user([*[prompts.picture(x)] * edits, Text(words)], chat=True), "image",
@@ -221,16 +197,7 @@ def drawn(config, params, builder, inputs, edits: bool):
     )
     for words, x in zip(WORDS, inputs["pixels"], strict=True)
   ]  # fmt: skip
-  batch = RowBatch(generator, asked, 0)
-  batch.run()
-  patches = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
-  about = artefact.read(config.data.codec)
-  form = frozen.form(about.codec)
-  weights = artefact.read_weights(config.data.codec, about)
-  p, grid = config.data.patch_size, config.grid
-  z = patches.reshape(len(WORDS), grid, grid, p, p, -1).transpose(0, 1, 3, 2, 4, 5)
-  z = z.reshape(len(WORDS), grid * p, grid * p, -1) / about.scale + about.shift
-  return {"latents": patches, "pixels": form.run("decode", weights, z)}
+  return from_noise.drawn(config, params, builder, asked, inputs["noise"])
 
 
 def inputs(kind: str):

@@ -112,6 +112,21 @@ def logits_of(config, params, batch):
   return run(params, jax.tree.map(jnp.asarray, given))
 
 
+def both_heads(config, params, batch, patches, time):
+  """Logits of whole rows, and what the image head says of patches at timesteps."""
+  import jax
+  import jax.numpy as jnp
+
+  from unijax.nn.model import make_model
+  from unijax.write import base
+
+  given = base.row_inputs(config, batch, batch.tokens_BT, patches, time)
+  model = make_model(config, config.data.vocab)
+  apply = lambda p, x: model.apply({"params": p}, x)
+  run = jax.jit(apply, compiler_options=QUICK)
+  return tuple(map(np.asarray, run(params, jax.tree.map(jnp.asarray, given))))
+
+
 def written_after(config, params, layouts, builder=None):
   """What sampling writes after layouts of one length, given in parts of `CHUNK` or of a
   picture, each against the cache of those before.

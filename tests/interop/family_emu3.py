@@ -12,6 +12,7 @@ import numpy as np
 
 from tests.interop import family_decoders, family_emu3_vq, numbers
 from tests.interop.cases import Case, Wrong, loaded
+from tests.interop.family_chameleon import layouts
 from tests.interop.family_chameleon import words as words_and_codes
 
 CODES, SIDE = 48, 5  # a picture is 5 x 5 codes
@@ -120,18 +121,6 @@ def builder_of(config):
   tokenizer = ByteTokenizer()
   tokenizer.vocab_size = config.data.vocab  # every row of the table is some word's
   return RowBuilder(config, tokenizer)
-
-
-def layouts(builder, rows, pixels):
-  """Rows as our interleaver has them, up to where the model begins."""
-  from unijax.data.document import Document, Text
-  from unijax.infer import prompts
-
-  def part(x):
-    return prompts.picture(pixels[x]) if isinstance(x, int) else Text(x)
-
-  made = [Document(tuple(prompts.user(list(map(part, r)), True)), id=0) for r in rows]
-  return [builder.layout(d, open_end=True, without_text=False) for d in made]
 
 
 def ours(config, params, inputs):

@@ -9,16 +9,22 @@ import dataclasses
 
 import numpy as np
 
-from tests.interop import family_decoders, family_llava, janusflow_reference, numbers
+from tests.interop import (
+  family_decoders,
+  family_janus,
+  family_llava,
+  from_noise,
+  janusflow_reference,
+  numbers,
+)
 from tests.interop.cases import Case, Wrong
-from tests.interop.janusflow_reference import BOI, EOI
+from tests.interop.janusflow_reference import BOI
 
 READ = ("a red", 0, " dog?", 1, "!")  # numbers: pictures that are read
 ASKED = (("Who ", 0, "is it?"), ("Is it", 1, " red?"))
 WORDS = ("a red dog", "blue")
 TIME, STEPS, GUIDANCE = 0.3, 6, 2.0
 MODEL, DATA = {}, {}  # knobs, of a mistake
-PAD = 260
 LATENTS = 4
 TOWER, WIDTH, FLOW, SIDE = 128, 32, 16, 4  # SIDE: patches of a picture, either way
 
@@ -84,15 +90,8 @@ def peer(model, inputs):
   return {"logits": logits.numpy(), "velocity": patches(velocity)}
 
 
-def named(config):
-  """The config with ids of a tokenizer, which small releases do not have."""
-  ids = dict(config.data.special) | {"boi": BOI, "eoi": EOI, "pad": PAD}
-  data = dataclasses.replace(config.data, special=tuple(ids.items()))
-  return dataclasses.replace(config, data=data)
-
-
 def ours(config, params, inputs):
-  config = named(config)
+  config = family_janus.named(config)
   model = dataclasses.replace(config.model, **MODEL)
   data = dataclasses.replace(config.data, **DATA)
   config = dataclasses.replace(config, model=model, data=data)
@@ -106,11 +105,7 @@ def ours(config, params, inputs):
 
 
 def rows(config, params, builder, inputs):
-  import jax
-
   from unijax.data.rows import stack
-  from unijax.nn.model import make_model
-  from unijax.write import base
 
   read = family_llava.layouts(builder, (READ,), inputs["pixels"])[0]
   draws = family_llava.layouts(builder, WORDS[:1], ())[0]
@@ -118,37 +113,20 @@ def rows(config, params, builder, inputs):
   builder.add_span(draws, inputs["noise"][0], 1.0)
   batch = stack([builder.row([x]) for x in (read, draws)])
   time = np.where(batch.noise_limit_BT > 0, 1.0 - TIME, 0.0).astype(np.float32)
-  given = base.row_inputs(config, batch, batch.tokens_BT, batch.patches_BTC, time)
-  model = make_model(config, config.data.vocab)
-  run = jax.jit(lambda p, x: model.apply({"params": p}, x))
-  logits, velocity = map(np.asarray, run(params, given))
+  heads = family_decoders.both_heads(config, params, batch, batch.patches_BTC, time)
+  logits, velocity = heads
   there = batch.patch_BT[1] >= 0
   return {"logits": logits[0, : len(read)], "velocity": -velocity[1, there]}
 
 
 def drawn(config, params, builder, inputs):
   """What sampling draws from given noise."""
-  import jax.numpy as jnp
-
-  from unijax.codecs import artefact, frozen
   from unijax.data.document import Text
-  from unijax.infer.batch import RowBatch
-  from unijax.infer.generate import Generator, Prompt
+  from unijax.infer.generate import Prompt
 
-  sample = dataclasses.replace(config.sample, steps=STEPS)
-  config = dataclasses.replace(config, sample=sample)
-  generator = Generator(config, params, builder, len(WORDS))
-  noise = jnp.asarray(inputs["noise"])
-  generator.functions.begin_image = lambda caches, keys: (noise, 0 * noise)
+  config = from_noise.sampled(config, steps=STEPS)
   asked = [Prompt([Text(x)], "image", stop_after_image=True) for x in WORDS]
-  batch = RowBatch(generator, asked, 0)
-  batch.run()
-  found = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
-  about = artefact.read(config.data.codec)
-  weights = artefact.read_weights(config.data.codec, about)
-  z = np.concatenate([latents(x) for x in found]).transpose(0, 2, 3, 1)
-  pixels = frozen.form(about.codec).run("decode", weights, z / about.scale)
-  return {"latents": found, "pixels": pixels}
+  return from_noise.drawn(config, params, builder, asked, inputs["noise"])
 
 
 def inputs(kind: str):
@@ -194,5 +172,5 @@ CASES = (
   Case("janusflow-text", "janusflow", SMALL, "loud", inputs("asked"), slow=True),
   Case("janusflow-draw", "janusflow", SMALL, "loud", inputs("drawn"),
        {"places": Wrong(patch={"tests.interop.family_janusflow.DATA": DROPPED})},
-    bounds={"pixels": 1e-3}),
+       bounds={"pixels": 1e-3}),
 )  # fmt: skip

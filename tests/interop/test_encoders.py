@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.interop import cases, eva_reference, family_eva, run
+from tests.interop.written import same_weights
 from tests.small import QUICK
 from unijax import config_file
 from unijax.checkpoint import integrity, rundir, start
@@ -95,11 +96,7 @@ LEFT_OUT = r"(?!vision\.(?!pool\.)).*"
 
 def test_it_is_written_back_with_what_stood_beside(clip, tmp_path):
   exporting.export_run(str(clip), tmp_path / "out", say=SAY)
-  there = files.open_weights(clip.parent / "release")
-  here = files.open_weights(tmp_path / "out")
-  assert there.keys() == here.keys()
-  for name, entry in there.items():
-    np.testing.assert_array_equal(here[name].read(), entry.read(), err_msg=name)
+  same_weights(clip.parent / "release", tmp_path / "out")
   prepared = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
   assert prepared["image_mean"] == [0.1, 0.2, 0.3]
   content = json.loads((tmp_path / "out" / "config.json").read_text())

@@ -10,6 +10,7 @@ from PIL import Image as Picture
 
 from tests.interop import cases, family_decoders, keys, run
 from tests.interop.asked import ASKED, QUIET, WORDS, pixels
+from tests.interop.written import same_weights
 from tests.tokenizers import tokenizer_json
 from unijax import cli
 from unijax.checkpoint import rundir
@@ -18,7 +19,7 @@ from unijax.config import ConfigError
 from unijax.data.document import Document, Text
 from unijax.infer import prompts
 from unijax.infer.load import load_run
-from unijax.interop import exporting, files, importing, matching, system
+from unijax.interop import exporting, importing, matching, system
 
 BAGEL = cases.everything()["bagel-loud"][1]
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
@@ -139,11 +140,7 @@ def test_both_files_are_written_back(bagel, tmp_path):
   release, out = bagel
   exporting.export_run(str(out), tmp_path / "out", say=QUIET)
   for file in ("ema.safetensors", "ae.safetensors"):
-    there = files.open_weights(release / file)
-    here = files.open_weights(tmp_path / "out" / file)
-    assert here.keys() == there.keys()
-    for name, entry in here.items():
-      np.testing.assert_array_equal(entry.read(), there[name].read(), err_msg=name)
+    same_weights(release / file, tmp_path / "out" / file)
   for name in CONFIGS:
     told, kept = (
       json.loads((place / f"{name}.json").read_text())

@@ -8,13 +8,14 @@ from PIL import Image as Picture
 
 from tests.interop import cases, family_janusflow, run
 from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.written import same_weights
 from tests.tokenizers import llama_json
 from unijax import cli
 from unijax.checkpoint import rundir
 from unijax.data.document import Document, Text
 from unijax.infer import prompts
 from unijax.infer.load import load_run
-from unijax.interop import exporting, files, importing
+from unijax.interop import exporting, importing
 from unijax.types import FEATURE_BEGIN
 
 FLOW = cases.everything()["janusflow-loud"][1]
@@ -84,11 +85,7 @@ def test_both_files_are_written_back(flow, tmp_path):
   release, out = flow
   exporting.export_run(str(out), tmp_path / "out", say=QUIET)
   for place in ("", "vae"):
-    there = files.open_weights(release / place)
-    here = files.open_weights(tmp_path / "out" / place)
-    assert there.keys() == here.keys()
-    for name, entry in there.items():
-      np.testing.assert_array_equal(here[name].read(), entry.read(), err_msg=name)
+    same_weights(release / place, tmp_path / "out" / place)
   kept = json.loads((tmp_path / "out" / "vae" / "config.json").read_text())
   assert kept["scaling_factor"] == 0.13025
   again = importing.look("janusflow", tmp_path / "out").config

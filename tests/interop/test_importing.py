@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.interop import cases, memory, run
+from tests.interop.written import same_weights
 from unijax import cli, codecs, config_file
 from unijax.checkpoint import rundir, start
 from unijax.checkpoint.errors import CheckpointError
@@ -75,10 +76,7 @@ def test_an_imported_run_is_not_resumed_but_begun_from(imported):
 
 def test_what_is_exported_equals_what_was_imported(imported, release, tmp_path):
   exporting.export_run(str(imported), tmp_path / "out", say=QUIET)
-  there, here = files.open_weights(release), files.open_weights(tmp_path / "out")
-  assert there.keys() == here.keys()
-  for name, entry in there.items():
-    np.testing.assert_array_equal(here[name].read(), entry.read(), err_msg=name)
+  same_weights(release, tmp_path / "out")
   written = json.loads((tmp_path / "out" / "config.json").read_text())
   assert CASE.published.items() <= written.items()
 

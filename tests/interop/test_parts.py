@@ -8,6 +8,7 @@ from PIL import Image as Picture
 
 from tests.interop import cases, run
 from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.written import same_weights
 from tests.tokenizers import llama_json
 from unijax import cli
 from unijax.checkpoint import rundir
@@ -112,10 +113,7 @@ def test_what_is_written_after_a_text_is_guided_by_as_much_padding(janus):
 def test_a_whole_system_is_exported_with_its_part(janus, tmp_path):
   release, out = janus
   exporting.export_run(str(out), tmp_path / "out", say=QUIET)
-  there, here = (files.open_weights(x) for x in (release, tmp_path / "out"))
-  assert there.keys() == here.keys()
-  for name, entry in there.items():
-    np.testing.assert_array_equal(here[name].read(), entry.read(), err_msg=name)
+  same_weights(release, tmp_path / "out")
   content = json.loads((tmp_path / "out" / "config.json").read_text())
   for part in ("vision_config", "vq_config"):
     assert JANUS.published[part].items() <= content[part].items()

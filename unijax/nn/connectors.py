@@ -31,6 +31,13 @@ class LinearConnector(nn.Module):
     return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(x_BPE)
 
 
+def two_maps(x, hidden: int, width: int, dtype, activation: str = "gelu"):
+  """Two linear maps of the module that calls, "in" and "out", an activation between."""
+  into = Linear(hidden, ("embed", "mlp"), dtype, True, name="in")
+  out = Linear(width, ("mlp", "embed"), dtype, True, name="out")
+  return out(ACTIVATIONS[activation](into(x)))
+
+
 class MLPConnector(nn.Module):
   """Two linear maps and GELU between (Liu et al. 2024), or one of `ACTIVATIONS`."""
 
@@ -40,9 +47,7 @@ class MLPConnector(nn.Module):
 
   @nn.compact
   def __call__(self, x_BPE):
-    into = Linear(self.width, ("embed", "mlp"), self.dtype, True, name="in")
-    out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
-    return out(ACTIVATIONS[self.activation](into(x_BPE)))
+    return two_maps(x_BPE, self.width, self.width, self.dtype, self.activation)
 
 
 class ShuffleConnector(nn.Module):
@@ -81,9 +86,7 @@ class MergeConnector(nn.Module):
   @nn.compact
   def __call__(self, x_BPE):
     x = space_to_depth(x_BPE, self.factor, self.together)
-    wide = Linear(x.shape[-1], ("embed", "mlp"), self.dtype, True, name="in")
-    out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
-    return out(ACTIVATIONS["gelu"](wide(x)))
+    return two_maps(x, x.shape[-1], self.width, self.dtype)
 
 
 def space_to_depth(x_BPE, factor: int, together: bool = False):

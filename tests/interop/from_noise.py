@@ -1,0 +1,44 @@
+"""Pictures that are drawn from noise that both sides are given."""
+
+import dataclasses
+
+import numpy as np
+
+
+def drawn(config, params, builder, prompts, noise_NPC):
+  """What sampling draws of prompts, and what the imported codec makes of it.
+
+  Args:
+    config: of the run; its sample section decides how.
+    params: weights.
+    builder: of rows.
+    prompts: one for each picture of the noise.
+    noise_NPC: what sampling begins from.
+
+  Returns:
+    {"latents": patches [N, P, C], "pixels": float in -1 .. 1}.
+  """
+  import jax.numpy as jnp
+
+  from unijax.codecs import artefact, frozen
+  from unijax.codecs.pixels import unpatchify
+  from unijax.infer.batch import RowBatch
+  from unijax.infer.generate import Generator
+
+  generator = Generator(config, params, builder, len(prompts))
+  noise = jnp.asarray(noise_NPC)
+  generator.functions.begin_image = lambda caches, keys: (noise, 0 * noise)
+  batch = RowBatch(generator, prompts, 0)
+  batch.run()
+  found = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
+  about = artefact.read(config.data.codec)
+  weights = artefact.read_weights(config.data.codec, about)
+  z = unpatchify(found, config.data.patch_size, config.grid)
+  z = z / about.scale + about.shift
+  pixels = frozen.form(about.codec).run("decode", weights, z)
+  return {"latents": found, "pixels": pixels}
+
+
+def sampled(config, **knobs):
+  """The config with other knobs of its sample section."""
+  return dataclasses.replace(config, sample=dataclasses.replace(config.sample, **knobs))
