@@ -18,6 +18,13 @@ def places(c):
     yield f"model.width: {m.width} must be a multiple of 4 for fixed places of patches"
   if m.time_scale != 1 and m.time_waves != "sinusoid":
     yield f"model.time_scale: {m.time_scale:g} is read by model.time_waves='sinusoid'"
+  if m.time_features < 2 or m.time_features % 2:
+    yield f"model.time_features: {m.time_features} must be even: sines and cosines"
+  if c.data.clean_copy and m.time_injection == "boi":
+    yield (
+      "model.time_injection: 'boi' gives BOI the timestep of its image, and with "
+      "data.clean_copy it stands before a noised and a clean one: use 'token'"
+    )
   if m.feature_position != "none" and not c.read.features:
     yield (
       f"model.feature_position: model.read={m.read!r} has no features in the row: use "

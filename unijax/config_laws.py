@@ -85,13 +85,6 @@ def writing(c, codec):
       f"model.time_injection: {m.time_injection!r} has no timestep to carry with "
       f"model.write={m.write!r}: leave it at 'add'"
     )
-  if c.data.clean_copy and m.time_injection == "boi":
-    yield (
-      "model.time_injection: 'boi' gives BOI the timestep of its image, and with "
-      "data.clean_copy it stands before a noised and a clean one: use 'token'"
-    )
-  if m.time_features < 2 or m.time_features % 2:
-    yield f"model.time_features: {m.time_features} must be even: sines and cosines"
   if not write.timed and m.patch_codec != "linear":
     yield (
       f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "

@@ -90,8 +90,13 @@ def problems(c):
       "with model.read='fused' their patches hold features of what is to be found: use "
       "0"
     )
-  if not read.features:
-    return
+  if read.features:
+    yield from _features(c, grid)
+
+
+def _features(c, grid: int):
+  """Problems of features that stand in a row; they are `grid` a side of a square."""
+  m, read = c.model, READS[c.model.read]
   yield from _places(c, grid)
   factor = FACTORS.get(m.connector, 1)
   if grid % factor and not c.native:

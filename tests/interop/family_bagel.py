@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.interop import (
   bagel_reference,
+  bagel_shapes,
   family_decoders,
   family_showo,
   from_noise,
@@ -29,7 +30,7 @@ MODEL, SAMPLE = {}, {}  # other knobs, of a mistake
 def build(published):
   import torch
 
-  made = bagel_reference.shapes(published, CODEC)
+  made = bagel_shapes.shapes(published, CODEC)
   return bagel_reference.Model({n: torch.zeros(s) for n, s in made.items()}, published)
 
 

@@ -15,6 +15,7 @@ from tests.interop import (
   family_llava,
   from_noise,
   janusflow_reference,
+  janusflow_shapes,
   numbers,
 )
 from tests.interop.cases import Case, Wrong
@@ -35,7 +36,7 @@ def build(published):
 
   fields = {n: x for n, x in published["vae"].items() if n[0] != "_"}
   codec = AutoencoderKL(**fields).state_dict()
-  made = janusflow_reference.shapes(published, TOWER, WIDTH, FLOW, SIDE)
+  made = janusflow_shapes.shapes(published, TOWER, WIDTH, FLOW, SIDE)
   made |= {f"vae/{n}": tuple(x.shape) for n, x in codec.items()}
   return janusflow_reference.Model(
     {n: torch.zeros(s) for n, s in made.items()}, published

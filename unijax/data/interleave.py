@@ -138,12 +138,8 @@ class Interleaver(ImageRows):
         weight = float(begun and i > 0)
         self._image(result, given, around, part, read, begun, weight, i in twice)
       elif isinstance(part, Turn):
-        if role == "assistant":
-          self._give_all(result, given)
-          self.write(result, [self.vocabulary.special.eos])
-        given.add(around.get(f"{role}_end", []))
+        self._turn(result, given, around, role, part.role)
         role = part.role
-        given.add(around[role])
     given.add(around.get("image", []) if open_end and draws else [])
     self._give_all(result, given)
     if blank == len(parts) > 0:
@@ -153,6 +149,14 @@ class Interleaver(ImageRows):
     if result.text_weight:
       result.text_weight[0] = 0.0  # nothing of this document stands before it
     return result
+
+  def _turn(self, x: Layout, given: Given, around, before: str | None, role: str):
+    """From one role to the next, with what ends and begins them."""
+    if before == "assistant":
+      self._give_all(x, given)
+      self.write(x, [self.vocabulary.special.eos])
+    given.add(around.get(f"{before}_end", []))
+    given.add(around[role])
 
   def _image(
     self, x: Layout, given: Given, around, image, read: Read, written=False, weight=0.0,
