@@ -1,16 +1,15 @@
 """A release whose parts lie in files of one folder, and that reads what it draws from."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import tokenizers
 from PIL import Image as Picture
 
-from tests.interop import cases, family_decoders, keys, run
+from tests.interop import cases, family_decoders, run
 from tests.interop.asked import ASKED, QUIET, WORDS, pixels
-from tests.interop.written import same_weights
+from tests.interop.written import refused, same_weights, used
 from tests.tokenizers import tokenizer_json
 from unijax import cli
 from unijax.checkpoint import rundir
@@ -19,7 +18,7 @@ from unijax.config import ConfigError
 from unijax.data.document import Document, Text
 from unijax.infer import prompts
 from unijax.infer.load import load_run
-from unijax.interop import exporting, importing, matching, system
+from unijax.interop import exporting, importing, system
 
 BAGEL = cases.everything()["bagel-loud"][1]
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
@@ -159,18 +158,11 @@ def test_both_files_are_written_back(bagel, tmp_path):
 
 
 def test_every_published_key_of_both_files_is_used_once():
-  chosen = system.load("bagel")
-  (part,) = chosen.parts().values()
-  theirs = {f"ae/{n}": x for n, x in keys.read("flux-vae-original")[0].items()}
-  theirs |= keys.read("bagel")[0]
-  config = chosen.config(chosen.fields(chosen.sizes()["7B-MoT"], theirs))
-  whole = matching.match(chosen.table(config), system.leaves(config), theirs).report
-  config = part.config(part.fields(chosen.sizes()["7B-MoT"], theirs))
-  own = part.own(theirs)
-  inside = matching.match(part.table(config), system.leaves(config), own).report
-  assert whole.fits and inside.fits and not inside.dropped
+  listed = "bagel", "flux-vae-original", "ae/"
+  theirs, whole, inside = used("bagel", "7B-MoT", *listed)
+  assert not inside.dropped
   assert (len(whole.consumed), len(inside.consumed)) == (1223, 244)
-  assert {*whole.consumed} | {*inside.consumed} == {*theirs}
+  assert {*whole.consumed} | {*inside.consumed} == theirs
 
 
 def missing(folder):
@@ -197,9 +189,4 @@ def other(folder):
   ],
 )  # fmt: skip
 def test_what_is_not_whole_is_refused_by_name(damage, error, said, bagel, tmp_path):
-  folder = tmp_path / "release"
-  shutil.copytree(bagel[0], folder)
-  damage(folder)
-  with pytest.raises(error, match=said):
-    importing.import_run("bagel", folder, tmp_path / "run", say=QUIET)
-  assert not (tmp_path / "run").exists()
+  refused("bagel", bagel[0], damage, error, said, tmp_path)

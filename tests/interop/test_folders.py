@@ -8,10 +8,10 @@ import pytest
 import tokenizers
 from PIL import Image as Picture
 
-from tests.interop import cases, family_decoders, keys, run
+from tests.interop import cases, family_decoders, run
 from tests.interop.asked import ASKED, QUIET, WORDS, pixels
 from tests.interop.showo_reference import BOI, EOI, MMU, T2I
-from tests.interop.written import same_weights
+from tests.interop.written import refused, same_weights, used
 from tests.tokenizers import tokenizer_json
 from unijax import cli
 from unijax.checkpoint import rundir
@@ -21,7 +21,7 @@ from unijax.data.document import Document, Text
 from unijax.data.layout import Layout
 from unijax.infer import prompts
 from unijax.infer.load import load_run
-from unijax.interop import exporting, importing, matching, system
+from unijax.interop import exporting, importing, system
 
 SHOWO = cases.everything()["showo-loud"][1]
 TEXT, END = SHOWO.published["llm_vocab_size"], 0  # its name is the first of the file
@@ -136,20 +136,11 @@ def test_both_folders_are_written_back(showo, tmp_path):
 
 
 def test_every_published_key_of_both_folders_is_used_once():
-  chosen = system.load("showo")
-  (part,) = chosen.parts().values()
-  theirs = {f"magvitv2/{n}": x for n, x in keys.read("magvit-v2")[0].items()}
-  theirs |= keys.read("showo")[0]
-  config = chosen.config(chosen.fields(chosen.sizes()["256"], theirs))
-  whole = matching.match(chosen.table(config), system.leaves(config), theirs).report
-  config = part.config(part.fields(chosen.sizes()["256"], theirs))
-  own = part.own(theirs)
-  inside = matching.match(part.table(config), system.leaves(config), own).report
-  assert whole.fits and inside.fits
+  theirs, whole, inside = used("showo", "256", "showo", "magvit-v2", "magvitv2/")
   constants = {"magvitv2/quantize.embedding", "magvitv2/quantize.power_vals"}
   assert {*inside.dropped} <= constants and not {*whole.consumed} & {*inside.consumed}
-  used = {*whole.consumed, *inside.consumed, *inside.dropped}
-  assert used == {*theirs} and len(whole.consumed) == 437
+  taken = {*whole.consumed, *inside.consumed, *inside.dropped}
+  assert taken == theirs and len(whole.consumed) == 437
 
 
 def missing(folder):
@@ -175,9 +166,4 @@ def other(folder):
   ],
 )  # fmt: skip
 def test_what_is_not_whole_is_refused_by_name(damage, error, said, showo, tmp_path):
-  folder = tmp_path / "release"
-  shutil.copytree(showo[0], folder)
-  damage(folder)
-  with pytest.raises(error, match=said):
-    importing.import_run("showo", folder, tmp_path / "run", say=QUIET)
-  assert not (tmp_path / "run").exists()
+  refused("showo", showo[0], damage, error, said, tmp_path)
