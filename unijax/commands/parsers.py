@@ -160,7 +160,9 @@ def _add_sample(verb) -> None:
     "--guidance-image", type=float, help="scale of guidance by shown pictures; 1 is off"
   )
   sampling.add_argument(
-    "--guidance-renorm", choices=("none", "patch", "image", "text_patch")
+    "--guidance-renorm",
+    choices=("none", "patch", "image", "text_patch"),
+    help="of what a guided step is no longer than an unguided one",
   )
   sampling.add_argument("--negative-prompt", help="what guidance contrasts with")
   sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
