@@ -271,6 +271,8 @@ class SampleConfig:
   guidance_renorm_min: float
   negative_prompt: str
   prompt_suffix: str
+  think_draw: str
+  think_answer: str
   temperature: float
   top_k: int
   top_p: float

@@ -18,7 +18,9 @@ image <|vision_end|>`, an image with its marks has one rotary index and sees all
 itself; where one is drawn, a picture that is shown stands before the words twice, as
 latents and as features, else as features alone; 49 steps of Euler from noise, shifted
 by 3, with guidance 4 at timesteps above 0.4, no step longer than without it; the flags
-above are those of editing. Answers are greedy, of 1,000 tokens or to `<|im_end|>`.
+above are those of editing. With --think what the demonstration says of thinking stands
+before all in every branch of guidance; a plan is written behind the words, and the image
+drawn behind it, against rows without the plan. Answers are greedy, of 1,000 tokens or to `<|im_end|>`.
 
 Differences: pictures are squares, drawn at 1,024 pixels and read at 980, where the
 official code keeps their shapes (data.fit says how one becomes a square); latents that
@@ -92,6 +94,23 @@ LLM = {  # what transformers takes for fields of llm_config.json that are not wr
 START, END = "<|im_start|>", "<|im_end|>"
 BOI, EOI = "<|vision_start|>", "<|vision_end|>"
 IDS = {START: 151_644, END: 151_645, BOI: 151_652, EOI: 151_653}
+# What its demonstration says first, where it is to think.
+THINK = (
+  "You should first think about the {}\nThe {} process is enclosed within <think> "
+  "</think> tags, i.e. <think> {} process here </think> {} here"
+)
+THINK_DRAW = THINK.format(
+  "planning process in the mind and then generate the image. ",
+  "planning",
+  "planning",
+  "image",
+)
+THINK_ANSWER = THINK.format(
+  "reasoning process in the mind and then provide the user with the answer. ",
+  "reasoning",
+  "reasoning",
+  "answer",
+)
 CHAT = (
   ("begin", ""), ("user", START), ("user_end", END), ("assistant", START),
   ("assistant_end", ""), ("draw_assistant", ""),
@@ -134,6 +153,7 @@ def get_config(published) -> ConfigDict:
   c.sample.update(
     sampler="euler", steps=49, schedule_shift=3.0, clip_x0=0.0, guidance=4.0,
     guidance_low=0.4, guidance_renorm="image", max_text_tokens=1000, stops=(),
+    think_draw=THINK_DRAW, think_answer=THINK_ANSWER,
   )  # fmt: skip
   return c
 

@@ -98,8 +98,17 @@ def alternate(ours: Side, peer: Side, count: int) -> dict[str, list[tuple]]:
         pairs.append((ours.measure(figure), second))
       else:
         pairs.append((ours.measure(figure), peer.measure(figure)))
-    print(f"round {number + 1} of {count}", file=sys.stderr)
+    print(f"round {number + 1} of {count}: {last_round(results)}", file=sys.stderr)
   return results
+
+
+def last_round(results: dict[str, list[tuple]]) -> str:
+  """What both sides took last, in a line: long benches are often stopped early."""
+  said = []
+  for figure, pairs in results.items():
+    a, b = pairs[-1]
+    said.append(f"{figure} {a:.3g}" + (f" / {b:.3g}" if b is not None else ""))
+  return ", ".join(said)
 
 
 def spread(values: list[float]) -> dict[str, float]:

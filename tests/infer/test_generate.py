@@ -10,6 +10,7 @@ import pytest
 from tests import small
 from tests.infer.reference import BOI, EOS
 from unijax.data.document import DataError, Text, Turn
+from unijax.infer import batch
 from unijax.infer.generate import Generator, Prompt
 
 PROMPTS = (
@@ -157,6 +158,54 @@ def changed(**sample) -> Generator:
   section = dataclasses.replace(other.config.sample, **sample)
   other.config = dataclasses.replace(other.config, sample=section)
   return other
+
+
+def _given(layouts, until, *args):
+  """`layouts`, but for the first branch."""
+  first = copy.deepcopy(until)
+  first.next_position = len(first)
+  return [first, *layouts(*args)[1:]]
+
+
+def test_an_image_behind_a_thought_is_the_one_behind_that_text(monkeypatch):
+  """Each way a thought ends: by itself, or because it may not be longer."""
+  made, before = generator(), batch.layouts
+  ends = set()
+  for seed in range(6):
+    asked = Prompt([Text("xy")], "image", seed=seed, stop_after_image=True)
+    think = dataclasses.replace(asked, think=True, max_text_tokens=6)
+    row = batch.RowBatch(made, [think], 0)
+    row.run()
+    thought, *rest = row.rows
+    assert not rest and 0 < len(thought.tokens) <= 6
+    ends.add(thought.tokens[-1] == EOS)
+    track = thought.tracks[0]
+    first = len(track) - made.config.image_positions - 2  # BOI, the image, EOI
+    assert track.tokens[first - 1] == EOS and track.tokens[first] == BOI
+
+    given = functools.partial(_given, before, track.part(0, first))
+    monkeypatch.setattr(batch, "layouts", given)
+    image = made.generate([asked])[0].images[0].astype(int)
+    monkeypatch.setattr(batch, "layouts", before)
+    assert abs(image - thought.parts[-1]).max() <= 1
+    plain = made.generate([asked])[0].images[0].astype(int)
+    assert abs(image - plain).max() > 1
+  assert ends == {True, False}
+
+
+def test_a_thought_leaves_room_for_its_image():
+  made, text = generator(), {}
+  for left in (8, 9, 15):
+    parts = [Text("z" * (made.slots - 1 - left))]
+    think = Prompt(parts, "image", stop_after_image=True, think=True)
+    if left < 9:  # a word, an end, BOI and the image
+      with pytest.raises(DataError, match="leaves 8 where 9 are needed"):
+        made.generate([think])
+      continue
+    answer = made.generate([think])[0]
+    text[left] = len(answer.tokens)
+    assert len(answer.images) == 1 and 0 < text[left] <= left - 8
+  assert max(text.values()) > 1
 
 
 def test_guidance_against_what_was_asked_changes_nothing():

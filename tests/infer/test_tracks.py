@@ -50,3 +50,23 @@ def test_the_shadow_of_nothing_is_without_text(without_text):
   said = builder.tokenizer.encode
   assert ours.tokens[1:] == said("abc, good") and other.tokens[1:] == said("ugly")
   assert len(tracks.layouts(builder, prompt, SAMPLE, 1)) == 1
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_what_is_said_before_all_stands_in_every_branch(turns):
+  builder = small.builder(small.config())
+  sample = dataclasses.replace(
+    SAMPLE, negative_prompt="", think_draw="plan", think_answer="why"
+  )
+  parts = [USER, SHOWN, Text("a"), MODEL] if turns else [SHOWN, Text("a")]
+  special, said = builder.vocabulary.special, builder.tokenizer.encode
+  first = [special.bos, *[special.user] * turns]
+  for begin, words, count in (("image", "plan", 3), ("text", "why", 1)):
+    prompt = Prompt(parts, begin, think=True)
+    rows = tracks.layouts(builder, prompt, sample, count)
+    for row in rows:
+      assert row.tokens[: len(first) + len(words)] == [*first, *said(words)]
+    plain = tracks.layouts(builder, dataclasses.replace(prompt, think=False), sample, 1)
+    assert rows[0].tokens[len(first) + len(words) :] == plain[0].tokens[1:]
+    if count > 1:
+      assert not set(said("a")) & set(rows[1].tokens[len(first) + len(words) :])

@@ -230,7 +230,10 @@ class Model:
       written.append(int(last.argmax()))
     return written
 
-  def draw(self, noise, shown, text, scale, picture_scale, low, renorm, steps):
+  def draw(
+    self, noise, shown, text, scale, picture_scale, low, renorm, steps, before=(),
+    thought=(),
+  ):  # fmt: skip
     """Patches of an image from noise, by Euler, under one or two guidances.
 
     Args:
@@ -240,6 +243,8 @@ class Model:
       scale, picture_scale: of the guidances; they act at times above `low`.
       renorm: global, channel or text_channel.
       steps: of the solver.
+      before: pieces before all else, which every guidance has.
+      thought: pieces behind the words, which none contrasts with.
     """
     import torch
 
@@ -248,14 +253,14 @@ class Model:
     x, said = noise, self.said(text)
     for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
       image = ("latents", x, t, False)
-      v = whole = self.heads([*shown, said, image])[1]
+      v = whole = self.heads([*before, *shown, said, *thought, image])[1]
       if t > low:
-        without = self.heads([*shown, image])[1]
+        without = self.heads([*before, *shown, image])[1]
         v = without + scale * (whole - without)
         if renorm == "text_channel":
           v = shorter(v, whole, -1)
         if picture_scale > 1:
-          blind = self.heads([said, image])[1]
+          blind = self.heads([*before, said, image])[1]
           v = blind + picture_scale * (v - blind)
         if renorm != "text_channel":
           v = shorter(v, whole, -1 if renorm == "channel" else (0, 1))

@@ -23,6 +23,7 @@ from tests.interop.family_showo import QUESTIONS, WORDS
 PLACES = {bagel_reference.CODEC_FILE: bagel_reference.CODEC}
 TIME = 0.35  # of a row that is drawn
 STEPS = 6
+FIRST, THOUGHT = "plan it", 8  # said before all; ids of what is then written
 SCALE, PICTURE_SCALE, LOW = 4.0, 2.0, 0.4
 MODEL, SAMPLE = {}, {}  # other knobs, of a mistake
 
@@ -104,6 +105,8 @@ def peer(model, inputs):
       for x, q in zip(pixels, QUESTIONS, strict=True)
     ]
     return {"tokens": np.array([model.write(x, count) for x in rows])}
+  if kind == "thought":
+    return thought(model, inputs)
   if kind in ("drawn", "edited"):
     made = []
     for x, words, picture in zip(noise, WORDS, pixels, strict=True):
@@ -132,12 +135,26 @@ def peer(model, inputs):
   }  # fmt: skip
 
 
+def thought(model, inputs):
+  """Words are written about a picture and what is asked, then it is changed."""
+  import torch
+
+  tokens, made, before = [], [], [model.said(FIRST.encode())]
+  for x, words, pixels in zip(inputs["noise"], WORDS, inputs["pixels"], strict=True):
+    picture, mark = shown(model, pixels), model.mark
+    tokens.append(model.write([*before, *picture, model.said(words.encode())], THOUGHT))
+    ids = "ids", [mark["start"], *tokens[-1], mark["end"]]
+    how = SCALE, PICTURE_SCALE, 0.0, "text_channel", STEPS, before, [ids]
+    made.append(model.draw(torch.from_numpy(x), picture, words.encode(), *how))
+  return {"tokens": np.array(tokens), "latents": np.stack(made)}
+
+
 def ours(config, params, inputs):
   model = dataclasses.replace(config.model, **MODEL)
   config = dataclasses.replace(config, model=model)
   builder, kind = family_decoders.everything(config), str(inputs["kind"])
-  if kind in ("drawn", "edited"):
-    return drawn(config, params, builder, inputs, kind == "edited")
+  if kind in ("drawn", "edited", "thought"):
+    return drawn(config, params, builder, inputs, kind)
   if kind == "asked":
     laid = [
       builder.layout(d, open_end=True) for d in family_showo.documents(inputs["pixels"])
@@ -178,13 +195,15 @@ def rows(config, params, builder, inputs):
   }  # fmt: skip
 
 
-def drawn(config, params, builder, inputs, edits: bool):
-  """What sampling draws from given noise."""
+def drawn(config, params, builder, inputs, kind: str):
+  """What sampling draws from given noise, and perhaps writes before."""
   from unijax.data.document import Text
   from unijax.infer import prompts
   from unijax.infer.generate import Prompt
 
-  knobs = {"steps": STEPS}
+  knobs, thinks, edits = {"steps": STEPS}, kind == "thought", kind != "drawn"
+  if thinks:
+    knobs |= {"think_draw": FIRST, "max_text_tokens": THOUGHT, "temperature": 0.0}
   if edits:
     knobs |= {"guidance_image": PICTURE_SCALE, "guidance_renorm": "text_patch",
               "guidance_low": 0.0}  # fmt: skip
@@ -194,11 +213,16 @@ def drawn(config, params, builder, inputs, edits: bool):
   asked = [
     Prompt(
       prompts.user([*[prompts.picture(x)] * edits, Text(words)], chat=True), "image",
-      stop_after_image=True,
+      stop_after_image=True, think=thinks,
     )
     for words, x in zip(WORDS, inputs["pixels"], strict=True)
   ]  # fmt: skip
-  return from_noise.drawn(config, params, builder, asked, inputs["noise"])
+  made = from_noise.rows(config, params, builder, asked, inputs["noise"])
+  found = from_noise.shown(config, made)
+  if not thinks:
+    return found
+  tokens = np.array([row.tokens for row in made])
+  return {"tokens": tokens, "latents": found["latents"]}
 
 
 def inputs(kind: str):
@@ -255,4 +279,7 @@ CASES = (
   Case("bagel-edit", "bagel", SMALL, "loud", inputs("edited"),
        {"pictures": sampled(guidance_image=1.0)},
        bounds={"latents": 1e-3, "pixels": 1e-3}),
+  Case("bagel-think", "bagel", SMALL, "loud", inputs("thought"),
+       {"first": sampled(think_draw="")}, bounds={"latents": 1e-3, "tokens": 0.0},
+       slow=True),
 )  # fmt: skip

@@ -18,10 +18,13 @@ def drawn(config, params, builder, prompts, noise_NPC):
   Returns:
     {"latents": patches [N, P, C], "pixels": float in -1 .. 1}.
   """
+  return shown(config, rows(config, params, builder, prompts, noise_NPC))
+
+
+def rows(config, params, builder, prompts, noise_NPC):
+  """The rows that sampling makes, as `drawn`."""
   import jax.numpy as jnp
 
-  from unijax.codecs import artefact, frozen
-  from unijax.codecs.pixels import unpatchify
   from unijax.infer.batch import RowBatch
   from unijax.infer.generate import Generator
 
@@ -30,7 +33,15 @@ def drawn(config, params, builder, prompts, noise_NPC):
   generator.functions.begin_image = lambda caches, keys: (noise, 0 * noise)
   batch = RowBatch(generator, prompts, 0)
   batch.run()
-  found = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
+  return batch.rows
+
+
+def shown(config, made):
+  """What is in rows that were drawn, as `drawn`."""
+  from unijax.codecs import artefact, frozen
+  from unijax.codecs.pixels import unpatchify
+
+  found = np.stack([row.tracks[0].images[-1][1] for row in made])
   about = artefact.read(config.data.codec)
   weights = artefact.read_weights(config.data.codec, about)
   z = unpatchify(found, config.data.patch_size, config.grid)

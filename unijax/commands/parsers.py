@@ -148,6 +148,11 @@ def _add_sample(verb) -> None:
     "--begin", choices=("auto", "image", "text"), default="auto",
     help="let the model choose, or begin with an image, or write only text",
   )  # fmt: skip
+  sub.add_argument(
+    "--think", action="store_true",
+    help="with --begin=image: write text first, and draw where it ends; what the run's "
+    "sample.think_draw (or think_answer) says stands before",
+  )  # fmt: skip
   sub.add_argument("--interactive", action="store_true", help="keep a conversation")
   sampling = sub.add_argument_group("sampling (the run's values if not given)")
   sampling.add_argument("--sampler", choices=("ddpm", "ddim", "euler", "heun"))

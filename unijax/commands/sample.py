@@ -52,7 +52,9 @@ def run(args) -> dict:
   parts: list[Part] = list(pictures)
   parts += [Text(args.prompt)] if args.prompt else []
   asked = [
-    Prompt(prompts.user(parts, loaded.chat), args.begin, seed=args.seed + i)
+    Prompt(
+      prompts.user(parts, loaded.chat), args.begin, seed=args.seed + i, think=args.think
+    )
     for i in range(args.count)
   ]
   generator = loaded.generator(args.count, asked[0], **knobs)
@@ -155,6 +157,7 @@ class Conversation:
     prompt = Prompt(
       [*self.history, *said, Turn("assistant")], begin,
       stop_after_image=begin == "image", seed=self.args.seed + self.turns,
+      think=self.args.think,
     )  # fmt: skip
     answer = self.generator.generate([prompt], on_image=_watch)[0]
     self.pending = []

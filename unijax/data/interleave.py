@@ -83,6 +83,8 @@ class Interleaver(ImageRows):
     self.image_begin = begin.take()
     drawn = {n.removeprefix("draw_"): x for n, x in self.around.items() if "draw_" in n}
     self.drawn = self.around | drawn
+    begin.add(self.drawn.get("image", []))
+    self.draw_image = begin.take()
     self.joins = bool(config.data.chat)
     self.without_text = config.data.without_text
     self.empty = without_text_lib.EMPTY.get(self.without_text)
@@ -90,7 +92,7 @@ class Interleaver(ImageRows):
 
   def layout(
     self, document: Document, key: int = 0, *, open_end=False, without_text=None,
-    draws=None, without_pictures=False,
+    draws=None, without_pictures=False, before="", thinks=False,
   ) -> Layout:  # fmt: skip
     """Lays one document out.
 
@@ -104,21 +106,27 @@ class Interleaver(ImageRows):
         documents.
       draws: whether an image is drawn here; None: one that is a target.
       without_pictures: leave out those that are shown.
+      before: what the user says in a turn before all else; kept without text, too.
+      thinks: text is written here before the image that is drawn.
 
     Raises:
       DataError: an image of another size than `data.image_size`.
     """
     result, given, role = Layout(key=key), Given(self._encode), None
     draws = bool(targets(document.parts)) if draws is None else draws
-    around, parts = self.drawn if draws else self.around, document.parts
+    around, parts = self._around(draws, thinks), document.parts
     parts = unseen(parts) if without_pictures else parts
     read = self._read(draws)
     shown, parts = leading(parts) if self.pictures_first else ((), parts)
+    begin = around["begin"] + ([] if draws else around.get("system", []))
+    if before:
+      turns = any(isinstance(p, Turn) for p in document.parts)
+      begin = self._before(given, begin, around, before, turns)
     for image in shown:
       self._image(result, given, around, image, read)
     self._give_all(result, given)
     count = len(parts)
-    given.add(around["begin"] + ([] if draws else around.get("system", [])))
+    given.add(begin)
     # How many parts, the first ones, lose their text.
     blank = self._captions(parts, key) if without_text is None else without_text * count
     if self.empty is None:
@@ -149,6 +157,20 @@ class Interleaver(ImageRows):
     if result.text_weight:
       result.text_weight[0] = 0.0  # nothing of this document stands before it
     return result
+
+  def _around(self, draws: bool, thinks: bool) -> dict[str, list]:
+    """What stands around what is said: a thought is text that is written."""
+    if not draws:
+      return self.around
+    own = {"assistant": self.around["assistant"], "image": []} if thinks else {}
+    return self.drawn | own
+
+  def _before(self, given: Given, begin: list, around, said: str, turns: bool) -> list:
+    """Gives what begins a row and is said before all else; nothing is left of it."""
+    said = [said] if self.joins else self._encode(said)
+    given.add(begin)
+    given.add([*around["user"], *said, *around.get("user_end", [])] if turns else said)
+    return []
 
   def _turn(self, x: Layout, given: Given, around, before: str | None, role: str):
     """From one role to the next, with what ends and begins them."""

@@ -6,9 +6,6 @@ in its place `sample.negative_prompt`; and perhaps a third, that has the text bu
 of the pictures shown to it.
 """
 
-import dataclasses
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,34 +15,14 @@ from unijax.data import text_blocks
 from unijax.data.document import DataError
 from unijax.data.layout import Layout
 from unijax.infer.functions import branches, chunk_length
+from unijax.infer.row import BLIND, DONE, IMAGE, TEXT, Row, chunks
 from unijax.infer.text_sampling import text_sampling
 from unijax.infer.tracks import layouts
 from unijax.nn.cache import make_cache
 from unijax.write.base import Span
 
-TEXT, IMAGE, DONE = "text", "image", "done"
 STREAM_TOKENS = 8  # tokens between two calls of on_text
-WORDLESS, BLIND = 1, 2  # tracks besides the first: without text, without pictures
 IMAGE_KEYS = 1 << 20  # keeps the keys of images apart from those of text positions
-
-
-@dataclasses.dataclass
-class Row:
-  """One prompt on its way."""
-
-  # what is committed: all, and what guidance contrasts with (`tracks`)
-  tracks: list[Layout]
-  phase: str
-  seed: int
-  images_left: int
-  tokens_left: int
-  one_image: bool
-  parts: list[str | np.ndarray] = dataclasses.field(default_factory=list)
-  tokens: list[int] = dataclasses.field(default_factory=list)
-  text_ids: list[int] = dataclasses.field(default_factory=list)  # since the last image
-  finished: bool = False
-  said: list[int] = dataclasses.field(default_factory=list)  # likewise, all ids but BOI
-  given: list[int] = dataclasses.field(default_factory=list)  # of a block; uncommitted
 
 
 class RowBatch:
@@ -60,6 +37,9 @@ class RowBatch:
     self.ends = (self.special.eos, *self.config.sample.stops)
     self.block = self.config.text_block
     self.least = self.block or 1  # positions that are written at once
+    # Kept free while a row thinks: an end, what begins an image, the image.
+    begin = 2 + len(self.builder.draw_image)
+    self.reserve = self.config.image_positions + 1 + (self.block or begin)
     self.path, self.never = self.functions.path, self.config.write.never
     self.draws, self.branches = self.config.draws, branches(self.config)
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
@@ -77,8 +57,9 @@ class RowBatch:
     """Prefills, then alternates between writing and drawing until all rows are done."""
     for branch in range(self.branches):
       self._commit(branch, [row.tracks[branch] for row in self.rows])
-    forced = [row.phase == IMAGE for row in self.rows]
-    self._begin_images(forced, branches=range(self.branches))
+    self._begin_images(
+      [row.phase == IMAGE for row in self.rows], branches=range(self.branches)
+    )
     while any(row.phase != DONE for row in self.rows):
       self._draw(on_image)
       self._write(on_text)
@@ -90,7 +71,9 @@ class RowBatch:
       raise DataError(f"prompt {number} is empty, and data.chat begins with nothing")
     tracks[0], given = text_blocks.take_open(tracks[0], self.block)
     image = self.config.image_positions + 1
-    wanted = self.least + (image if prompt.begin == "image" else 0)
+    draws = prompt.begin == "image"
+    thinks = draws and prompt.think
+    wanted = self.least + (self.reserve if thinks else image * draws)
     longest = max(map(len, tracks))
     room = self.slots - longest
     if room < wanted:
@@ -100,7 +83,7 @@ class RowBatch:
         "data.seq_len"
       )
     images = s.max_images if prompt.max_images is None else prompt.max_images
-    if not self.draws and prompt.begin == "image":
+    if draws and not self.draws:
       why = "model.write='none' has none"
       if not self.never:
         why = f"data.codec={self.config.data.codec!r} has no decoder to draw with"
@@ -108,11 +91,12 @@ class RowBatch:
     tokens = prompt.max_text_tokens
     return Row(
       tracks,
-      phase=IMAGE if prompt.begin == "image" else TEXT,
+      phase=IMAGE if draws and not thinks else TEXT,
       seed=prompt.seed,
       images_left=images if self.draws and prompt.begin != "text" else 0,
       tokens_left=s.max_text_tokens if tokens is None else tokens,
       one_image=prompt.stop_after_image,
+      thinks=thinks,
       given=given,
     )
 
@@ -135,6 +119,7 @@ class RowBatch:
   def _write(self, on_text) -> None:
     """Lets every row in its text phase write until it stops or a call's limit ends."""
     writing = [row.phase == TEXT for row in self.rows]
+    thinking = [row.thinks for row in self.rows]
     if not any(writing):
       return
     allowance = np.zeros(self.size, np.int32)
@@ -157,7 +142,10 @@ class RowBatch:
         if on_text and row.parts and isinstance(row.parts[-1], str):
           on_text(self.first + i, row.parts[-1])
     began = [w and r.phase == IMAGE for w, r in zip(writing, self.rows, strict=True)]
-    self._begin_images(began, branches=range(1, self.branches))
+    thought = [b and t for b, t in zip(began, thinking, strict=True)]
+    wrote = [b and not t for b, t in zip(began, thinking, strict=True)]
+    self._begin_images(thought, branches=range(self.branches))
+    self._begin_images(wrote, branches=range(1, self.branches))
 
   def _given(self) -> tuple[np.ndarray, ...]:
     """Where text is written in blocks, what stands in the first of each row."""
@@ -172,7 +160,8 @@ class RowBatch:
     """Positions a row may write now, and whether it may begin an image."""
     longest = max(map(len, row.tracks))
     room, image = self.slots - longest, self.config.image_positions + 2
-    may = row.images_left > 0 and room - image >= self.least
+    room -= self.reserve * row.thinks
+    may = row.images_left > 0 and not row.thinks and room - image >= self.least
     room = (room - image if may else room) // self.least * self.least
     return min(row.tokens_left + len(row.given), room), may
 
@@ -192,16 +181,23 @@ class RowBatch:
         row.parts.pop()
       row.parts.append(self.builder.tokenizer.decode(row.text_ids))
     last = tokens[-1] if tokens else None
-    if last in self.ends:
+    over = row.tokens_left <= 0 or self._full(row)
+    if row.thinks and (over or last in self.ends):
+      # A thought is ended as the model would have, and is nothing that was asked.
+      row.given = [*[self.special.eos] * (last not in self.ends)]
+      row.given += self.builder.draw_image
+      row.said, row.thinks, row.phase = [], False, IMAGE
+    elif last in self.ends:
       row.phase, row.finished = DONE, True
     elif last == self.special.boi and not self.never:
       row.phase = IMAGE
-    elif row.tokens_left <= 0 or self._full(row):
+    elif over:
       row.phase = DONE
 
   def _full(self, row: Row) -> bool:
     """Whether a row has no room for more text."""
-    return len(row.tracks[0]) + self.least > self.slots
+    reserve = self.reserve * row.thinks
+    return max(map(len, row.tracks)) + reserve + self.least > self.slots
 
   # -- drawing images ----------------------------------------------------------------
 
@@ -317,17 +313,3 @@ class RowBatch:
       if branch == 0:
         here = np.array([x is not None for x in now])[:, None]
         self.logits = jnp.where(here, logits, self.logits)
-
-
-def chunks(layout: Layout, size: int) -> Iterator[Layout]:
-  """Cuts a layout into parts of at most `size` positions, never through an image or a
-  block of text. A part has at most one image that an encoder reads."""
-  start = 0
-  encoded = [at for at, _ in layout.images if layout.feature[at] >= 0]
-  while start < len(layout):
-    later = [at for at in encoded if at >= start][1:]
-    stop = min(start + size, len(layout), *later[:1])
-    while stop < len(layout) and -1 != layout.span[stop] == layout.span[stop - 1]:
-      stop -= 1
-    yield layout.part(start, stop)
-    start = stop

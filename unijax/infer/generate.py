@@ -32,6 +32,8 @@ class Prompt:
     max_images, max_text_tokens: allowances; None takes those of the config.
     stop_after_image: end with the first image, without asking for more text.
     seed: of this row's noise and draws; rows do not depend on their neighbours.
+    think: where an image is asked for, write text first, and draw where it ends;
+      `sample.think_draw` or, with another `begin`, `sample.think_answer` stands before.
   """
 
   parts: Sequence[Text | Image | Turn]
@@ -40,6 +42,7 @@ class Prompt:
   max_text_tokens: int | None = None
   stop_after_image: bool = False
   seed: int = 0
+  think: bool = False
 
   def __post_init__(self):
     if self.begin not in ("auto", "image", "text"):

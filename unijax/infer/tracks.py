@@ -1,4 +1,8 @@
-"""What each branch of guidance is told: a prompt, and what it is contrasted with."""
+"""What each branch of guidance is told: a prompt, and what it is contrasted with.
+
+What `sample.think_draw` says stands in all of them, what a row then thinks in the first
+alone.
+"""
 
 from collections.abc import Sequence
 
@@ -18,14 +22,15 @@ def layouts(builder, prompt, sample: SampleConfig, count: int, number: int = 0):
     number: of the prompt.
   """
   draws = prompt.begin == "image"
+  before = (sample.think_draw if draws else sample.think_answer) * prompt.think
 
-  def laid(parts, **without) -> Layout:
+  def laid(parts, **more) -> Layout:
     document = Document(tuple(parts), id=number)
-    begun = {"without_text": False, "open_end": True, "draws": draws}
-    return builder.layout(document, **{**begun, **without})
+    begun = {"without_text": False, "open_end": True, "draws": draws, "before": before}
+    return builder.layout(document, **{**begun, **more})
 
   whole = told(prompt.parts, sample, draws)
-  rows = [laid(whole)]
+  rows = [laid(whole, thinks=prompt.think and draws)]
   if count > 1 and sample.negative_prompt:
     rows.append(laid(against(prompt.parts, sample)))
   elif count > 1:
