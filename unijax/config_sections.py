@@ -271,6 +271,7 @@ class SampleConfig:
   guidance_renorm_min: float
   negative_prompt: str
   prompt_suffix: str
+  layers_apart: bool
   think_draw: str
   think_answer: str
   temperature: float

@@ -19,8 +19,9 @@ itself; where one is drawn, a picture that is shown stands before the words twic
 latents and as features, else as features alone; 49 steps of Euler from noise, shifted
 by 3, with guidance 4 at timesteps above 0.4, no step longer than without it; the flags
 above are those of editing. With --think what the demonstration says of thinking stands
-before all in every branch of guidance; a plan is written behind the words, and the image
-drawn behind it, against rows without the plan. Answers are greedy, of 1,000 tokens or to `<|im_end|>`.
+before all in every branch of guidance; a plan is written behind the words, and the
+image drawn behind it, against rows without the plan. Answers are greedy, of 1,000
+tokens or to `<|im_end|>`.
 
 Differences: pictures are squares, drawn at 1,024 pixels and read at 980, where the
 official code keeps their shapes (data.fit says how one becomes a square); latents that

@@ -1,7 +1,7 @@
 """Our side of `released.py`: the files are imported and run by the sampling functions.
 
-- float32. Text and prompts go through `prefill`, in chunks as every prompt does, and
-  `decode_text`; an image through `begin_image` and `draw_image` on two caches, with the
+- float32, each layer with parameters of its own (`sample.layers_apart`). Text and
+  prompts go through `prefill`, in chunks as every prompt does, and `decode_text`; an image through `begin_image` and `draw_image` on two caches, with the
   prompt and without.
 - The same weights serve as a model that writes text alone and as one that writes codes:
   the last ids of the vocabulary are the codes.
@@ -21,7 +21,9 @@ from unijax.config import Config, from_config_dict, to_dict
 from unijax.data.layout import Layout
 from unijax.data.rows import RowBuilder, stack
 from unijax.data.tokenizer import ByteTokenizer
-from unijax.infer.functions import SampleFunctions, chunk_length
+from unijax.infer import narrow
+from unijax.infer.functions import SampleFunctions, chunk_lengths
+from unijax.infer.row import chunks, padded
 from unijax.infer.text_sampling import text_sampling
 from unijax.interop import importing, system
 from unijax.nn.cache import make_cache
@@ -30,7 +32,9 @@ from unijax.write.base import Span
 
 def text_config(config: Config, work: released_work.Work) -> Config:
   """Of the release, to write so many tokens."""
-  sample = dataclasses.replace(config.sample, max_text_tokens=work.text)
+  sample = dataclasses.replace(
+    config.sample, max_text_tokens=work.text, layers_apart=True
+  )
   return dataclasses.replace(config, sample=sample)
 
 
@@ -41,7 +45,9 @@ def image_config(config: Config, work: released_work.Work) -> Config:
   values["data"].update(
     codec="blocks", patch_size=1, image_size=work.grid * released_work.STRIDE
   )
-  values["sample"].update(guidance=float(work.guidance), image_temperature=0.0)
+  values["sample"].update(
+    guidance=float(work.guidance), image_temperature=0.0, layers_apart=True
+  )
   return from_config_dict(values)
 
 
@@ -57,14 +63,14 @@ class Runner:
     special = dataclasses.replace(self.builder.vocabulary.special, eos=-1)
     vocabulary = dataclasses.replace(self.builder.vocabulary, special=special)
     self.functions = SampleFunctions(config, vocabulary)
-    self.chunk = chunk_length(config)
+    self.chunks = chunk_lengths(config)
 
   def read(self, layouts: list[Layout], slots: int):
     """Reads rows of one length: (cache, logits after them)."""
     cache = make_cache(self.config, len(layouts), slots)
-    for at in range(0, len(layouts[0]), self.chunk):
-      parts = [x.part(at, min(at + self.chunk, len(x))) for x in layouts]
-      chunk = stack([self.builder.chunk(x, self.chunk) for x in parts])
+    for parts in zip(*(chunks(x, self.chunks) for x in layouts), strict=True):
+      size = padded(parts, self.chunks)
+      chunk = stack([self.builder.chunk(x, size) for x in parts])
       cache, logits = self.functions.prefill(self.params, cache, chunk)
     return cache, logits
 
@@ -127,7 +133,8 @@ def main() -> None:
   rounds.add_arguments(parser, released_work.Work)
   work = rounds.parse(parser.parse_args(), released_work.Work)
   found = importing.look("llama", work.folder)
-  params = system.nested({p: jnp.asarray(x) for p, x in numbers(found).items()})
+  stacked = {p: jnp.asarray(x) for p, x in numbers(found).items()}
+  params = narrow.apart(system.nested(stacked))
   figures = released_work.figures(Model(found.config, params, work), work)
   about = {
     "name": "unijax", "jax": jax.__version__, "threads": work.threads,

@@ -92,7 +92,7 @@ def test_chunks_hold_whole_images_and_one_picture(read):
   c = config(read, data__images_per_row=10)
   b = small.builder(c)
   layout = b.layout(Document((*ASK, image(5, True), image(6, True)), 1))
-  parts, length = list(chunks(layout, chunk_length(c))), chunk_length(c)
+  parts, length = list(chunks(layout, (chunk_length(c),))), chunk_length(c)
   assert sum(map(len, parts)) == len(layout)
   whole, shown = b.row([layout]), []
   for part in parts:

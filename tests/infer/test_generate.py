@@ -61,6 +61,19 @@ def test_a_row_alone_is_the_row_in_a_batch(i):
   assert same(generator().generate([PROMPTS[i]])[0], answers()[i])
 
 
+def test_layers_apart_say_the_same():
+  c, params = generator().config, generator().params
+  c = dataclasses.replace(c, sample=dataclasses.replace(c.sample, layers_apart=True))
+  made = Generator(c, params, generator().builder, rows=4)
+  assert "block_1" in made.params["transformer"]
+  assert "blocks" not in made.params["transformer"]
+  again = Generator(c, made.params, generator().builder, rows=4)  # as it is
+  for one, other in zip(again.generate(PROMPTS), answers(), strict=True):
+    assert one.tokens == other.tokens and len(one.images) == len(other.images)
+    for a, b in zip(one.images, other.images, strict=True):
+      assert abs(a.astype(int) - b).max() <= 1
+
+
 def test_order_and_number_of_prompts_do_not_matter():
   five = [PROMPTS[i] for i in (2, 0, 3, 1, 0)]  # two groups of at most four
   made = generator().generate(five)

@@ -170,6 +170,10 @@ def _add_sample(verb) -> None:
     help="of what a guided step is no longer than an unguided one",
   )
   sampling.add_argument("--negative-prompt", help="what guidance contrasts with")
+  sampling.add_argument(
+    "--layers-apart", action="store_true", default=None,
+    help="without a loop over layers: slow to compile, for much to write",
+  )  # fmt: skip
   sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
   sampling.add_argument("--top-k", type=int)
   sampling.add_argument("--top-p", type=float)

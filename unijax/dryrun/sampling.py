@@ -93,6 +93,7 @@ def abstract_calls(config: Config, rows: int, place) -> Calls:
     return infer.arguments(functions, config, builder, params, rows, slots)
 
   params = nn.unbox(boxed)
+  params = narrow.apart(params) if config.sample.layers_apart else params
   calls = [(getattr(functions, name), given) for name, given in of(params).items()]
   dtype = config.model.dtype
   params = narrow.narrow(params, narrow.rounded(calls, dtype), dtype)

@@ -14,8 +14,8 @@ from unijax.data import rows as rows_lib
 from unijax.data import text_blocks
 from unijax.data.document import DataError
 from unijax.data.layout import Layout
-from unijax.infer.functions import branches, chunk_length
-from unijax.infer.row import BLIND, DONE, IMAGE, TEXT, Row, chunks
+from unijax.infer.functions import branches, chunk_lengths
+from unijax.infer.row import BLIND, DONE, IMAGE, TEXT, Row, chunks, padded
 from unijax.infer.text_sampling import text_sampling
 from unijax.infer.tracks import layouts
 from unijax.nn.cache import make_cache
@@ -44,7 +44,7 @@ class RowBatch:
     self.draws, self.branches = self.config.draws, branches(self.config)
     self.rows = [self._row(p, first + i) for i, p in enumerate(prompts)]
     self.features = self._features()
-    self.chunk = chunk_length(self.config, self.features)
+    self.chunks = chunk_lengths(self.config, self.features)
     self.caches = [
       make_cache(self.config, self.size, self.slots) for _ in range(self.branches)
     ]
@@ -301,11 +301,12 @@ class RowBatch:
 
   def _commit(self, branch: int, layouts: list[Layout | None]) -> None:
     """Prefills layouts, in as many chunks as the longest takes."""
-    pieces = [list(chunks(x, self.chunk)) if x else [] for x in layouts]
+    pieces = [list(chunks(x, self.chunks)) if x else [] for x in layouts]
     pieces += [[]] * (self.size - len(pieces))
     for i in range(max(map(len, pieces))):
       now = [p[i] if i < len(p) else None for p in pieces]
-      cut = [self.builder.chunk(x, self.chunk, self.features) for x in now]
+      size = padded(now, self.chunks)
+      cut = [self.builder.chunk(x, size, self.features) for x in now]
       chunk = rows_lib.stack(cut)
       self.caches[branch], logits = self.functions.prefill(
         self.params, self.caches[branch], chunk

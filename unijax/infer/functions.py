@@ -32,6 +32,7 @@ from unijax.write import make_write_path
 from unijax.write.base import Span
 
 TEXT_CHUNK = 64  # positions of text that are prefilled together
+LONG_CHUNK = 512  # of a long text
 
 
 def chunk_length(config: Config, features: int | None = None) -> int:
@@ -46,6 +47,14 @@ def chunk_length(config: Config, features: int | None = None) -> int:
   image = max(config.image_positions, features) + max(config.frame, 2)
   text = TEXT_CHUNK if config.write.never else config.text_block
   return -(-max(image, text) // 8) * 8
+
+
+def chunk_lengths(config: Config, features: int | None = None) -> tuple[int, ...]:
+  """Sizes of prefill chunks, the least first: where only text is written a long one,
+  too, since a chunk reads all weights."""
+  least = chunk_length(config, features)
+  long = config.write.never and not config.native and least < LONG_CHUNK
+  return (least, LONG_CHUNK) if long else (least,)
 
 
 def branches(config: Config) -> int:
@@ -72,8 +81,9 @@ class SampleFunctions:
   """
 
   def __init__(self, config: Config, vocabulary: Vocabulary):
-    model = make_model(config, vocabulary.size)
-    one_image = make_model(config, vocabulary.size, images=1)
+    apart = config.sample.layers_apart
+    model = make_model(config, vocabulary.size, apart=apart)
+    one_image = make_model(config, vocabulary.size, images=1, apart=apart)
     self.prefill = jax.jit(
       functools.partial(prefill, model, config.model.image_mask), donate_argnums=1
     )

@@ -101,6 +101,7 @@ class Generator(Weights):
     self.tasks = ("draw", *reads, "edit") if config.draws else reads
     self.rows, self.slots = rows, slots or config.data.seq_len
     self.functions = SampleFunctions(config, builder.vocabulary)
+    self.layers_apart = config.sample.layers_apart
     self.params = params
 
   def calls(self, params):

@@ -88,8 +88,9 @@ class LoadedRun:
 
 
 def load_run(
-  workdir: str | pathlib.Path, step: int | None = None, only_sample: bool = False
-) -> LoadedRun:
+  workdir: str | pathlib.Path, step: int | None = None, only_sample: bool = False,
+  layers_apart: bool | None = None,
+) -> LoadedRun:  # fmt: skip
   """Reads a run directory.
 
   Args:
@@ -97,6 +98,7 @@ def load_run(
     step: which checkpoint; None is the latest.
     only_sample: keep the weights as sampling holds them (`infer.narrow`) and free the
       float32 ones, which losses are measured with.
+    layers_apart: `sample.layers_apart`; None leaves the run's value.
 
   Raises:
     CheckpointError: no run, no such checkpoint, or one that cannot be read.
@@ -112,6 +114,9 @@ def load_run(
   tokenizer = rundir.tokenizer_path(workdir, config)
   data = dataclasses.replace(config.data, tokenizer=tokenizer)
   config = adapters.without(dataclasses.replace(config, data=data))
+  if layers_apart is not None:
+    sample = dataclasses.replace(config.sample, layers_apart=layers_apart)
+    config = dataclasses.replace(config, sample=sample)
   builder = RowBuilder(config, make_tokenizer(tokenizer))
   functions = StepFunctions(config, builder.vocabulary.size)
   store = Store(workdir, read_only=True)

@@ -56,6 +56,27 @@ def narrow(params, which, dtype):
   return jax.tree.map(one, params, which)
 
 
+def apart(params):
+  """The decoder's blocks one by one: `blocks`, stacked, -> `block_0`, `block_1`, ..
+
+  A loop over stacked layers reads a slice of each weight, which back ends copy before
+  they multiply with it: writing a token then moves every weight twice.
+  """
+  decoder = dict(params["transformer"])
+  if "blocks" not in decoder:
+    return params
+  blocks = decoder.pop("blocks")
+
+  def layer(x, i: int):
+    if isinstance(x, jax.ShapeDtypeStruct):
+      return x.update(shape=x.shape[1:])
+    return x[i]
+
+  for i in range(jax.tree.leaves(blocks)[0].shape[0]):
+    decoder[f"block_{i}"] = jax.tree.map(lambda x, i=i: layer(x, i), blocks)
+  return {**params, "transformer": decoder}
+
+
 def _seen(jaxpr, var, dtype) -> set[int] | None:
   """Numbers of the results that are `var`, moved at most; None: it is computed with."""
   moved = {var}
@@ -122,6 +143,7 @@ class Weights:
   """
 
   dtype: str
+  layers_apart = False  # see `apart`
   _params = None
 
   def calls(self, params) -> Iterable[tuple[Callable, tuple]]:
@@ -135,6 +157,8 @@ class Weights:
 
   @params.setter
   def params(self, params) -> None:
+    if params is not None and self.layers_apart:
+      params = apart(params)
     if params is not None and jnp.dtype(self.dtype) != jnp.float32:
       shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
       params = narrow(params, rounded(self.calls(shapes), self.dtype), self.dtype)

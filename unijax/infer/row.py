@@ -1,7 +1,7 @@
 """One prompt on its way: its phase, and what of it is committed."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -31,15 +31,28 @@ class Row:
   given: list[int] = dataclasses.field(default_factory=list)  # of a block; uncommitted
 
 
-def chunks(layout: Layout, size: int) -> Iterator[Layout]:
-  """Cuts a layout into parts of at most `size` positions, never through an image or a
-  block of text. A part has at most one image that an encoder reads."""
+def chunks(layout: Layout, sizes: Sequence[int]) -> Iterator[Layout]:
+  """Cuts a layout into parts, never through an image or a block of text. A part has at
+  most one image that an encoder reads.
+
+  Args:
+    layout: to cut.
+    sizes: positions that parts may have, the least first; what is left is of the
+      largest where it fills more than half of it.
+  """
   start = 0
   encoded = [at for at, _ in layout.images if layout.feature[at] >= 0]
   while start < len(layout):
     later = [at for at in encoded if at >= start][1:]
+    size = sizes[-1] if 2 * (len(layout) - start) > sizes[-1] else sizes[0]
     stop = min(start + size, len(layout), *later[:1])
     while stop < len(layout) and -1 != layout.span[stop] == layout.span[stop - 1]:
       stop -= 1
     yield layout.part(start, stop)
     start = stop
+
+
+def padded(parts: Sequence[Layout | None], sizes: Sequence[int]) -> int:
+  """The least size that all parts have room in."""
+  longest = max(len(part) for part in parts if part is not None)
+  return next(size for size in sizes if size >= longest)

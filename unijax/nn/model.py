@@ -62,6 +62,7 @@ class Model(nn.Module):
   bridge: Bridge | None = None  # draws from hidden states, where images are so written
   vision: nn.Module | None = None  # encodes context images, where they are so read
   connector: nn.Module | None = None  # makes positions of what it says
+  apart: bool = False  # see `Transformer`
 
   def setup(self):
     c, s = self.config, self.sizes
@@ -88,7 +89,7 @@ class Model(nn.Module):
     if write.blocks:
       span = max(span, c.text_block)
     lookahead = span - 1 if c.image_mask != "causal" else 0
-    self.transformer = Transformer(c, lookahead)
+    self.transformer = Transformer(c, lookahead, self.apart)
     self.side = c.patch_grid or s.grid  # of the table of places
     if c.patch_position != "none":
       init = fixed if c.patch_position == "fixed" else nn.initializers.normal(0.02)
@@ -218,13 +219,16 @@ class Model(nn.Module):
     return x_BTD, (time_BTD, skips), modulation
 
 
-def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
+def make_model(
+  config: Config, vocab: int, images: int | None = None, apart: bool = False
+) -> Model:
   """Builds the module for a config.
 
   Args:
     config: of the run.
     vocab: ids that the token table holds.
     images: largest number of images in one row; None is that of packed rows.
+    apart: whether each block has parameters of its own (`infer.narrow.apart`).
   """
   sizes = Sizes(
     vocab, config.patch_channels, config.grid, config.data.patch_size,
@@ -232,4 +236,5 @@ def make_model(config: Config, vocab: int, images: int | None = None) -> Model:
     config.frame,
   )  # fmt: skip
   bridge = make_bridge(config) if config.slots else None
-  return Model(config.model, sizes, bridge, *reading.make_reader(config))
+  reader = reading.make_reader(config)
+  return Model(config.model, sizes, bridge, *reader, apart=apart)
