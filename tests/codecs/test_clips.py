@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def convolutions(jaxpr):
   for equation in jaxpr.eqns:
     if equation.primitive.name == "conv_general_dilated":
       yield equation.invars[0].aval.ndim
-    for inner in jax.core.jaxprs_in_params(equation.params):
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
       yield from convolutions(inner)
 
 
