@@ -35,9 +35,7 @@ def levels(k):
     yield f"codec.project_width: {k.project_width} is not read without codec.project"
   above = (k.decoder_multipliers or k.multipliers)[1:]
   if k.narrow_doublings and any(k.width * m % 2 for m in above):
-    yield (
-      f"codec.narrow_doublings: codec.width {k.width} x multipliers {above} must be even"
-    )
+    yield (f"codec.narrow_doublings: codec.width {k.width} x {above} must be even")
   yield from time(k)
   yield from scales(k)
 

@@ -54,14 +54,13 @@ def middle(half):
   ours, new, old = f"{half}/middle", f"{half}.mid_block", f"{half}.middle"
   attention = (f"{new}.attentions.0", f"{old}.1")
   keys = scale(f"{ours}/attention/norm", *(f"{n}.norm" for n in attention), axes=2)
+  names = tuple(f"<vae>{n}.to_qkv" for n in attention)
   for number, name in enumerate(("query", "key", "value")):
     path = f"codec/{ours}/attention/{name}/conv"
-    weights, biases = (
-      tuple(f"<vae>{n}.to_qkv.{what}" for n in attention)
-      for what in ("weight", "bias")
+    keys += (
+      Key(f"{path}/kernel", tuple(f"{n}.weight" for n in names), Part(number, CONV)),
+      Key(f"{path}/bias", tuple(f"{n}.bias" for n in names), Part(number)),
     )
-    keys += Key(f"{path}/kernel", weights, Part(number, CONV)),
-    keys += Key(f"{path}/bias", biases, Part(number)),
   return (
     *keys,
     *conv(f"{ours}/attention/out", *(f"{n}.proj" for n in attention)),
@@ -80,7 +79,7 @@ def ends(half, first, last):
   )
 
 
-def KEYS(config):  # noqa: N802 (as in all of these files)
+def KEYS(config):
   """All keys; layers of all levels are numbered through, but for the new decoder's."""
   down, up = blocks_of(config.codec)
   keys = (

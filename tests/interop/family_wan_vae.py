@@ -1,7 +1,5 @@
 """AutoencoderKLWan of diffusers, which takes clips in pieces, against our codec."""
 
-import numpy as np
-
 from tests.interop import numbers
 from tests.interop.cases import Case, Wrong, loaded
 
@@ -42,7 +40,8 @@ def original():
   block = ("residual.0", "residual.2", "residual.3", "residual.6", "shortcut")
   between = ("resample.1", "time_conv")
   bare = ["conv1", "conv2"]
-  for half, stack, count in (("encoder", "downsamples", 11), ("decoder", "upsamples", 15)):
+  stacks = ("encoder", "downsamples", 11), ("decoder", "upsamples", 15)
+  for half, stack, count in stacks:
     bare += [f"{half}.{x}" for x in ("conv1", "head.0", "head.2")]
     bare += [f"{half}.middle.{n}.{x}" for n in (0, 2) for x in block]
     bare += [f"{half}.middle.1.{x}" for x in ("norm", "to_qkv", "proj")]
