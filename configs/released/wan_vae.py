@@ -135,9 +135,8 @@ def get_config(published) -> ConfigDict:
   width, halves_time = published["base_dim"], published["temperal_downsample"]
   multipliers, channels = published["dim_mult"], published["z_dim"]
   for name, value in (
-    ("_class_name", "AutoencoderKLWan"), ("in_channels", 3), ("out_channels", 3),
-    ("is_residual", False), ("patch_size", None), ("attn_scales", ()),
-    ("dropout", 0.0),
+    ("_class_name", "AutoencoderKLWan"), ("is_residual", False), ("patch_size", None),
+    ("in_channels", 3), ("out_channels", 3), ("attn_scales", ()), ("dropout", 0.0),
   ):  # fmt: skip
     published.only(name, value)
   if published.get("decoder_base_dim") is not None:
