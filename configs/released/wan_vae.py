@@ -154,11 +154,16 @@ def get_config(published) -> ConfigDict:
     blocks=(published["num_res_blocks"],), channels=channels, attention=True,
     project=True, kernel_frames=3, time_stride=2 ** len(halvings),
     time_halvings=halvings, narrow_doublings=True, encoder_norm="rms",
-    decoder_norm="rms", adversary_weight=0.0, shift=published["latents_mean"],
-    scale=tuple(1.0 / x for x in published["latents_std"]),
+    decoder_norm="rms", adversary_weight=0.0, shift=_one(published["latents_mean"]),
+    scale=_one(tuple(1.0 / x for x in published["latents_std"])),
   )  # fmt: skip
   c.data.image_size = c.data.sources.scenes.options.image_size = SIZE
   return c
+
+
+def _one(values):
+  """One number for all channels, where it is the same."""
+  return values[0] if len(set(values)) == 1 else values
 
 
 def to_published(config) -> dict:
