@@ -1,0 +1,123 @@
+"""Layouts of original repositories: the same weights and fields as those of transformers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.interop import cases, family_janus, keys, run
+from unijax.checkpoint import safetensors
+from unijax.checkpoint.errors import CheckpointError
+from unijax.interop import files, importing, matching, system
+
+CASES = cases.everything()
+
+
+def arrays(folder) -> dict[str, np.ndarray]:
+  return {name: entry.read() for name, entry in files.open_weights(folder).items()}
+
+
+def write(path, made) -> None:
+  forms = {name: (x.shape, x.dtype.name) for name, x in made.items()}
+  safetensors.write(path, forms, made.items, {"format": "pt"})
+
+
+def same(found: importing.Found, wanted: importing.Found) -> None:
+  """All weights are, and those of parts that a run keeps apart."""
+  assert found.config == wanted.config and found.parts.keys() == wanted.parts.keys()
+  pairs = [(found, wanted), *((x, wanted.parts[k]) for k, x in found.parts.items())]
+  for here, there in pairs:
+    mine, theirs = run.params(here), run.params(there)
+    assert mine.keys() == theirs.keys()
+    for path, x in theirs.items():
+      np.testing.assert_array_equal(mine[path], x, err_msg=path)
+
+
+def beside(release, folder, made) -> None:
+  """Writes other weights with the config.json of a release."""
+  folder.mkdir(exist_ok=True)
+  shutil.copyfile(release / "config.json", folder / "config.json")
+  write(folder / "model.safetensors", made)
+
+
+def test_janus_of_the_original_repository(tmp_path):
+  release = run.write_release(CASES["janus-loud"][1], tmp_path / "release")
+  made, folder = family_janus.original(arrays(release)), tmp_path / "original"
+  unread = {
+    "vision_model.vision_tower.attn_pool.latent": np.ones((1, 1, 24), np.float32),
+    "gen_vision_model.quantize.codebook_used": np.ones(48, np.float32),
+  }
+  beside(release, folder, made | unread)
+  found = importing.look("janus", folder)
+  same(found, importing.look("janus", release))
+  assert set(found.match.report.dropped) >= set(unread)
+  beside(release, folder, made | {"gen_aligner.layers.4.bias": np.ones(3, np.float32)})
+  with pytest.raises(CheckpointError, match=r"gen_aligner\.layers\.4\.bias"):
+    importing.look("janus", folder)
+
+
+def test_its_published_names_are_those_of_the_official_code():
+  theirs, _ = keys.read("janus-pro-1b")
+  made = family_janus.original(
+    {n: np.broadcast_to(np.float32(0), x.shape) for n, x in theirs.items()}
+  )
+  named = {n: keys.Form(x.shape) for n, x in made.items()}
+  official = keys.read("janus-vq-original")[0]
+  codec = {n for n in named if n.startswith("gen_vision_model.")}
+  assert codec == {n for n in official if not n.endswith("codebook_used")}
+  chosen = system.load("janus")
+  config = chosen.config(chosen.fields(ORIGINAL, named))
+  report = matching.match(chosen.table(config), system.leaves(config), named).report
+  assert report.fits, report.text()
+  assert set(report.dropped) == codec
+  assert set(report.consumed) == set(named) - codec
+
+
+ORIGINAL = {  # config.json of deepseek-ai/Janus-Pro-1B
+  "model_type": "multi_modality", "architectures": ["MultiModalityCausalLM"],
+  "aligner_config": {"cls": "MlpProjector", "model_type": "aligner", "params": {
+    "depth": 2, "input_dim": 1024, "n_embed": 2048, "projector_type": "mlp_gelu"}},
+  "gen_aligner_config": {"cls": "MlpProjector", "model_type": "gen_aligner", "params": {
+    "depth": 2, "input_dim": 8, "n_embed": 2048, "projector_type": "mlp_gelu"}},
+  "gen_head_config": {"cls": "vision_head", "model_type": "gen_head", "params": {
+    "image_token_embed": 2048, "image_token_size": 16384, "n_embed": 2048}},
+  "gen_vision_config": {"cls": "VQ-16", "model_type": "gen_vision", "params": {
+    "image_token_size": 16384, "n_embed": 8}},
+  "language_config": {
+    "hidden_size": 2048, "intermediate_size": 5632, "max_position_embeddings": 16384,
+    "model_type": "llama", "num_attention_heads": 16, "num_hidden_layers": 24,
+    "num_key_value_heads": 16, "torch_dtype": "bfloat16", "vocab_size": 102400},
+  "vision_config": {"cls": "CLIPVisionTower", "model_type": "vision", "params": {
+    "image_size": 384, "model_name": "siglip_large_patch16_384",
+    "select_feature": "same", "select_layer": -1}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wide", [{}, {"language_config.hidden_size": 4096}])
+def test_its_fields_say_the_same(wide):
+  chosen = system.load("janus")
+  fields = chosen.fields(ORIGINAL)
+  if wide:  # and not the widths of what stands around it
+    from unijax.config import ConfigError
+
+    with pytest.raises(ConfigError, match="aligner_config.params.n_embed=2048"):
+      chosen.config(fields.given(**wide))
+    return
+  assert chosen.config(fields) == chosen.config(chosen.fields(chosen.sizes()["Pro-1B"]))
+
+
+def test_its_turns_are_those_of_its_format(tmp_path):
+  from tests.interop.asked import WORDS
+  from tests.tokenizers import llama_json
+
+  llama_json(tmp_path / "tokenizer.json", WORDS)
+  (tmp_path / "config.json").write_text(json.dumps(ORIGINAL))
+  chosen, said = system.load("janus"), {}
+  for form in ("deepseek", "deepseek_old"):
+    beside = {"tokenizer.file": str(tmp_path / "tokenizer.json"), "tokenizer.begin": ""}
+    beside["tokenizer.chat"] = ""
+    fields = {**ORIGINAL, **beside, "processor": {"sft_format": form}}
+    said[form] = dict(chosen.config(chosen.fields(fields)).data.chat)
+  assert said["deepseek"]["user"] == "<|User|>: " and "system" in said["deepseek"]
+  assert said["deepseek_old"]["assistant"] == "Assistant:"
