@@ -1,14 +1,16 @@
 """Layouts of original repositories: the same weights and fields as those of transformers."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
-from tests.interop import cases, family_janus, keys, run
+from tests.interop import cases, family_chameleon, family_janus, keys, run
 from unijax.checkpoint import safetensors
 from unijax.checkpoint.errors import CheckpointError
+from unijax.config import ConfigError
 from unijax.interop import files, importing, matching, system
 
 CASES = cases.everything()
@@ -99,8 +101,6 @@ def test_its_fields_say_the_same(wide):
   chosen = system.load("janus")
   fields = chosen.fields(ORIGINAL)
   if wide:  # and not the widths of what stands around it
-    from unijax.config import ConfigError
-
     with pytest.raises(ConfigError, match="aligner_config.params.n_embed=2048"):
       chosen.config(fields.given(**wide))
     return
@@ -121,3 +121,100 @@ def test_its_turns_are_those_of_its_format(tmp_path):
     said[form] = dict(chosen.config(chosen.fields(fields)).data.chat)
   assert said["deepseek"]["user"] == "<|User|>: " and "system" in said["deepseek"]
   assert said["deepseek_old"]["assistant"] == "Assistant:"
+
+
+# -- Chameleon -----------------------------------------------------------------------------
+
+
+def words(place, spare: str):
+  """A tokenizer.json with the ids of the small Chameleons, `spare` for "<image>"."""
+  import tokenizers
+
+  known = dict(family_chameleon.vocabulary(family_chameleon.ORDER))
+  known[spare] = known.pop("<image>")
+  model = tokenizers.models.WordLevel(known, unk_token="<pad>")
+  tokenizers.Tokenizer(model).save(str(place / "tokenizer.json"))
+
+
+@pytest.fixture(params=["chameleon-swin-loud", "chameleon-quiet"])
+def chameleon(request, tmp_path):
+  """(release of transformers whose heads share their norms, the same as it was first)."""
+  case = CASES[request.param][1]
+  release, first = tmp_path / "release", tmp_path / "first"
+  run.write_release(case, release)
+  shared = {
+    name: np.broadcast_to(x[:1], x.shape).copy() if "_norm." in name else x
+    for name, x in arrays(release).items()
+  }
+  first.mkdir()
+  write(release / "whole.safetensors", shared)
+  (release / "whole.safetensors").rename(release / "model.safetensors")
+  head = case.published["hidden_size"] // case.published["num_attention_heads"]
+  made = family_chameleon.original(arrays(release), head)
+  write(
+    first / "consolidated.safetensors", made | {"rope.freqs": np.ones(4, np.float32)}
+  )
+  words(release, "<image>")
+  words(first, "<reserved08707>")
+  params = {
+    "dim": 48, "n_layers": 3, "n_heads": 6, "n_kv_heads": 2, "norm_eps": 1e-5,
+    "swin_norm": case.published["swin_norm"], "rope_theta": 1e4,
+  }  # fmt: skip
+  told = {"model_parallel_size": 1, "model": params}
+  (first / "params.json").write_text(json.dumps(told))
+  (first / "config.json").write_text(
+    json.dumps(
+      {"vq_config": case.published["vq_config"], "max_position_embeddings": 128}
+    )
+  )
+  return release, first
+
+
+def test_chameleon_of_the_original_release(chameleon, tmp_path):
+  release, first = chameleon
+  found, wanted = (
+    importing.look("chameleon", first),
+    importing.look("chameleon", release),
+  )
+  mine, theirs = run.params(found), run.params(wanted)
+  assert mine.keys() == theirs.keys()
+  for path, x in theirs.items():
+    np.testing.assert_array_equal(mine[path], x, err_msg=path)
+  assert found.without == ("codec",) and found.match.report.dropped == ["rope.freqs"]
+  for part in ("model", "sample"):
+    assert getattr(found.config, part) == getattr(wanted.config, part)
+  differ = {
+    name
+    for name in vars(found.config.data)
+    if getattr(found.config.data, name) != getattr(wanted.config.data, name)
+  }
+  assert differ == {"tokenizer"}  # another path
+
+
+def test_it_wants_a_tokenizer_of_pictures_its_words_and_one_piece(chameleon, tmp_path):
+  _, first = chameleon
+  with pytest.raises(CheckpointError, match="name its run with --codec"):
+    importing.import_run("chameleon", first, tmp_path / "run", say=lambda _: None)
+  (first / "tokenizer.json").rename(first / "text_tokenizer.json")
+  with pytest.raises(ConfigError, match=r"put text_tokenizer\.json"):
+    importing.look("chameleon", first)
+  told = json.loads((first / "params.json").read_text())
+  (first / "params.json").write_text(json.dumps(told | {"model_parallel_size": 4}))
+  with pytest.raises(ConfigError, match="model_parallel_size=4"):
+    importing.look("chameleon", first)
+
+
+def test_its_published_names_have_their_places():
+  """Of the 7B: those of transformers by the rules that the small one was written by."""
+  named = {}
+  for name, x in keys.read("chameleon-7b")[0].items():
+    if not name.startswith("model.vqmodel."):
+      shape = x.shape[1:] if "_norm." in name else x.shape
+      for old, new in family_chameleon.ORIGINAL:
+        name = re.sub(old, new, name)
+      named[name] = keys.Form(shape)
+  chosen = system.load("chameleon")
+  config = chosen.config(chosen.fields(chosen.sizes()["7B"]))
+  report = matching.match(chosen.table(config), system.leaves(config), named).report
+  assert report.fits, report.text()
+  assert set(report.consumed) == set(named)

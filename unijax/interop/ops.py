@@ -173,6 +173,31 @@ class Front(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class Repeated(Op):
+  """Ours has the same numbers several times: [n] -> [count, n], as of every head.
+
+  `back` takes the first, so that a file is as it was only while they are equal.
+
+  Attributes:
+    count: of them.
+    op: what happens to the numbers before.
+  """
+
+  count: int
+  op: Op = Op()
+
+  def into(self, theirs):
+    rest = self.op.into(theirs)
+    return np.broadcast_to(rest, (self.count, *rest.shape))
+
+  def back(self, ours):
+    return self.op.back(ours[0])
+
+  def shapes(self, ours):
+    return self.op.shapes(ours[1:]) if ours[:1] == (self.count,) else []
+
+
+@dataclasses.dataclass(frozen=True)
 class Plus(Op):
   """Ours is theirs and a constant, such as scales that are kept less one."""
 
