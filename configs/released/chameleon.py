@@ -20,9 +20,9 @@ multiplies by 0.0078; and vocabulary_map is written back without the words, whic
 the tokenizer. From the original: guidance has one scale, against a row without text, in
 the place of two, and codes are drawn from all of their softmax, not from 0.9 of it.
 
-The original release, in one piece, is read too (7B): consolidated.pth, converted, with
-params.json beside it and text_tokenizer.json as tokenizer.json; its vqgan.ckpt comes by
---codec, as above, so that such a run draws. The 30B lies in four pieces: refused.
+The original release is read too: consolidated.pth of the 7B, consolidated.00.pth to 03
+of the 30B, converted one by one, with params.json beside them and text_tokenizer.json
+as tokenizer.json; vqgan.ckpt comes by --codec, as above, so that such a run draws.
 """
 
 from ml_collections import ConfigDict
@@ -38,6 +38,15 @@ CONFIGS = {"params": "params.json"}
 PREFIXES = {"text": ("model.",), "head": ("",), "vae": ("model.vqmodel.",)}
 DROPS = (*_decoder.DROPS, Drop("<vae>*"), Drop("rope.freqs"))
 PARTS = {"codec": ("chameleon_vq", {"vae": "model.vqmodel."})}
+# The original release of the 30B: parts of each matrix, norms of a part of the heads.
+SHARDS = (
+  "consolidated.*.safetensors",
+  (
+    ("tok_embeddings.weight", 1), ("*.wo.weight", 1), ("*.w2.weight", 1),
+    ("*_normalization.*", "stack"), ("*norm.weight", "mean"), ("rope.freqs", "first"),
+    ("*.weight", 0),
+  ),
+)  # fmt: skip
 _FIRST = "layers.{i}"  # a layer of the original layout
 SIZES = {
   **_decoder.SIZES, **chameleon_vq.SIZES,
@@ -107,13 +116,6 @@ def modern(published):
   of = next((x for x in ("params.model.", "params.") if f"{x}dim" in published), None)
   if of is None:
     return published
-  shards = published.get("params.model_parallel_size", 1)
-  if shards != 1:
-    raise ConfigError(
-      f"chameleon: params.json has model_parallel_size={shards}: its weights lie in as "
-      "many pieces, which are not put together here; the layout of transformers has "
-      "them whole"
-    )
   if "tokenizer.file" not in published:
     raise ConfigError(
       "chameleon: params.json says no ids, and there is no tokenizer beside it that "

@@ -155,19 +155,21 @@ def chameleon(request, tmp_path):
     first / "consolidated.safetensors", made | {"rope.freqs": np.ones(4, np.float32)}
   )
   words(release, "<image>")
+  tell(case, first)
+  return release, first
+
+
+def tell(case, first, pieces=1) -> None:
+  """Writes what stands beside the weights of the original release."""
   words(first, "<reserved08707>")
   params = {
     "dim": 48, "n_layers": 3, "n_heads": 6, "n_kv_heads": 2, "norm_eps": 1e-5,
     "swin_norm": case.published["swin_norm"], "rope_theta": 1e4,
   }  # fmt: skip
-  told = {"model_parallel_size": 1, "model": params}
+  told = {"model_parallel_size": pieces, "model": params}
   (first / "params.json").write_text(json.dumps(told))
-  (first / "config.json").write_text(
-    json.dumps(
-      {"vq_config": case.published["vq_config"], "max_position_embeddings": 128}
-    )
-  )
-  return release, first
+  rest = {"vq_config": case.published["vq_config"], "max_position_embeddings": 128}
+  (first / "config.json").write_text(json.dumps(rest))
 
 
 def test_chameleon_of_the_original_release(chameleon, tmp_path):
@@ -191,30 +193,70 @@ def test_chameleon_of_the_original_release(chameleon, tmp_path):
   assert differ == {"tokenizer"}  # another path
 
 
-def test_it_wants_a_tokenizer_of_pictures_its_words_and_one_piece(chameleon, tmp_path):
+def test_it_wants_a_tokenizer_of_pictures_and_its_words(chameleon, tmp_path):
   _, first = chameleon
   with pytest.raises(CheckpointError, match="name its run with --codec"):
     importing.import_run("chameleon", first, tmp_path / "run", say=lambda _: None)
   (first / "tokenizer.json").rename(first / "text_tokenizer.json")
   with pytest.raises(ConfigError, match=r"put text_tokenizer\.json"):
     importing.look("chameleon", first)
-  told = json.loads((first / "params.json").read_text())
-  (first / "params.json").write_text(json.dumps(told | {"model_parallel_size": 4}))
-  with pytest.raises(ConfigError, match="model_parallel_size=4"):
+
+
+AXES = {"tok_embeddings": 1, "wo": 1, "w2": 1}  # along which parts are cut; else 0
+
+
+def test_chameleon_in_parts(tmp_path):
+  """As the 30B is released: heads of a part share a norm, those of another have theirs;
+  other norms are in both, a little apart."""
+  case, release, first = CASES["chameleon-swin-loud"][1], tmp_path / "a", tmp_path / "b"
+  run.write_release(case, release)
+  whole = {
+    name: np.repeat(x[:: len(x) // 2], len(x) // 2, axis=0) if "_norm." in name else x
+    for name, x in arrays(release).items()
+  }
+  first.mkdir()
+  write(tmp_path / "whole.safetensors", whole)
+  (tmp_path / "whole.safetensors").rename(release / "model.safetensors")
+  for number in range(2):
+    half = {
+      n: x[:: len(x) // 2][number:] if "_norm." in n else x for n, x in whole.items()
+    }
+    part = family_chameleon.original(half, 8)
+    for name, x in part.items():
+      kind = name.split(".")[-2]
+      if kind.endswith("norm"):
+        part[name] = x + np.float32((number - 0.5) / 64)
+      elif "normalization" not in kind:
+        part[name] = np.array_split(x, 2, axis=AXES.get(kind, 0))[number].copy()
+    write(first / f"consolidated.0{number}.safetensors", part)
+  tell(case, first, 2)
+  wanted = run.params(importing.look("chameleon", release))
+  mine = run.params(importing.look("chameleon", first))
+  assert mine.keys() == wanted.keys()
+  for path, x in wanted.items():
+    np.testing.assert_allclose(mine[path], x, rtol=1e-6, atol=1e-7, err_msg=path)
+  del part["layers.1.ffn_norm.weight"]
+  write(first / "consolidated.01.safetensors", part)
+  with pytest.raises(
+    CheckpointError, match=r"only one has layers\.1\.ffn_norm\.weight"
+  ):
     importing.look("chameleon", first)
 
 
-def test_its_published_names_have_their_places():
-  """Of the 7B: those of transformers by the rules that the small one was written by."""
+@pytest.mark.parametrize(("size", "pieces"), [("7B", 1), ("30B", 4)])
+def test_its_published_names_have_their_places(size, pieces):
+  """Those of transformers by the rules that the small one was written by; of the 30B
+  as its files are joined."""
   named = {}
-  for name, x in keys.read("chameleon-7b")[0].items():
+  for name, x in keys.read(f"chameleon-{size.lower()}")[0].items():
     if not name.startswith("model.vqmodel."):
-      shape = x.shape[1:] if "_norm." in name else x.shape
+      one = x.shape[1:] if pieces == 1 else (pieces, *x.shape[1:])
+      shape = one if "_norm." in name else x.shape
       for old, new in family_chameleon.ORIGINAL:
         name = re.sub(old, new, name)
       named[name] = keys.Form(shape)
   chosen = system.load("chameleon")
-  config = chosen.config(chosen.fields(chosen.sizes()["7B"]))
+  config = chosen.config(chosen.fields(chosen.sizes()[size]))
   report = matching.match(chosen.table(config), system.leaves(config), named).report
   assert report.fits, report.text()
   assert set(report.consumed) == set(named)

@@ -15,6 +15,8 @@ and where they are needed:
   CONFIGS     {field: name of a JSON file beside the weights that says it}
   FOLDERS     names of folders of a release that hold weights, too; these have names
               with FOLDER/ in front, and config.json in a field of its name
+  SHARDS      (glob of files that hold pieces of the same arrays, ((glob of names, how
+              they are joined), ..)); see `shards`
   PARTS       {what it is: (file of a system, {group: its prefix, or several})}, of
               parts that a run keeps apart; "codec" is the tokenizer of pictures
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
@@ -145,6 +147,10 @@ class System:
   def files(self) -> Mapping[str, str]:
     """Files of weights beside the first one, by what is before names in them."""
     return self._get("FILES", {})
+
+  def shards(self) -> tuple[str, Sequence[tuple[str, Any]]]:
+    """Glob of files that hold pieces of the same arrays, and how these are joined."""
+    return self._get("SHARDS", ("", ()))
 
   def configs(self) -> Mapping[str, str]:
     """Files beside config.json, by the field that they say."""
