@@ -228,7 +228,7 @@ PHI = of(
 OPT = of(
   "OPTForCausalLM", "opt", activation_function="relu", ffn_dim=72,
   word_embed_proj_dim=48, pad_token_id=0, tie_word_embeddings=True,
-)
+)  # fmt: skip
 SILU = "unijax.nn.layers.nn"
 
 
