@@ -30,7 +30,10 @@ def _decoder(c: ConfigDict) -> None:
   c.model.kv_heads = 4  # key/value heads; fewer is grouped-query attention
   c.model.head_dim = 32  # width of a head; usually width / heads
   c.model.mlp_width = 384  # hidden units; 8/3 of the width is usual, 4 without a gate
-  c.model.positions = "sequential"  # or shared (one index an image), grid (2-D RoPE)
+  # or shared (one index an image), grid (2-D RoPE), learned (a vector for each, added
+  c.model.positions = "sequential"  # to what enters the first block; no RoPE)
+  c.model.position_rows = 2048  # vectors that there are, for learned positions
+  c.model.position_first = 0  # that of the first position; some begin later
   # pairs of a head that turn by time, by row and by column, one after the other, with
   c.model.rope_sections = ()  # positions="grid"; (): rows and columns in turn
   c.model.rope_theta = 10000.0  # longest wavelength of RoPE, in positions / 2 pi
@@ -44,7 +47,7 @@ def _decoder(c: ConfigDict) -> None:
   c.model.norm = "rms"  # of the residual stream; or layer: centred, with a bias
   c.model.norm_eps = 1e-5  # added to the mean square in norms
   c.model.block = "pre"  # norms before branches; or branch (after), parallel branches
-  c.model.mlp = "swiglu"  # or, without a gate, gelu, gelu_tanh, quick_gelu
+  c.model.mlp = "swiglu"  # or, without a gate, gelu, gelu_tanh, quick_gelu, relu
   c.model.bias = "none"  # of the maps of a block; or qkv, attention (and out), all
   c.model.head_bias = False  # a bias of the text head
   c.model.tie_embeddings = False  # share the token table between input and output
@@ -88,13 +91,14 @@ def _images(c: ConfigDict) -> None:
   # of context images; or features (of `vision`), both, needed (both where an image is
   # drawn, else features alone), fused (one with the other)
   c.model.read = "patches"  # as they are written: patches or codes
-  # from features to positions; or linear, resampler, or, of 2 x 2 features, shuffle (a
-  # norm, hidden units as wide as the model) and merge (as wide as the four together)
+  # from features to positions; or linear, resampler, qformer (the stack of `text`, its
+  # queries alone) or, of 2 x 2 features, shuffle (a norm, hidden units as wide as the
+  # model) and merge (as wide as the four together)
   c.model.connector = "mlp"
   c.model.connector_activation = "gelu"  # of the mlp; or gelu_tanh
   c.model.connector_depth = 1  # layers of the resampler
   c.model.feature_begin = False  # a vector of its own in the place of BOI before those
-  c.model.connector_queries = 16  # positions that the resampler makes of a picture
+  c.model.connector_queries = 16  # positions that resampler, qformer make of a picture
   # a vector for each place in the picture, added to its feature: fixed (sines and
   c.model.feature_position = "none"  # cosines, as model.patch_position; grid: vision's)
   # codes are rows of the token table; or mlp: they have a table and a softmax of
@@ -376,7 +380,7 @@ def _towers(c: ConfigDict) -> None:
   c.vision.width = 64
   c.vision.heads = 4  # of width / heads each
   c.vision.mlp_width = 256  # hidden units; 4 widths are usual, 8/3 for swiglu
-  c.vision.mlp = "gelu"  # or gelu_tanh, quick_gelu, swiglu
+  c.vision.mlp = "gelu"  # or gelu_tanh, quick_gelu, relu, swiglu
   c.vision.norm = "pre"  # or post (after the sum), branch (before the sum)
   c.vision.norm_kind = "layer"  # or rms: not centred, without a bias
   c.vision.norm_eps = 1e-6  # added to the variance in norms
@@ -413,7 +417,7 @@ def _towers(c: ConfigDict) -> None:
   c.text.width = 64
   c.text.heads = 4  # of width / heads each
   c.text.mlp_width = 256  # hidden units
-  c.text.mlp = "gelu"  # or gelu_tanh, quick_gelu, swiglu
+  c.text.mlp = "gelu"  # or gelu_tanh, quick_gelu, relu, swiglu
   c.text.norm = "pre"  # or post (after the sum), branch (before the sum)
   c.text.norm_kind = "layer"  # or rms: not centred, without a bias
   c.text.norm_eps = 1e-6  # added to the variance in norms
@@ -440,8 +444,12 @@ def _align(c: ConfigDict) -> None:
   c.align.text_projection = "linear"  # or bias, none
   c.align.scale = 14.3  # start of the learned factor on cosines: 1 / 0.07
   c.align.max_scale = 100.0  # it never grows beyond
+  c.align.scale_learned = True  # False: the factor stays, and is no parameter
   c.align.bias = -10.0  # start of the sigmoid's offset: most pairs do not match
   c.align.frozen = ""  # run whose encoder is the teacher, or the eyes of the queries
   c.align.mask_share = 0.4  # of the patches hidden from the student
   c.align.queries = 8  # vectors that read a picture
   c.align.cross_every = 2  # blocks from one look at the picture to the next
+  c.align.feature_norm = True  # of what they look at, before the first look
+  c.align.class_seen = False  # they look at the class token and registers, too
+  c.align.writes = True  # they also learn to write the text: the third loss of queries

@@ -46,6 +46,13 @@ def tower(name: str, values):
     yield f"{name}.heads: {values.heads} must divide {name}.width {values.width}"
 
 
+def stack(c):
+  """Problems of the blocks in which queries look at a picture."""
+  every = c.align.cross_every
+  if c.text.depth % every:
+    yield f"align.cross_every: {every} must divide text.depth {c.text.depth}"
+
+
 def pictures(c):
   """Problems of what `vision` reads."""
   v = c.vision
@@ -134,8 +141,8 @@ def _objective(c):
         f"align.{side}_projection: without one, align.width {a.width} must be the "
         f"encoder's width {width}"
       )
-  if queries and c.text.depth % a.cross_every:
-    yield f"align.cross_every: {a.cross_every} must divide text.depth {c.text.depth}"
+  if queries:
+    yield from stack(c)
   patches = (c.data.image_size // c.vision.patch_size) ** 2
   if a.objective == "distill" and not 1 <= round(a.mask_share * patches) < patches:
     yield (

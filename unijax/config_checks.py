@@ -14,7 +14,7 @@ POSITIVE = {
   "model": "depth width heads kv_heads head_dim mlp_width unet_width unet_blocks "
   "scan_unroll rope_theta rope_factor rope_low norm_eps head_width mixtures experts "
   "experts_per_token expert_width connector_depth connector_queries text_block "
-  "code_width time_scale",
+  "code_width time_scale position_rows",
   "dit": "depth width heads mlp_width",
   "bridge": "slots connector_depth",
   "data": "image_size patch_size seq_len images_per_row window mixture_every "
@@ -50,7 +50,7 @@ NOT_NEGATIVE = {
   "lora": "rank",
   "sample": "temperature top_k guidance guidance_image clip_x0 max_images "
   "image_temperature image_top_k confidence_noise",
-  "model": "shared_experts rope_length head_depth patch_grid",
+  "model": "shared_experts rope_length head_depth patch_grid position_first",
   "codec": "kl_weight revive_below commitment entropy_weight l1_weight l2_weight "
   "perceptual_weight adversary_weight adversary_start project_width",
 }
@@ -163,6 +163,7 @@ def _problems(c) -> list[str]:
     return [*config_laws.batches(c), *config_laws.WITHOUT_ROWS[c.train.task](c)]
   m, data, t = c.model, c.data, c.train
   bad += config_laws.blocks(m)
+  bad += config_laws.reach(m, "data.seq_len", data.seq_len)
   bad += config_laws.batches(c)
   if data.seq_len % t.loss_chunks:
     bad.append(

@@ -210,9 +210,17 @@ def blocks(m):
     yield f"model.kv_heads: {m.kv_heads} must divide model.heads {m.heads}"
   if m.depth % m.scan_unroll:
     yield f"model.scan_unroll: {m.scan_unroll} must divide model.depth {m.depth}"
+  yield from positions(m)
+  if m.head_bias and m.tie_embeddings:
+    yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"
+
+
+def positions(m):
+  """Problems of how the stack knows where it is."""
   turned = m.head_dim * m.rope_fraction
   axes = 4 if m.positions == "grid" and not m.rope_sections else 2
-  if abs(turned - round(turned)) > 1e-6 or round(turned) % axes:
+  learned = m.positions == "learned"
+  if not learned and (abs(turned - round(turned)) > 1e-6 or round(turned) % axes):
     part = f" x model.rope_fraction {m.rope_fraction:g}" if m.rope_fraction < 1 else ""
     yield (
       f"model.head_dim: {m.head_dim}{part} must be a multiple of {axes} "
@@ -232,8 +240,16 @@ def blocks(m):
       f"model.rope_sections: {m.rope_sections} must be three numbers of pairs that are "
       f"{round(turned) // 2} together: those of model.head_dim x model.rope_fraction"
     )
-  if m.head_bias and m.tie_embeddings:
-    yield "model.head_bias: with model.tie_embeddings=True there is no head to have one"
+
+
+def reach(m, knob: str, length: int):
+  """Problems of a table of positions with the longest sequence that it is read for."""
+  if m.positions == "learned" and m.position_first + length > m.position_rows:
+    yield (
+      f"model.position_rows: {m.position_rows} vectors, and {knob}={length} positions "
+      f"from model.position_first={m.position_first} need "
+      f"{m.position_first + length}"
+    )
 
 
 def grid(data, codec):
@@ -256,6 +272,7 @@ def drawing(c):
   """Problems of a model that only draws."""
   m = c.model
   yield from blocks(m)
+  yield from reach(m, "data.caption_length", c.data.caption_length)
   yield from dit(c.dit)
   if m.write != "diffusion":
     yield (

@@ -79,7 +79,7 @@ class TowerConfig:
   width: int
   heads: int
   mlp_width: int
-  mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
+  mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
   norm: Literal["pre", "post", "branch"]
   norm_kind: Literal["layer", "rms"]
   norm_eps: float
@@ -132,8 +132,12 @@ class AlignConfig:
   text_projection: Literal["none", "linear", "bias"]
   scale: float
   max_scale: float
+  scale_learned: bool
   bias: float
   frozen: str
   mask_share: float
   queries: int
   cross_every: int
+  feature_norm: bool
+  class_seen: bool
+  writes: bool

@@ -40,6 +40,7 @@ READS = {
   "fused": Read(written=True, fused=True),
 }
 FACTORS = {"shuffle": 2, "merge": 2}  # features a side that connectors make one of
+ASKING = ("resampler", "qformer")  # learned queries, which have no places, look at them
 # Positions that come out of a connector: (features, queries) -> their number.
 LENGTHS = {
   "linear": lambda features, queries: features,
@@ -47,6 +48,7 @@ LENGTHS = {
   "shuffle": lambda features, queries: features // FACTORS["shuffle"] ** 2,
   "merge": lambda features, queries: features // FACTORS["merge"] ** 2,
   "resampler": lambda features, queries: queries,
+  "qformer": lambda features, queries: queries,
 }
 
 
@@ -104,11 +106,14 @@ def _features(c, grid: int):
       f"model.connector: {m.connector!r} makes one of {factor} x {factor} features, "
       f"and data.image_size and vision.patch_size give {grid} a side: make that even"
     )
-  if m.positions == "grid" and m.connector == "resampler":
+  if m.positions == "grid" and m.connector in ASKING:
     yield (
       "model.positions: 'grid' needs places, and the queries of model.connector="
-      "'resampler' have none: use 'sequential' or 'shared'"
+      f"{m.connector!r} have none: use 'sequential' or 'shared'"
     )
+  if m.connector == "qformer":
+    yield from config_align.tower("text", c.text)
+    yield from config_align.stack(c)
   if c.features + 4 > c.data.seq_len:
     yield (
       f"data.seq_len: {c.data.seq_len} cannot hold the {c.features} features of one "
@@ -148,10 +153,11 @@ def native(c):
       f"data.fit: 'native' pictures have no places for patches that are written, and "
       f"model.read={c.model.read!r} has such, or no encoder: use 'features'"
     )
-  if c.model.connector == "resampler":
+  if c.model.connector in ASKING:
     yield (
       "data.fit: 'native' pictures are padded to one number of patches, which the "
-      "queries of model.connector='resampler' would read: use another connector"
+      f"queries of model.connector={c.model.connector!r} would read: use another "
+      "connector"
     )
   if v.image_size:
     yield (

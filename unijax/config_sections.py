@@ -26,7 +26,9 @@ class ModelConfig:
   kv_heads: int
   head_dim: int
   mlp_width: int
-  positions: Literal["sequential", "shared", "grid"]
+  positions: Literal["sequential", "shared", "grid", "learned"]
+  position_rows: int
+  position_first: int
   rope_sections: tuple[int, ...]
   rope_theta: float
   rope_fraction: float
@@ -39,7 +41,7 @@ class ModelConfig:
   norm: Literal["rms", "layer"]
   norm_eps: float
   block: Literal["pre", "branch", "parallel"]
-  mlp: Literal["swiglu", "gelu", "gelu_tanh", "quick_gelu"]
+  mlp: Literal["swiglu", "gelu", "gelu_tanh", "quick_gelu", "relu"]
   bias: Literal["none", "qkv", "attention", "all"]
   head_bias: bool
   tie_embeddings: bool
@@ -73,7 +75,7 @@ class ModelConfig:
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
   read: Literal["patches", "features", "both", "needed", "fused"]
-  connector: Literal["linear", "mlp", "shuffle", "merge", "resampler"]
+  connector: Literal["linear", "mlp", "shuffle", "merge", "resampler", "qformer"]
   connector_activation: Literal["gelu", "gelu_tanh"]
   connector_depth: int
   feature_begin: bool

@@ -140,7 +140,7 @@ def _image_tokens(c):
       f"data.image_tokens: model.write={m.write!r} writes an image as a whole, with no "
       "tokens between its lines: use (), or a way that goes in order, such as 'codes'"
     )
-  if m.positions != "sequential":
+  if m.positions not in ("sequential", "learned"):
     yield (
       f"data.image_tokens: model.positions={m.positions!r} gives places of a picture, "
       "which such tokens do not have: use () or 'sequential'"

@@ -1,5 +1,7 @@
 """Models that are put together of released parts: their fields and sizes."""
 
+from unijax.interop.keymap import Key
+
 
 def below(prefix: str, sizes):
   """What files tell of a part whose fields stand below `prefix` in config.json."""
@@ -25,3 +27,14 @@ def read_through(c, eyes, frame: str) -> None:
   prepared = ("image_size", "fit", "resample", "resize")
   c.data.update({name: eyes.data[name] for name in prepared})
   c.data.update(image_frame=frame, noise_limit=0.0, images_per_row=4)
+
+
+def either(first, second):
+  """Keys whose weights have the names of one layout, or of a second one.
+
+  Args:
+    first: keys of the layout that is written.
+    second: keys of the other, of the same leaves.
+  """
+  others = {key.ours: key.ways for key in second}
+  return tuple(Key(k.ours, (*k.ways, *others.get(k.ours, ()))) for k in first)

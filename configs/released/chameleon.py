@@ -20,20 +20,80 @@ multiplies by 0.0078; and vocabulary_map is written back without the words, whic
 the tokenizer. From the original: guidance has one scale, against a row without text, in
 the place of two, and codes are drawn from all of their softmax, not from 0.9 of it.
 
-Not read: the layout of the original repository.
+The original release is read too: consolidated.pth of the 7B, consolidated.00.pth to 03
+of the 30B, converted one by one, with params.json beside them and text_tokenizer.json
+as tokenizer.json; vqgan.ckpt comes by --codec, as above, so that such a run draws.
 """
 
 from ml_collections import ConfigDict
 
-from configs.released import _decoder, _towers, chameleon_vq
+from configs.released import _decoder, _parts, _towers, chameleon_vq
 from unijax.config import ConfigError
-from unijax.interop.keymap import Drop
+from unijax.data.tokenizer import make_tokenizer
+from unijax.interop.keymap import Drop, Key
+from unijax.interop.ops import LINEAR, Repeated, RopePairs
+from unijax.interop.told import absent, axis, count
 
+CONFIGS = {"params": "params.json"}
 PREFIXES = {"text": ("model.",), "head": ("",), "vae": ("model.vqmodel.",)}
-KEYS = _decoder.KEYS
-DROPS = (*_decoder.DROPS, Drop("<vae>*"))
+DROPS = (*_decoder.DROPS, Drop("<vae>*"), Drop("rope.freqs"))
 PARTS = {"codec": ("chameleon_vq", {"vae": "model.vqmodel."})}
-SIZES = {**_decoder.SIZES, **chameleon_vq.SIZES}
+# The original release of the 30B: parts of each matrix, norms of a part of the heads.
+SHARDS = (
+  "consolidated.*.safetensors",
+  (
+    ("tok_embeddings.weight", 1), ("*.wo.weight", 1), ("*.w2.weight", 1),
+    ("*_normalization.*", "stack"), ("*norm.weight", "mean"), ("rope.freqs", "first"),
+    ("*.weight", 0),
+  ),
+)  # fmt: skip
+_FIRST = "layers.{i}"  # a layer of the original layout
+SIZES = {
+  **_decoder.SIZES, **chameleon_vq.SIZES,
+  "vocab_size": axis(("<text>embed_tokens.weight", "tok_embeddings.weight"), 0),
+  "hidden_size": axis(("<text>embed_tokens.weight", "tok_embeddings.weight"), 1),
+  "intermediate_size": axis(
+    (f"{_decoder.LAYER}.mlp.up_proj.weight", f"{_FIRST}.feed_forward.w3.weight"), 0
+  ),
+  "num_hidden_layers": count(
+    (f"{_decoder.LAYER}.input_layernorm.weight", f"{_FIRST}.attention_norm.weight")
+  ),
+  "tie_word_embeddings": absent(("<head>lm_head.weight", "output.weight")),
+}  # fmt: skip
+
+
+def original(config):
+  """Keys of the original layout: rotary pairs are neighbours there, and one norm of
+  queries, and one of keys, is that of all heads."""
+  m, to, layer = config.model, _decoder.BLOCK, f"{_FIRST}.attention"
+  turned = RopePairs(m.head_dim, LINEAR)
+  keys = (
+    Key("embedding/table", "tok_embeddings.weight"),
+    Key(f"{to}/attention/q/kernel", f"{layer}.wq.weight", turned),
+    Key(f"{to}/attention/k/kernel", f"{layer}.wk.weight", turned),
+    Key(f"{to}/attention/v/kernel", f"{layer}.wv.weight", LINEAR),
+    Key(f"{to}/attention/out/kernel", f"{layer}.wo.weight", LINEAR),
+    Key(f"{to}/attention_norm/scale", f"{_FIRST}.attention_norm.weight"),
+    Key(f"{to}/mlp_norm/scale", f"{_FIRST}.ffn_norm.weight"),
+    Key("transformer/final_norm/scale", "norm.weight"),
+    Key("text_head/kernel", "output.weight", LINEAR),
+  )
+  for name, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
+    here, there = f"{to}/mlp/{name}/kernel", f"{_FIRST}.feed_forward.{theirs}.weight"
+    keys += (Key(here, there, LINEAR),)
+  for name, heads in (("q", m.heads), ("k", m.kv_heads)):
+    for leaf, theirs in (("scale", "weight"), ("bias", "bias")):
+      here = f"{to}/attention/{name}_norm/{leaf}"
+      there = f"{layer}.{name}_normalization.{theirs}"
+      keys += (Key(here, there, Repeated(heads, RopePairs(m.head_dim))),)
+  return keys
+
+
+def KEYS(config):
+  """All keys, in either layout."""
+  return _parts.either(_decoder.KEYS, original(config))
+
+
 # Names in vocabulary_map, by what they are here. "time", which no such row has, is the
 # token that the library's files put in the place of a picture.
 NAMES = {
@@ -41,6 +101,7 @@ NAMES = {
   "assistant": "<reserved08706>", "user": "<reserved08706>", "time": "<image>",
 }  # fmt: skip
 MAP = "vocabulary_map."
+SPARE = "<reserved08707>"  # what is "<image>" in the library's files
 ONES = (1.0, 1.0, 1.0)  # taken off pixels between 0 and 2, and divided by
 
 
@@ -50,8 +111,34 @@ def code_name(code: int) -> str:
   return f"IMGIMG{digits}Z"
 
 
+def modern(published):
+  """Fields of params.json by the names of transformers; others as they are."""
+  of = next((x for x in ("params.model.", "params.") if f"{x}dim" in published), None)
+  if of is None:
+    return published
+  if "tokenizer.file" not in published:
+    raise ConfigError(
+      "chameleon: params.json says no ids, and there is no tokenizer beside it that "
+      "does: put text_tokenizer.json of the release there, as tokenizer.json"
+    )
+  known = published.part(of)
+  named = make_tokenizer(published["tokenizer.file"]).tokenizer.get_vocab()
+  named = {"<image>": named.get(SPARE), **named}
+  fields = {f"{MAP}{name}": x for name, x in named.items()}
+  for name, token in (("bos", "<s>"), ("eos", "</s>"), ("pad", "<pad>")):
+    fields[f"{name}_token_id"] = named.get(token)
+  return published.given(
+    **fields, attention=True,  # of the tokenizer of pictures, which is elsewhere
+    hidden_size=known["dim"], num_hidden_layers=known["n_layers"],
+    num_attention_heads=known["n_heads"], rms_norm_eps=known.get("norm_eps", 1e-5),
+    num_key_value_heads=known.get("n_kv_heads") or known["n_heads"],
+    rope_theta=known.get("rope_theta", 1e4), swin_norm=known.get("swin_norm", False),
+  )  # fmt: skip
+
+
 def get_config(published) -> ConfigDict:
   """Our config of one of them."""
+  published = modern(published)
   published.only("hidden_act", "silu")
   published.only("rms_norm_eps", 1e-5)  # as that of queries and keys, which is fixed
   published.only("mlp_bias", False)

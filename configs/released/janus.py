@@ -4,7 +4,8 @@
   unijax sample --workdir=runs/janus --image=cat.png --prompt="What is this?"
   unijax sample --workdir=runs/janus --begin=image --prompt="a cat"
 
-Folders of transformers (JanusForConditionalGeneration): a Llama; SigLIP's tower with
+Folders of transformers (JanusForConditionalGeneration) and of deepseek-ai (the original
+layout, after `unijax ckpt convert` where it is a pickle): a Llama; SigLIP's tower with
 exact GELU, whose features two layers make positions of; codes that enter through a
 narrow table and two layers, and leave through two layers. The tokenizer of pictures
 (janus_vq.py) is a part of the files and becomes RUN/codec.
@@ -16,9 +17,6 @@ is only read. Three differences: several prompts are drawn side by side without 
 padding that their processor puts on the left; BOS, BOI and EOI alone stay where text is
 padding, also behind pictures that were read; and after an image EOI is written, so that
 text may follow.
-
-Not read: the layout of the original repository, of which janus_vq.py reads the
-tokenizer.
 """
 
 import dataclasses
@@ -29,24 +27,34 @@ from configs.released import _decoder, _parts, _towers, janus_vq, llama, siglip
 from configs.released.llava import LLAMA
 from unijax.interop.keymap import Drop, Key
 
+# The first is that of transformers, the second of the original repository.
 PREFIXES = {
-  "text": ("model.language_model.",), "head": ("",), "vision": ("model.vision_model.",),
-  "vae": ("model.vqmodel.",),
-}  # fmt: skip
+  "text": ("model.language_model.", "language_model.model."),
+  "head": ("", "language_model."),
+  "vision": ("model.vision_model.", "vision_model.vision_tower."),
+  "vae": ("model.vqmodel.", "gen_vision_model."),
+}
 _CODES = "model.generation_"
 KEYS = (
   *_decoder.KEYS,
-  *siglip.tower("projection_layer"),
-  *_towers.linear("connector/in", "model.aligner.fc1"),
-  *_towers.linear("connector/out", "model.aligner.hidden_layers.0"),
-  Key("codes/embedding/table", f"{_CODES}embeddings.weight"),
-  *_towers.linear("codes/enter", f"{_CODES}aligner.fc1"),
-  *_towers.linear("codes/widen", f"{_CODES}aligner.hidden_layers.0"),
-  *_towers.linear("codes/hidden", f"{_CODES}head.proj_out"),
-  *_towers.linear("codes/head", f"{_CODES}head.vision_head"),
+  *_parts.either(siglip.tower("projection_layer"), siglip.original("<vision>")),
+  *_towers.linear("connector/in", "model.aligner.fc1", "aligner.layers.0"),
+  *_towers.linear("connector/out", "model.aligner.hidden_layers.0", "aligner.layers.2"),
+  Key("codes/embedding/table", (f"{_CODES}embeddings.weight", "gen_embed.weight")),
+  *_towers.linear("codes/enter", f"{_CODES}aligner.fc1", "gen_aligner.layers.0"),
+  *_towers.linear(
+    "codes/widen", f"{_CODES}aligner.hidden_layers.0", "gen_aligner.layers.2"
+  ),
+  *_towers.linear(
+    "codes/hidden", f"{_CODES}head.proj_out", "gen_head.output_mlp_projector"
+  ),
+  *_towers.linear("codes/head", f"{_CODES}head.vision_head", "gen_head.vision_head"),
 )
-DROPS = (*_decoder.DROPS, Drop("<vae>*"))
-PARTS = {"codec": ("janus_vq", {"vae": "model.vqmodel."})}
+DROPS = (
+  *_decoder.DROPS, Drop("<vision>attn_pool.*"),
+  *(Drop(f"{prefix}*") for prefix in PREFIXES["vae"]),
+)  # fmt: skip
+PARTS = {"codec": ("janus_vq", {"vae": PREFIXES["vae"]})}
 SIZES = {**_parts.below("text_config.", _decoder.SIZES), **janus_vq.SIZES}
 # Names of the tokenizer, and their ids where it is not there.
 BOI, EOI, PLACE = "<begin_of_image>", "<end_of_image>", "<image_placeholder>"
@@ -58,8 +66,59 @@ SYSTEM = (  # of the processor, before what is only read
 )
 
 
+# Names of the tokenizer for fields that the original layout leaves out, and usual ids.
+ENDS = {
+  "bos_token_id": ("<｜begin▁of▁sentence｜>", 100_000),
+  "eos_token_id": ("<｜end▁of▁sentence｜>", 100_001),
+  "pad_token_id": ("<｜▁pad▁｜>", 100_002),
+}
+# Towers that the original layout knows by name.
+TOWERS = {"siglip_large_patch16_384": {"image_size": 384, "patch_size": 16}}
+
+
+def modern(published):
+  """Fields of the original layout by the names of transformers; others as they are."""
+  if "gen_vision_config.cls" not in published:
+    return published
+  codes = published.get("gen_vision_config.params.image_token_size", 16_384)
+  words = published.part("language_config.")
+  width = words.get("hidden_size", 4096)
+  for name, value in (
+    ("aligner_config.params.projector_type", "mlp_gelu"),
+    ("aligner_config.params.depth", 2), ("aligner_config.params.n_embed", width),
+    ("gen_aligner_config.params.projector_type", "mlp_gelu"),
+    ("gen_aligner_config.params.depth", 2),
+    ("gen_aligner_config.params.n_embed", width),
+    ("gen_head_config.params.image_token_size", codes),
+    ("gen_head_config.params.image_token_embed", width),
+    ("vision_config.params.select_feature", "same"),
+    ("vision_config.params.select_layer", -1),
+  ):  # fmt: skip
+    published.only(name, value)
+  tower = TOWERS[published.only("vision_config.params.model_name", *TOWERS)]
+  published.only("vision_config.params.image_size", tower["image_size"])
+  below = {f"text_config.{name}": x for name, x in words.items()}
+  for name, (token, usual) in ENDS.items():
+    told = words.get(name, published.get(f"tokenizer.added.{token}", usual))
+    below[f"text_config.{name}"] = told
+  below["pad_token_id"] = below["text_config.pad_token_id"]
+  below |= {f"vision_config.{name}": x for name, x in tower.items()}
+  below["vision_config.projection_dim"] = width
+  for name in ("projection_dim", "image_token_embed_dim"):
+    below[f"vq_config.{name}"] = width
+  return published.given(num_embeddings=codes, **below)
+
+
+def template(published) -> str:
+  """What stands around turns, where no chat template says it."""
+  old = published.get("processor.sft_format") == "deepseek_old"
+  return "Assistant:" if old else "<|Assistant|>:"
+
+
 def get_config(published) -> ConfigDict:
   """Our config of one of them."""
+  published = modern(published)
+  original = "gen_vision_config.cls" in published
   published.only("text_config.model_type", "llama")
   words = _parts.decoder(published, **LLAMA)
   c, codec = llama.get_config(words), janus_vq.get_config(published)
@@ -83,9 +142,9 @@ def get_config(published) -> ConfigDict:
   c.sample.guidance = 5.0
   begin = words.get("tokenizer.begin")
   if begin is not None:
-    template = words.get("tokenizer.chat") or "<|Assistant|>:"
-    c.data.chat = _decoder.chat(begin, template)
-    if published.get("processor.use_default_system_prompt", False):
+    chat = words.get("tokenizer.chat") or template(published)
+    c.data.chat = _decoder.chat(begin, chat)
+    if published.get("processor.use_default_system_prompt", original):
       c.data.chat += (("system", SYSTEM),)
   return c
 

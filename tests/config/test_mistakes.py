@@ -39,7 +39,8 @@ def test_all_problems_are_listed_at_once():
     "seed: expected int, got NoneType None",
     "model.widht: unknown knob (did you mean 'width'?)",
     "model.depth: expected int, got float 2.5",
-    "model.positions: 'gird' is not one of sequential, shared, grid (did you mean 'grid'?)",
+    "model.positions: 'gird' is not one of sequential, shared, grid, learned (did you "
+    "mean 'grid'?)",
     "model.qk_norm: expected bool, got int 1",
     "data.window: missing (configs start from configs/base.py)",
     "data.sources.scenes.wieght: unknown knob (did you mean 'weight'?)",
@@ -220,6 +221,14 @@ def test_routed_experts_that_cannot_be(knobs, message):
     (
       dict(model__connector="resampler", model__positions="grid", model__read="both"),
       "model.positions: 'grid' needs places",
+    ),
+    (
+      dict(model__connector="qformer", model__positions="grid", model__read="both"),
+      "queries of model.connector='qformer' have none",
+    ),
+    (
+      dict(model__connector="qformer", model__read="features", text__depth=3),
+      "align.cross_every: 2 must divide text.depth 3",
     ),
     (
       dict(model__connector="resampler", model__connector_queries=61,

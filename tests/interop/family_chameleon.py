@@ -6,6 +6,7 @@ are hidden by the library, so they are taken from before that.
 """
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -30,6 +31,36 @@ def load(folder):
   from transformers import ChameleonForConditionalGeneration
 
   return loaded(ChameleonForConditionalGeneration, folder, attn_implementation="eager")
+
+
+# Names of transformers -> those of the original release.
+ORIGINAL = (
+  (r"^model\.embed_tokens", "tok_embeddings"), (r"^model\.norm", "norm"),
+  (r"^lm_head", "output"), (r"^model\.layers", "layers"),
+  (r"self_attn\.([qkvo])_proj", r"attention.w\1"),
+  (r"self_attn\.([qk])_norm", r"attention.\1_normalization"),
+  (r"mlp\.gate_proj", "feed_forward.w1"), (r"mlp\.down_proj", "feed_forward.w2"),
+  (r"mlp\.up_proj", "feed_forward.w3"), (r"input_layernorm", "attention_norm"),
+  (r"post_attention_layernorm", "ffn_norm"),
+)  # fmt: skip
+
+
+def original(arrays, head: int):
+  """Weights of transformers as in the original release, whose rotary pairs of the
+  `head` numbers of a head are neighbours, and whose norms are those of all heads."""
+  made = {}
+  for name, x in arrays.items():
+    if name.startswith("model.vqmodel."):
+      continue
+    if re.search(r"\.[qk]_norm\.", name):
+      x = x[0]
+    if re.search(r"\.[qk]_(norm|proj)\.", name):
+      halves = x.reshape(-1, 2, head // 2, *x.shape[1:])
+      x = np.stack([halves[:, 0], halves[:, 1]], axis=2).reshape(x.shape)
+    for old, new in ORIGINAL:
+      name = re.sub(old, new, name)
+    made[name] = x
+  return made
 
 
 def ids(row) -> list[int]:

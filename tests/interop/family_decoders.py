@@ -225,6 +225,10 @@ PHI = of(
   qk_layernorm=True, hidden_size=64, num_attention_heads=4,
   **theta(1e4, partial_rotary_factor=0.5),
 )  # fmt: skip
+OPT = of(
+  "OPTForCausalLM", "opt", activation_function="relu", ffn_dim=72,
+  word_embed_proj_dim=48, pad_token_id=0, tie_word_embeddings=True,
+)  # fmt: skip
 SILU = "unijax.nn.layers.nn"
 
 
@@ -235,6 +239,12 @@ class GELU:
     from flax import linen
 
     return getattr(linen, "gelu" if name == "silu" else name)
+
+
+def looser(x, kind, eps):
+  """A centred norm with ten times its epsilon."""
+  y = x - x.mean(axis=-1, keepdims=True)
+  return y * ((y * y).mean(axis=-1, keepdims=True) + 10 * eps) ** -0.5
 
 
 def wrong(**fields):
@@ -290,5 +300,9 @@ CASES = (
       "activation": wrong(hidden_act="gelu"),
     },
     {"epsilon": wrong(layer_norm_eps=1e-6)},
+  ),
+  *each(
+    "opt", "opt", OPT, {"activation": wrong(activation_function="gelu")},
+    {"epsilon": Wrong(patch={"unijax.nn.layers.normalized": looser})}, ("quiet", "text"),
   ),
 )  # fmt: skip

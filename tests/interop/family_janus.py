@@ -5,6 +5,7 @@ reference gets the ids that its processor makes.
 """
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -29,6 +30,50 @@ def load(folder):
   from transformers import JanusForConditionalGeneration
 
   return loaded(JanusForConditionalGeneration, folder, attn_implementation="eager")
+
+
+# Names of transformers -> those of the original repository.
+ORIGINAL = (
+  (r"^lm_head", "language_model.lm_head"),
+  (r"^model\.language_model\.", "language_model.model."),
+  (r"^model\.aligner\.fc1", "aligner.layers.0"),
+  (r"^model\.aligner\.hidden_layers\.0", "aligner.layers.2"),
+  (r"^model\.generation_embeddings", "gen_embed"),
+  (r"^model\.generation_aligner\.fc1", "gen_aligner.layers.0"),
+  (r"^model\.generation_aligner\.hidden_layers\.0", "gen_aligner.layers.2"),
+  (r"^model\.generation_head\.proj_out", "gen_head.output_mlp_projector"),
+  (r"^model\.generation_head\.vision_head", "gen_head.vision_head"),
+  (r"^model\.vision_model\.", "vision_model.vision_tower."),
+  (r"embeddings\.patch_embedding\.", "patch_embed.proj."),
+  (r"embeddings\.position_embedding\.weight", "pos_embed"),
+  (r"encoder\.layers\.(\d+)\.layer_norm(\d)", r"blocks.\1.norm\2"),
+  (r"encoder\.layers\.(\d+)\.self_attn\.projection_layer", r"blocks.\1.attn.proj"),
+  (r"encoder\.layers\.(\d+)\.mlp", r"blocks.\1.mlp"),
+  (r"vision_tower\.post_layernorm", "vision_tower.norm"),
+  (r"^model\.vqmodel\.", "gen_vision_model."),
+  (r"(gen_vision_model\..*)(up|down)\.(\d+)\.(down|up)sample", r"\1conv_blocks.\3.\4sample"),
+  (r"(gen_vision_model\..*)(up|down)\.(\d+)\.block", r"\1conv_blocks.\3.res"),
+  (r"(gen_vision_model\..*)(up|down)\.(\d+)\.attn", r"\1conv_blocks.\3.attn"),
+  (r"mid\.block_1", "mid.0"), (r"mid\.attn_1", "mid.1"), (r"mid\.block_2", "mid.2"),
+)  # fmt: skip
+FUSED = re.compile(r"(.*)encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(\w+)")
+
+
+def original(arrays):
+  """Weights of transformers as the original repository has them."""
+  made, parts = {}, {}
+  for name, x in arrays.items():
+    if found := FUSED.fullmatch(name):
+      tower, layer, part, kind = found.groups()
+      parts.setdefault((layer, kind), {})[part] = x
+      continue
+    for old, new in ORIGINAL:
+      name = re.sub(old, new, name)
+    made[name] = x[None] if name.endswith("pos_embed") else x
+  for (layer, kind), three in parts.items():
+    name = f"vision_model.vision_tower.blocks.{layer}.attn.qkv.{kind}"
+    made[name] = np.concatenate([three[part] for part in "qkv"])
+  return made
 
 
 def ids(row, begin: int, count: int) -> list[int]:

@@ -44,6 +44,9 @@ LISTS = [
   ("emu3", "emu3", "8B"),
   ("emu3", "emu3_vq", "32768"),
   ("emu3-vq-original", "emu3_vq", "32768"),
+  ("opt-2.7b", "opt", "2.7B"),
+  ("blip2-opt-2.7b", "blip2", "opt-2.7B"),
+  ("blip2-itm", "blip2", "itm"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

@@ -108,6 +108,13 @@ BLOCKS = {  # of the decoder, each with one way to write
     **SMALL_EYES, **WRITE["diffusion"],
   ),
 }  # fmt: skip
+BLOCKS["codes-learned"] = dict(  # positions of a table, features through queries
+  model__positions="learned", model__position_rows=70, model__position_first=2,
+  model__mlp="relu", model__read="features", model__connector="qformer",
+  model__connector_queries=3, vision__patch_size=4, vision__pool="class",
+  text__depth=2, text__width=16, text__heads=2, text__mlp_width=24, text__norm="post",
+  align__class_seen=True, data__pictures_first=True, **SMALL_EYES, **WRITE["codes"],
+)  # fmt: skip
 FRAMED = {  # images with what frames them, and words of a task around them
   "masked-framed": dict(
     model__image_mask="framed", data__pictures_first=True, data__marks=(("#", 263),),
@@ -134,7 +141,7 @@ COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
 VARIANTS |= READ | BLOCKS | FRAMED
 # What the suite runs over; the slow part of it has what is mostly told by the others.
-SLOW = ("diffusion-both", "diffusion-branch-full", "diffusion-framed")
+SLOW = ("diffusion-both", "diffusion-branch-full", "diffusion-framed", "codes-learned")
 CASES = [
   pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
   for name in VARIANTS

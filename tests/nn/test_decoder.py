@@ -29,6 +29,10 @@ VARIANTS = {
     model__mlp="quick_gelu", model__rope_factor=2.0, model__rope_length=0,
     model__tie_embeddings=True,
   ),
+  "learned": dict(
+    model__positions="learned", model__position_rows=70, model__position_first=3,
+    model__mlp="relu", model__norm="layer", model__bias="all", model__qk_norm=False,
+  ),
 }  # fmt: skip
 
 
@@ -40,6 +44,7 @@ ACTIVATIONS = {
   "gelu": lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
   "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
   "quick_gelu": lambda x: x * sigmoid(1.702 * x),
+  "relu": lambda x: np.maximum(x, 0),
 }  # fmt: skip
 
 
@@ -86,7 +91,8 @@ def attention(p, x, m):
       norm(p[n], y, m.qk_norm_kind, m.norm_eps)
       for n, y in (("q_norm", q), ("k_norm", k))
     )
-  q, k = turn(q, m), turn(k, m)
+  if m.positions != "learned":
+    q, k = turn(q, m), turn(k, m)
   mixed = np.zeros_like(q)
   for h in range(m.heads):
     g = h * m.kv_heads // m.heads
@@ -122,6 +128,8 @@ def plain(params, tokens, m):
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
   table = p["embedding"]["table"]
   x = table[tokens]
+  if m.positions == "learned":
+    x = x + p["transformer"]["position"][m.position_first :][: len(x)]
   for i in range(m.depth):
     x = block(jax.tree.map(lambda a: a[i], p["transformer"]["blocks"]), x, m)  # noqa: B023
   h = norm(p["transformer"]["final_norm"], x, m.norm, m.norm_eps)
@@ -171,6 +179,12 @@ def test_wavelengths_keep_their_order_and_only_slow_ones_stretch():
     (dict(model__rope_fraction=0.0), "model.rope_fraction: 0.0 must be in"),
     (dict(model__rope_high=1.0), "model.rope_high: 1.0 must be > model.rope_low 1.0"),
     (dict(model__head_bias=True, model__tie_embeddings=True), "model.head_bias"),
+    (
+      dict(
+        model__positions="learned", model__position_rows=65, model__position_first=2
+      ),
+      "model.position_rows: 65 vectors, and data.seq_len=64 .* need 66",
+    ),
     (dict(model__read="both"), "model.read: 'both' reads images as they are written"),
     (dict(data__chat=(("usr", "x"),)), "data.chat: no part 'usr' .did you mean 'user'"),
   ],

@@ -1,7 +1,9 @@
 """The masks of the Q-Former by gradient, and connectors."""
 
 import dataclasses
+import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,13 @@ from unijax.nn.qformer import QFormer
 
 Q, T, P = 3, 5, 4
 END = jnp.asarray([2, 4])
+STACK = {"depth": 4, "width": 16, "heads": 2, "mlp_width": 24, "length": 8}
 
 
 @pytest.fixture(scope="module", params=["post", "pre"])
 def qformer(request):
   """(module, params, features, tokens)."""
-  shape = {"depth": 4, "width": 16, "heads": 2, "mlp_width": 24, "length": 8}
-  c = dataclasses.replace(small.config().text, norm=request.param, **shape)
+  c = dataclasses.replace(small.config().text, norm=request.param, **STACK)
   module = QFormer(c, vocab=12, queries=Q, cross_every=2)
   features = jax.random.normal(jax.random.key(0), (2, P, 10))
   tokens = jnp.asarray([[1, 5, 2, 0, 0], [1, 3, 4, 6, 2]])
@@ -84,6 +86,27 @@ def test_reading_alone_is_what_queries_are_apart(qformer):
   np.testing.assert_allclose(alone, beside, atol=1e-5)
 
 
+def test_without_text_they_read_the_same_through_a_connector(qformer):
+  """Weights of stage one are those of the connector; those of text are left out."""
+  module, params, features, _ = qformer
+  c = module.config
+  connector = CONNECTORS["qformer"](c.width, jnp.float32, c, Q, 2)
+  wanted = nn.unbox(jax.eval_shape(connector.init, jax.random.key(0), features))[
+    "params"
+  ]
+  taken = jax.tree.map_with_path(
+    lambda path, _: functools.reduce(lambda tree, k: tree[k.key], path, params),
+    wanted["queries"],
+  )
+  out = {"kernel": jnp.eye(c.width), "bias": jnp.zeros(c.width)}
+  alone = connector.apply({"params": {"queries": taken, "out": out}}, features)
+  beside = module.apply({"params": params}, features, method=module.read)
+  np.testing.assert_allclose(alone, beside, atol=1e-5)
+  assert "text_mlp" not in str(jax.tree.structure(taken)) and "text_mlp" in str(
+    jax.tree.structure(params)
+  )
+
+
 # -- connectors --------------------------------------------------------------------------
 
 
@@ -93,6 +116,9 @@ def connector(name: str):
     shape = {"depth": 2, "width": 16, "heads": 2, "mlp_width": 24}
     tower = dataclasses.replace(small.config().vision, **shape)
     extra = {"config": tower, "queries": 3}
+  if name == "qformer":
+    stack = dataclasses.replace(small.config().text, **STACK)
+    extra = {"config": stack, "queries": 3, "cross_every": 2}
   return CONNECTORS[name](24, jnp.float32, **extra)
 
 
@@ -100,7 +126,11 @@ def connector(name: str):
 def test_connectors_give_the_decoder_its_width(name):
   module, x = connector(name), jax.random.normal(jax.random.key(0), (2, 16, 10))
   y = quick(module.apply)({"params": scrambled(module, x)}, x)
-  assert y.shape == (2, {"shuffle": 4, "merge": 4, "resampler": 3}.get(name, 16), 24)
+  assert y.shape == (
+    2,
+    {"shuffle": 4, "merge": 4, "resampler": 3, "qformer": 3}.get(name, 16),
+    24,
+  )
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "shuffle"])

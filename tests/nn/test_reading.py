@@ -118,3 +118,28 @@ def test_the_encoder_of_an_alignment_run_is_a_start(system, leaves_out):
     rests = freeze.mask(two.at(stage).optim.freeze, params[1])
     assert all(jax.tree.leaves(rests["vision"]))
     assert not any(jax.tree.leaves((rests["connector"], rests["transformer"])))
+
+
+QUERIES = (  # as WORKSPACE.md has it
+  r".*text_mlp.*=>,"
+  r"qformer\.(query|embed_norm.*|feature_norm.*|groups.*|final_norm.*)"
+  r"=>connector.queries.\1,vision\.(?!pool\.).*=>\g<0>,.*=>"
+)
+
+
+def test_the_queries_of_an_alignment_run_are_a_start():
+  """All that reads pictures is taken, but for the map to the decoder's width."""
+  assert f"RUN:{QUERIES}" in (ROOT / "WORKSPACE.md").read_text()
+  one = config_file.load([f"--config={ROOT}/configs/qformer.py:tiny"])
+  two = config_file.load([f"--config={ROOT}/configs/llava.py:tiny-frozen"])
+  asked = {"connector": "qformer", "connector_queries": one.align.queries}
+  two = dataclasses.replace(
+    two, vision=one.vision, text=one.text, align=one.align,
+    model=dataclasses.replace(two.model, **asked),
+  )  # fmt: skip
+  params = [jax.eval_shape(StepFunctions(c, 520).init).params for c in (one, two)]
+  saved, wanted = map(integrity.named_leaves, params)
+  taken = start.renamed(list(saved), start.parse_init(f"RUN:{QUERIES}")[1])
+  reads = {n for n in wanted if n.startswith(("vision.", "connector.queries."))}
+  assert set(taken) == reads and "connector.queries.query" in reads
+  assert all(saved[old].shape == wanted[new].shape for new, old in taken.items())

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from unijax.train.encoders import FOLDER, open_encoder
 from unijax.train.functions import StepFunctions
 from unijax.train.interrupt import Interrupted
 from unijax.train.metrics import read_metrics
+from unijax.types import Pairs
 
 STEPS = 250
 
@@ -296,3 +298,30 @@ def test_resumed_is_uninterrupted(objective, tmp_path):
   resumed, _ = loop.train(c, tmp_path / "resumed")
   same = jax.tree.map(lambda a, b: bool((a == b).all()), straight, resumed)
   assert all(jax.tree.leaves(same))
+
+
+def test_queries_may_leave_out_what_a_release_leaves_out():
+  """No head that writes, no learned factor, features as they come; the class token."""
+  knobs = {"align__objective": "queries", "text__depth": 2, "vision__pool": "class"}
+  bare = dict.fromkeys(("writes", "scale_learned", "feature_norm"), False)
+  bare = {f"align__{name}": x for name, x in bare.items()} | {"align__class_seen": True}
+  shape = jax.ShapeDtypeStruct
+  batch = Pairs(
+    shape((2, 32, 32, 3), np.uint8), shape((2, 12), np.int32), shape((2,), np.int32),
+    shape((2,), np.uint32), shape((2,), np.uint32),
+  )  # fmt: skip
+  names, said = [], []
+  for more in ({}, bare):
+    objective = alignment.Queries(config(**knobs, **more), 600)
+    init = lambda key, b, o=objective: o.module.init(key, *o.arguments(b))
+    params = nn.unbox(jax.eval_shape(init, jax.random.key(0), batch))["params"]
+    said.append(jax.eval_shape(objective.sums, params, batch, jax.random.key(1)))
+    names.append({*params, *params["qformer"]})
+  gone = {"log_scale", "word_transform", "word_norm", "word_bias", "feature_norm"}
+  assert names[0] - names[1] == gone
+  assert set(said[0]) - set(said[1]) == {"text_nll"}
+  scale = objective.module.apply({"params": {}}, method="scale")
+  np.testing.assert_allclose(scale, objective.config.align.scale)
+  look = lambda p, x: objective.module.apply({"params": p}, x, method="features")
+  features = jax.eval_shape(look, params, batch.pixels_BHWC)
+  assert features.shape[1] == 17  # 4 x 4 patches and the class token

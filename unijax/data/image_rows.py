@@ -22,7 +22,8 @@ class ImageRows:
   def __init__(self, config: Config, tokenizer: Tokenizer):
     self.vocabulary: Vocabulary = vocabulary_of(config, tokenizer)
     self.noise_limit = config.data.noise_limit
-    self.positions = config.model.positions
+    places = config.model.positions
+    self.positions = "sequential" if places == "learned" else places
     self.read, self.written = config.read, READS["patches"]
     self.features = config.features
     self.slots, self.text_block = config.slots, config.text_block

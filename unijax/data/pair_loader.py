@@ -82,7 +82,7 @@ class Captions(TokenRows):
     self.marks = [special.pad, special.bos, special.eos, t.canonical, t.bos]
     self.vocab = t.vocab or known.size
     used = [special.pad, special.eos, *([special.bos] if t.bos else [])]
-    if config.align.objective == "queries":
+    if config.align.objective == "queries" and config.align.writes:
       used.append(special.assistant)
     needed = max(tokenizer.vocab_size, *(i + 1 for i in used))
     if self.vocab < needed:

@@ -21,6 +21,7 @@ from unijax.interop import (
   keymap,
   matching,
   parts,
+  shards,
   stream,
   system,
   texts,
@@ -92,7 +93,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   """
   path = pathlib.Path(path)
   chosen = system.load(name)
-  theirs = files.open_weights(
+  theirs = shards.open_shards(path, *chosen.shards()) or files.open_weights(
     path, chosen.folders(), chosen.file() * bool(chosen.files()), chosen.files()
   )
   about = texts.beside(path) | _published(chosen, path, size)

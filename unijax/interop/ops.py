@@ -196,6 +196,36 @@ class Front(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class Repeated(Op):
+  """Ours has the same numbers several times: [n] -> [count, n], as of every head.
+
+  Theirs may have several such rows, [rows, n], of which each is repeated in a run.
+  `back` takes the first, so that a file is as it was only while all are equal.
+
+  Attributes:
+    count: of all in ours.
+    op: what happens to a row before.
+  """
+
+  count: int
+  op: Op = Op()
+
+  def into(self, theirs):
+    rows = [self.op.into(row) for row in theirs.reshape(-1, theirs.shape[-1])]
+    return np.repeat(np.stack(rows), self.count // len(rows), axis=0)
+
+  def back(self, ours):
+    return self.op.back(ours[0])
+
+  def shapes(self, ours):
+    if len(ours) != 2 or ours[0] != self.count:
+      return []
+    several = [n for n in range(1, self.count + 1) if self.count % n == 0]
+    one = self.op.shapes(ours[1:])
+    return one + [(n, *shape) for n in several for shape in one]
+
+
+@dataclasses.dataclass(frozen=True)
 class Plus(Op):
   """Ours is theirs and a constant, such as scales that are kept less one."""
 

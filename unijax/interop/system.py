@@ -15,8 +15,10 @@ and where they are needed:
   CONFIGS     {field: name of a JSON file beside the weights that says it}
   FOLDERS     names of folders of a release that hold weights, too; these have names
               with FOLDER/ in front, and config.json in a field of its name
-  PARTS       {what it is: (file of a system, {group: its only prefix})}, of parts that
-              a run keeps apart; "codec" is the tokenizer of pictures
+  SHARDS      (glob of files that hold pieces of the same arrays, ((glob of names, how
+              they are joined), ..)); see `shards`
+  PARTS       {what it is: (file of a system, {group: its prefix, or several})}, of
+              parts that a run keeps apart; "codec" is the tokenizer of pictures
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
   PARAMETERS  {size: number of parameters}
 """
@@ -67,10 +69,12 @@ class System:
 
   def parts(self) -> dict[str, "System"]:
     """Systems of the parts that a run keeps apart, with the names they have in here."""
-    return {
-      kind: dataclasses.replace(load(name), prefixes={g: (x,) for g, x in of.items()})
-      for kind, (name, of) in self._get("PARTS", {}).items()
-    }
+
+    def part(name, of):
+      known = {g: (x,) if isinstance(x, str) else tuple(x) for g, x in of.items()}
+      return dataclasses.replace(load(name), prefixes=known)
+
+    return {kind: part(*about) for kind, about in self._get("PARTS", {}).items()}
 
   def own(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
     """What of a whole release is of this part of it, by its names."""
@@ -143,6 +147,10 @@ class System:
   def files(self) -> Mapping[str, str]:
     """Files of weights beside the first one, by what is before names in them."""
     return self._get("FILES", {})
+
+  def shards(self) -> tuple[str, Sequence[tuple[str, Any]]]:
+    """Glob of files that hold pieces of the same arrays, and how these are joined."""
+    return self._get("SHARDS", ("", ()))
 
   def configs(self) -> Mapping[str, str]:
     """Files beside config.json, by the field that they say."""

@@ -220,7 +220,7 @@ def _copied_for_devices(x_BTGK):
 
 
 class Attention(nn.Module):
-  """Self-attention with rotary positions, optional QK-norm and a read-only cache.
+  """Self-attention with optional rotary positions, QK-norm and a read-only cache.
 
   Weights of whole rows are kept in the collection WEIGHTS where that is mutable.
 
@@ -264,7 +264,8 @@ class Attention(nn.Module):
     if groups is not None:
       q = groups.leave(q, "act_heads", None)
       k, v = (groups.leave(x, "act_kv_heads", None) for x in (k, v))
-    q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
+    if rotation is not None:
+      q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
     if cached is not None:
       keys_BSGK, values_BSGK, mask_BTS = cached
       y = attend(q, [keys_BSGK, k], [values_BSGK, v], [mask_BTS, sees])

@@ -9,7 +9,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unijax.config_parts import TowerConfig
+from unijax.config_parts import TextConfig, TowerConfig
 from unijax.nn.encoder import (
   ACTIVATIONS,
   EncoderAttention,
@@ -18,6 +18,7 @@ from unijax.nn.encoder import (
   everything,
 )
 from unijax.nn.layers import LayerNorm, Linear, param
+from unijax.nn.qformer import Queries
 
 
 class LinearConnector(nn.Module):
@@ -150,10 +151,38 @@ class Resampler(nn.Module):
     return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(q)
 
 
+class QFormerConnector(nn.Module):
+  """The queries of a Q-Former without its text, then a linear map (Li et al. 2023).
+
+  Attributes:
+    width: of what comes out.
+    dtype: of it; that of the blocks inside is `config.dtype`.
+    config, cross_every, normed: of `qformer.Queries`.
+    queries: positions that come out.
+  """
+
+  width: int
+  dtype: jnp.dtype
+  config: TextConfig
+  queries: int
+  cross_every: int
+  normed: bool = True
+
+  @nn.compact
+  def __call__(self, x_BPE):
+    c = self.config
+    about = self.queries, self.cross_every, self.normed, False
+    text = jnp.zeros((x_BPE.shape[0], 0, c.width), jnp.dtype(c.dtype))
+    stack = Queries(c, *about, name="queries")
+    q = stack.mix(x_BPE, text, everything())
+    return Linear(self.width, ("patch", "embed"), self.dtype, True, name="out")(q)
+
+
 CONNECTORS = {
   "linear": LinearConnector,
   "mlp": MLPConnector,
   "shuffle": ShuffleConnector,
   "merge": MergeConnector,
   "resampler": Resampler,
+  "qformer": QFormerConnector,
 }

@@ -49,13 +49,16 @@ class Aligned(nn.Module):
 
   def declare_scale(self):
     a = self.config.align
-    start = nn.initializers.constant(math.log(a.scale))
-    self.log_scale = param(self, "log_scale", start, (), ())
+    if a.scale_learned:
+      start = nn.initializers.constant(math.log(a.scale))
+      self.log_scale = param(self, "log_scale", start, (), ())
     if a.objective == "sigmoid":
       self.bias = param(self, "bias", nn.initializers.constant(a.bias), (), ())
 
   def scale(self) -> jax.Array:
     """What cosines are multiplied by, at most `align.max_scale`."""
+    if not self.config.align.scale_learned:
+      return jnp.asarray(self.config.align.scale)
     return jnp.exp(at_most(self.log_scale, math.log(self.config.align.max_scale)))
 
   def projection(self, kind: str, dtype: str):
@@ -107,8 +110,11 @@ class QueryEncoder(Aligned):
   def setup(self):
     c, a = self.config, self.config.align
     if not self.given:
-      self.vision = VisionTransformer(c.vision, c.data.image_size)
-    self.qformer = QFormer(c.text, self.vocab, a.queries, a.cross_every)
+      self.vision = VisionTransformer(c.vision, c.data.image_size, whole=a.class_seen)
+    self.qformer = QFormer(
+      c.text, a.queries, a.cross_every, a.feature_norm, vocab=self.vocab,
+      writes=a.writes,
+    )  # fmt: skip
     self.image_projection = self.projection(a.image_projection, c.text.dtype)
     self.text_projection = self.projection(a.text_projection, c.text.dtype)
     self.declare_scale()
@@ -146,7 +152,8 @@ class QueryEncoder(Aligned):
     features = self.features(pictures)
     images, texts = self.both(features, tokens_BT, end_B)
     match = self.matching(features, tokens_BT, end_B)
-    words = self.writing(features, tokens_BT, end_B)
+    writes = self.config.align.writes
+    words = self.writing(features, tokens_BT, end_B) if writes else None
     return images, texts, match, words, self.scale()
 
 

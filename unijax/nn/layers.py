@@ -20,6 +20,7 @@ ACTIVATIONS = {  # of an MLP of two layers; `swiglu` has three
   "gelu": lambda x: nn.gelu(x, approximate=False),
   "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
   "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016
+  "relu": nn.relu,
 }
 # Which maps of a decoder's block have a bias, by `model.bias`.
 BIASED = {

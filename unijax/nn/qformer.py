@@ -53,11 +53,15 @@ def mask(name: str, queries: int, end_B: jax.Array, length: int) -> jax.Array:
 
 
 class QFormerBlock(nn.Module):
-  """Self-attention of all, cross-attention of the queries, two feed-forward layers."""
+  """Self-attention of all, cross-attention of the queries, two feed-forward layers.
+
+  Without `with_text` there is no text, and no feed-forward layer for it.
+  """
 
   config: TextConfig
   queries: int
   cross: bool
+  with_text: bool = True
 
   @nn.compact
   def __call__(self, x_BTD, mask_BTT, image_BPE):
@@ -77,7 +81,8 @@ class QFormerBlock(nn.Module):
         query, lambda q: cross(q, everything(), source_BSE=image_BPE), norm("cross")
       )
     query = order(query, FeedForward(c, out_scale, name="query_mlp"), norm("query_mlp"))
-    text = order(text, FeedForward(c, out_scale, name="text_mlp"), norm("text_mlp"))
+    if self.with_text:
+      text = order(text, FeedForward(c, out_scale, name="text_mlp"), norm("text_mlp"))
     x = jnp.concatenate([query, text], axis=1)
     return constrain(x, "batch", None, "act_embed")
 
@@ -88,48 +93,81 @@ class QFormerGroup(nn.Module):
   config: TextConfig
   queries: int
   cross_every: int
+  with_text: bool = True
 
   @nn.compact
   def __call__(self, x_BTD, mask_BTT, image_BPE):
     for i in range(self.cross_every):
-      block = QFormerBlock(self.config, self.queries, i == 0, name=f"block_{i}")
+      about = self.queries, i == 0, self.with_text
+      block = QFormerBlock(self.config, *about, name=f"block_{i}")
       x_BTD = block(x_BTD, mask_BTT, image_BPE)
     return x_BTD, None
 
 
-class QFormer(nn.Module):
-  """Queries and text over the features of a picture.
+class Queries(nn.Module):
+  """Learned queries, and the stack of blocks in which they look at a picture.
 
   Attributes:
     config: shape of the stack, which is that of a text encoder.
-    vocab: ids of the token table.
     queries: vectors that read the picture.
     cross_every: blocks from one look at the picture to the next.
+    normed: features pass a norm before the queries look at them.
+    with_text: text may stand behind the queries.
   """
 
   config: TextConfig
-  vocab: int
   queries: int
   cross_every: int
+  normed: bool = True
+  with_text: bool = True
 
   def setup(self):
-    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    c = self.config
     init = nn.initializers.normal(0.02)
-    shape, axes = (self.queries, c.width), (None, "embed")
-    self.query = param(self, "query", init, shape, axes)
-    self.embedding = Embedding(self.vocab, c.width, dtype)
-    self.position = param(self, "position", init, (c.length, c.width), axes)
+    self.query = param(self, "query", init, (self.queries, c.width), (None, "embed"))
     self.embed_norm = Norm(c.norm_eps, kind=c.norm_kind)
-    self.feature_norm = Norm(c.norm_eps, kind=c.norm_kind)
+    if self.normed:
+      self.feature_norm = Norm(c.norm_eps, kind=c.norm_kind)
     groups = scanned(QFormerGroup, c.remat, c.depth // self.cross_every, broadcast=2)
-    self.groups = groups(c, self.queries, self.cross_every)
+    self.groups = groups(c, self.queries, self.cross_every, self.with_text)
     if c.norm != "post":
       self.final_norm = Norm(c.norm_eps, kind=c.norm_kind)
+
+  def mix(self, features_BPE, text_BTD, seen_BTT):
+    """The blocks over (queries, text [B, T, D]) under a mask: [B, Q + T, D]."""
+    dtype = jnp.dtype(self.config.dtype)
+    shape = (features_BPE.shape[0], *self.query.shape)
+    query = jnp.broadcast_to(self.query.astype(dtype), shape)
+    x = self.embed_norm(jnp.concatenate([query, text_BTD], axis=1))
+    image = features_BPE.astype(dtype)
+    x = self.groups(x, seen_BTT, self.feature_norm(image) if self.normed else image)[0]
+    return x if self.config.norm == "post" else self.final_norm(x)
+
+
+class QFormer(Queries):
+  """Queries and text over the features of a picture.
+
+  Attributes:
+    vocab: ids of the token table.
+    writes: next-token logits can be asked for.
+  """
+
+  vocab: int = 0
+  writes: bool = True
+
+  def setup(self):
+    super().setup()
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    init = nn.initializers.normal(0.02)
+    self.embedding = Embedding(self.vocab, c.width, dtype)
+    shape = (c.length, c.width)
+    self.position = param(self, "position", init, shape, (None, "embed"))
     self.match_head = Linear(2, ("embed", None), dtype, bias=True)
-    self.word_transform = Linear(c.width, ("embed", "mlp"), dtype, bias=True)
-    self.word_norm = Norm(c.norm_eps, kind=c.norm_kind)
-    zeros = nn.initializers.zeros_init()
-    self.word_bias = param(self, "word_bias", zeros, (self.vocab,), ("vocab",))
+    if self.writes:
+      self.word_transform = Linear(c.width, ("embed", "mlp"), dtype, bias=True)
+      self.word_norm = Norm(c.norm_eps, kind=c.norm_kind)
+      zeros = nn.initializers.zeros_init()
+      self.word_bias = param(self, "word_bias", zeros, (self.vocab,), ("vocab",))
 
   def __call__(self, features_BPE, tokens_BT, end_B, name: str):
     """Runs one pass.
@@ -143,16 +181,10 @@ class QFormer(nn.Module):
     Returns:
       Hidden states of (queries [B, Q, D], text [B, T, D]).
     """
-    dtype = jnp.dtype(self.config.dtype)
-    B, T = tokens_BT.shape
-    text = self.embedding(tokens_BT) + self.position[:T].astype(dtype)
-    query = jnp.broadcast_to(self.query.astype(dtype), (B, *self.query.shape))
-    x = self.embed_norm(jnp.concatenate([query, text], axis=1))
-    seen = mask(name, self.queries, end_B, T)
-    image = self.feature_norm(features_BPE.astype(dtype))
-    x = self.groups(x, seen, image)[0]
-    if self.config.norm != "post":
-      x = self.final_norm(x)
+    T = tokens_BT.shape[1]
+    text = self.embedding(tokens_BT)
+    text = text + self.position[:T].astype(text.dtype)
+    x = self.mix(features_BPE, text, mask(name, self.queries, end_B, T))
     return x[:, : self.queries], x[:, self.queries :]
 
   def read(self, features_BPE):

@@ -43,9 +43,10 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
   m, read = config.model, READS[config.model.read]
   if not read.encodes:
     return None, None
-  unit = config.unit
+  unit, a = config.unit, config.align
+  whole = m.connector == "qformer" and a.class_seen
   encoder = VisionTransformer(
-    config.vision, config.seen_size, pooled=False, factor=unit
+    config.vision, config.seen_size, pooled=False, factor=unit, whole=whole
   )
   if not read.features:
     return encoder, None
@@ -55,6 +56,11 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
   if m.connector == "resampler":  # layers like the encoder's
     layers = dataclasses.replace(config.vision, depth=m.connector_depth)
     more = {"config": layers, "queries": m.connector_queries}
+  if m.connector == "qformer":
+    more = {
+      "config": config.text, "queries": m.connector_queries,
+      "cross_every": a.cross_every, "normed": a.feature_norm,
+    }  # fmt: skip
   return encoder, CONNECTORS[m.connector](m.width, jnp.dtype(m.dtype), **more)
 
 

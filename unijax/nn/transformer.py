@@ -115,10 +115,13 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
     c = self.config
-    turned = round(c.head_dim * c.rope_fraction)
-    stretch = c.rope_factor, c.rope_low, c.rope_high, c.rope_length
-    about = turned, c.rope_theta, c.positions, stretch, c.rope_sections
-    turn = rope.rotation(inputs.position_BTA, *about)
+    if c.positions == "learned":
+      turn, x_BTD = None, x_BTD + self._places(inputs).astype(x_BTD.dtype)
+    else:
+      turned = round(c.head_dim * c.rope_fraction)
+      stretch = c.rope_factor, c.rope_low, c.rope_high, c.rope_length
+      about = turned, c.rope_theta, c.positions, stretch, c.rope_sections
+      turn = rope.rotation(inputs.position_BTA, *about)
     name, cached, cache_mask = "dense", None, None
     if cache is None:
       sees = (inputs.start_BT, inputs.end_BT, inputs.hidden_BT)
@@ -193,3 +196,11 @@ class Transformer(nn.Module):
       return x_BTD, jax.tree.map(lambda *a: jnp.stack(a), *made)
 
     return run
+
+  def _places(self, inputs: Inputs):
+    """A vector for each position, of a table (Vaswani et al. 2017, section 3.5)."""
+    c, init = self.config, nn.initializers.normal(0.02)
+    shape = (c.position_rows, c.width)
+    table = param(self, "position", init, shape, (None, "embed"))
+    place = inputs.position_BTA[..., 0] + c.position_first
+    return jnp.take(table, place, axis=0, mode="clip")  # rows that have ended go on

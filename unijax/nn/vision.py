@@ -180,6 +180,7 @@ class VisionTransformer(nn.Module):
     pooled: makes one vector of a picture, too; without, there are no parameters for it.
       Blocks and a norm that features do without stay all the same.
     factor: patches a side that stand together in pictures of any shape.
+    whole: what stands before the patches is a part of the features.
   """
 
   config: VisionConfig
@@ -187,6 +188,7 @@ class VisionTransformer(nn.Module):
   maskable: bool = False
   pooled: bool = True
   factor: int = 1
+  whole: bool = False
 
   @property
   def grid(self) -> int:
@@ -209,7 +211,7 @@ class VisionTransformer(nn.Module):
       grid_B2: of pictures of any shape; see `places.native`.
 
     Returns:
-      (pooled [B, D] or None, features of the patches [B, P, D]).
+      (pooled [B, D] or None, features of the patches [B, P, D], or of all positions).
     """
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     grid = self.grid
@@ -257,7 +259,8 @@ class VisionTransformer(nn.Module):
     pooled = POOLS[c.pool](c, name="pool")(h) if self.pooled else None
     if c.features_norm:
       kept = norm(kept) if c.skip_blocks else h
-    return pooled, constrain(kept[:, prefix:], "batch", None, "act_embed")
+    kept = kept if self.whole else kept[:, prefix:]
+    return pooled, constrain(kept, "batch", None, "act_embed")
 
 
 def _before(x_BTD, tokens_LD):

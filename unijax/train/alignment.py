@@ -9,6 +9,8 @@
 Contrastive losses are over the whole batch on any mesh (`contrastive`).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -68,7 +70,7 @@ class Contrast:
 
 
 class Queries(Contrast):
-  """Queries between a picture and a text: three losses of equal weight.
+  """Queries between a picture and a text: three losses of equal weight, or two.
 
   Li et al. 2023, section 3.1. Without `align.frozen` the encoder of pictures is trained
   with the queries.
@@ -77,10 +79,13 @@ class Queries(Contrast):
   def __init__(self, config: Config, vocab: int):
     self.config = config
     self.frozen = open_frozen(config)
+    if self.frozen and config.align.class_seen:
+      self.frozen = dataclasses.replace(self.frozen, whole=True)
     given = self.frozen.config.width if self.frozen else 0
     self.module = QueryEncoder(config, vocab, given)
     # Begins what is written from a picture, as BOS begins what is read.
-    self.writes = Captions(config).special.assistant
+    writes = config.align.writes
+    self.first = Captions(config).special.assistant if writes else None
 
   def arguments(self, batch):
     return self._pictures(batch.pixels_BHWC), batch.tokens_BT, batch.end_B
@@ -100,15 +105,18 @@ class Queries(Contrast):
       drawn = jax.lax.stop_gradient(given)
       drawn = contrastive.hard_negatives(*drawn, key, batch.key_B)
       match = self._match(m, features, batch, *drawn)
-      return contrast, match, self._write(m, features, batch), m.scale()
+      writes = self.config.align.writes
+      words = self._write(m, features, batch) if writes else None
+      return contrast, match, words, m.scale()
 
     out = self.module.apply({"params": params}, method=three)
     contrast, (match, right), words, scale = out
-    total = contrast.nll.mean() + match.mean() + words.mean()
+    losses = {"contrast": contrast.nll, "match": match}
+    losses |= {} if words is None else {"text_nll": words}
+    total = sum(x.mean() for x in losses.values())
     return {
-      "loss": _scalar(total), "contrast": contrast.nll, "match": match,
-      "text_nll": words, "accuracy": contrast.accuracy, "match_accuracy": right,
-      "scale": _scalar(scale),
+      "loss": _scalar(total), **losses, "accuracy": contrast.accuracy,
+      "match_accuracy": right, "scale": _scalar(scale),
     }  # fmt: skip
 
   def _pictures(self, pixels):
@@ -137,7 +145,7 @@ class Queries(Contrast):
 
   def _write(self, m: QueryEncoder, features, batch) -> Sum:
     """Every token from the picture and the tokens before it; EOS too."""
-    tokens = batch.tokens_BT.at[:, 0].set(self.writes)
+    tokens = batch.tokens_BT.at[:, 0].set(self.first)
     logits = m.writing(features, tokens, batch.end_B)[:, :-1]
     place = jnp.arange(1, tokens.shape[1])
     weight = (place <= batch.end_B[:, None]).astype(jnp.float32)

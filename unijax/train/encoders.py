@@ -40,15 +40,17 @@ class FrozenEncoder:
   Attributes:
     config, image_size: its shape.
     params: of its VisionTransformer.
+    whole: features are those of the class token and registers, too.
   """
 
   config: VisionConfig
   image_size: int
   params: Any
+  whole: bool = False
 
   def __call__(self, pixels_BHWC) -> jax.Array:
     """uint8 pixels -> features of the patches, float32 [B, P, E]. No gradient."""
-    module = VisionTransformer(self.config, self.image_size)
+    module = VisionTransformer(self.config, self.image_size, whole=self.whole)
     _, features = module.apply({"params": self.params}, normalised(pixels_BHWC))
     return jax.lax.stop_gradient(features).astype(jnp.float32)
 
