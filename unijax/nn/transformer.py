@@ -106,10 +106,18 @@ class Transformer(nn.Module):
 
   Without a cache the call holds whole rows, index 0 to T - 1, and their intervals reach
   at most `lookahead` positions past the query.
+
+  Attributes:
+    config: shape of the blocks.
+    lookahead: see above.
+    block: what they are.
+    last_eps: of the final norm; 0: as of those of the blocks.
   """
 
   config: ModelConfig
   lookahead: int
+  block: type[Block] = Block
+  last_eps: float = 0.0
 
   @nn.compact
   def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
@@ -139,7 +147,7 @@ class Transformer(nn.Module):
       cache_mask = masks.allowed(inputs.start_BT, inputs.end_BT, key_index)
       cached = (cache.keys_NBSGK, cache.values_NBSGK)
 
-    block = Block
+    block = self.block
     real = not self.is_initializing()  # shapes may be asked for on any platform
     if real and c.remat == "offload" and logical.platform() == "cpu":
       raise ConfigError(
@@ -166,7 +174,8 @@ class Transformer(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, name, self.lookahead, name="blocks")
     x_BTD, kv = blocks(x_BTD, cached, turn, sees, cache_mask, modulation, groups)
+    eps = self.last_eps or c.norm_eps
     if not sharing.sorted:
-      return Norm(c.norm_eps, kind=c.norm, name="final_norm")(x_BTD), kv
-    x_BTD = GroupedNorm(c.norm_eps, kind=c.norm, name="final_norm")(x_BTD, groups)
+      return Norm(eps, kind=c.norm, name="final_norm")(x_BTD), kv
+    x_BTD = GroupedNorm(eps, kind=c.norm, name="final_norm")(x_BTD, groups)
     return groups.leave(x_BTD, "act_embed"), kv
