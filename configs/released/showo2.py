@@ -37,7 +37,7 @@ from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import COPY, LINEAR, Negative, Patches
 from unijax.interop.told import axis, count
 
-FOLDERS = ("vae",)
+FOLDERS, CONFIGS = ("vae",), {"vae": "vae/config.json"}
 PREFIXES = {"text": ("showo.model.",), "head": ("showo.",), "vae": ("vae/",)}
 LATENTS = 16  # channels of the autoencoder
 HEAD = 72  # numbers of a head of SigLIP's so400m

@@ -42,6 +42,8 @@ LISTS = [
   ("emu3", "emu3", "8B"),
   ("emu3", "emu3_vq", "32768"),
   ("emu3-vq-original", "emu3_vq", "32768"),
+  ("showo2-1.5b", "showo2", "1.5B"),
+  ("showo2-7b", "showo2", "7B"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()
