@@ -10,8 +10,8 @@ behind the decoder, with a width of their own, say the velocity.
 
 Differences from the paper, at its sizes: pixels (patches of 16) stand for latents of
 Wan2.1's autoencoder, hence the same 729 patches, unless data.codec names its run
-(then data.patch_size is 2, sample.clip_x0 0); scenes as data. configs/released/showo2.py
-reads released weights.
+(then data.patch_size is 2, sample.clip_x0 0); scenes as data. Released weights are
+read by configs/released/showo2.py.
 `tiny` is that of configs/transfusion.py, by whose recipe it trains, in one stage and
 without blocks of their own; its encoder reads pixels of context images, and drawn ones
 are fused with zeros.

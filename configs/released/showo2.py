@@ -16,8 +16,8 @@ time of data; ten blocks with a width, heads and stretched rotary positions of t
 see the whole row, and say the velocity of latents in raster order, four a position, so
 not of the patch that stands there. Time runs from noise to data, unscaled; the sign of
 the velocity is turned on the way in. Rows are `<|im_start|> text <|vision_start|> image
-<|vision_end|> <|im_end|>` and, of a question, a system text, the picture and the words in
-the user's turn, which nothing ends, and which is encoded apart from what follows it; 49
+<|vision_end|> <|im_end|>`; of a question, a system text, then picture and words in the
+user's turn, which nothing ends, and which is encoded apart from what follows it; 49
 steps of Euler (50 points) from noise, shifted by 3, guidance 5 against a row without
 text; answers are greedy, of 300 tokens or to `<|im_end|>`.
 
@@ -32,7 +32,7 @@ from math import exp, isqrt
 
 from ml_collections import ConfigDict
 
-from configs.released import _decoder, _parts, _towers, autoencoder_kl, siglip
+from configs.released import _decoder, _towers, autoencoder_kl, siglip
 from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import COPY, LINEAR, Negative, Patches
 from unijax.interop.told import axis, count
@@ -153,7 +153,7 @@ def get_config(published) -> ConfigDict:
   c.vision.update(
     last_norm=False, features_norm=False, crop=False,
     position_grid=0 if places == grid else places,
-  )
+  )  # fmt: skip
   c.model.update(
     write="diffusion", read="fused_latents", image_mask="bidirectional",
     patch_out="run", time_injection="token", time_token="alone", time_of="data",

@@ -136,7 +136,9 @@ def peer(model, inputs):
   noise = [torch.from_numpy(unpatched(x).copy()) for x in inputs["noise"]]
   if kind == "drawn":
     about = STEPS, GUIDANCE, SHIFT
-    drawn = [model.draw(w.encode(), z, *about) for w, z in zip(WORDS, noise, strict=True)]
+    drawn = [
+      model.draw(w.encode(), z, *about) for w, z in zip(WORDS, noise, strict=True)
+    ]
     pixels = np.stack([show(model, z) for z in drawn])
     return {"latents": np.stack([patches(z) for z in drawn]), "pixels": pixels}
   read = [latents(model, x) for x in inputs["pixels"]]

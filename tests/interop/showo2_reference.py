@@ -49,7 +49,9 @@ class Model:
 
   def codec(self):
     inside = f"{CODEC}/"
-    return {n.removeprefix(inside): x for n, x in self.w.items() if n.startswith(inside)}
+    return {
+      n.removeprefix(inside): x for n, x in self.w.items() if n.startswith(inside)
+    }
 
   def linear(self, name, x):
     y = x @ self.w[f"{name}.weight"].T
@@ -190,7 +192,10 @@ class Model:
       for n in "qkv"
     )
     if f"{name}.q_norm.weight" in self.w:
-      q, k = self.rms(f"{name}.q_norm", q, LAST_EPS), self.rms(f"{name}.k_norm", k, LAST_EPS)
+      q, k = (
+        self.rms(f"{name}.q_norm", q, LAST_EPS),
+        self.rms(f"{name}.k_norm", k, LAST_EPS),
+      )
     q, k = rotated(q, turn), rotated(k, turn)
     k, v = (y.repeat_interleave(len(q) // len(y), dim=0) for y in (k, v))
     scores = (q @ k.transpose(1, 2) / math.sqrt(width)).masked_fill(~sees, -math.inf)

@@ -55,7 +55,9 @@ def test_a_run_is_what_stands_line_by_line_in_the_place_of_a_patch():
 def test_with_latents_a_published_size_has_its_parameters(preset):
   file = ROOT / "configs" / "showo2.py"
   latents = ("data.codec=latents:16:8", "data.patch_size=2", "sample.clip_x0=0")
-  c = config_file.load([f"--config={file}:{preset}", *(f"--config.{x}" for x in latents)])
+  c = config_file.load(
+    [f"--config={file}:{preset}", *(f"--config.{x}" for x in latents)]
+  )
   params = jax.eval_shape(StepFunctions(c, c.data.vocab).init).params
   count = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
   assert count == showo2.PUBLISHED[preset]

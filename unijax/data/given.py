@@ -7,7 +7,6 @@ latter, a seam stands between them.
 
 from collections.abc import Callable, Iterable, Sequence
 
-
 SEAM = -1  # no token
 
 

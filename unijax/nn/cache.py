@@ -36,4 +36,3 @@ def commit(cache: Cache, kv, count_B) -> Cache:
   row = jnp.arange(kv[0].shape[1])[:, None]
   put = lambda held, new: held.at[:, row, slot_BT].set(new, mode="drop")  # noqa: E731
   return cache.with_kv(jax.tree.map(put, cache.kv, kv), cache.length_B + count_B)
-

@@ -8,7 +8,7 @@ prediction, both from the same hidden states:
   h = transformer(x)          positions see [start, end] of their row, plus the cache
   logits = text_head(h)       prediction = patch_codec.decode(h, t)
 
-or, with blocks that only denoise (`nn.denoiser`), patch_codec.decode(denoiser(h, t), t).
+or patch_codec.decode(denoiser(h, t), t), with blocks that only denoise (`nn.denoiser`).
 
 Training, prefill, text decoding and drawing are four calls of this module; they
 differ only in which positions they pass and whether they pass a cache. Where images
