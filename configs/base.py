@@ -5,7 +5,7 @@ total tokens) is computed after all overrides. Another config starts from
 `get_config()` and changes a few lines.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -354,10 +354,16 @@ def _codec(c: ConfigDict) -> None:
   c.codec.project = True  # 1x1 convolutions on both sides of the latents
   c.codec.project_width = 0  # channels at their other ends; 0: as many as vectors have
   c.codec.time_stride = 1  # frames a latent, by causal convolutions: 1, 2, 4, ..
-  c.codec.decoder_norm = "group"  # or spatial: scaled and moved by the latents
+  c.codec.kernel_frames = 1  # seen by 3x3 convolutions, up to their own; 1: of pictures
+  # levels after which time is halved as places are, where kernels see frames; there
+  c.codec.time_halvings = ()  # are time_stride frames a latent, after the first frame
+  c.codec.narrow_doublings = False  # a doubling of places halves the channels
+  c.codec.encoder_norm = "group"  # or rms: of the channels of each place
+  c.codec.decoder_norm = "group"  # or rms, or spatial: scaled and moved by the latents
   c.codec.draws = True  # False: of released files that lack the decoder; reads only
-  c.codec.shift = 0.0  # others train on (latent - shift) * scale
-  c.codec.scale = 0.0  # 0: both are measured when the codec is frozen
+  # others train on (latent - shift) * scale; each a number, or a tuple of one a channel
+  c.codec.shift = FieldReference(0.0, object)
+  c.codec.scale = FieldReference(0.0, object)  # 0: both measured when it is frozen
   c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture
   c.codec.codebook = 8192  # entries of a codebook, for vq and rvq
   c.codec.codebook_update = "average"  # or gradient: how entries follow the vectors

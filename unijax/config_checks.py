@@ -31,7 +31,7 @@ POSITIVE = {
   "sample": "steps schedule_shift max_text_tokens token_steps text_steps",
   "eval": "prompts batch_size loss_batches kid_images",
   "codec": "width groups channels codebook quantizers entropy_temperature "
-  "adversary_width adversary_layers pooling",
+  "adversary_width adversary_layers pooling kernel_frames",
 }
 SHARES = {
   "train": "hidden_min ema_decay",
@@ -54,7 +54,7 @@ NOT_NEGATIVE = {
   "image_temperature image_top_k confidence_noise",
   "model": "shared_experts rope_length head_depth patch_grid qk_norm_eps",
   "denoiser": "depth rope_length",
-  "codec": "kl_weight scale revive_below commitment entropy_weight l1_weight l2_weight "
+  "codec": "kl_weight revive_below commitment entropy_weight l1_weight l2_weight "
   "perceptual_weight adversary_weight adversary_start project_width",
 }
 DEGREES = {"mesh": "replica fsdp expert context tensor"}
@@ -80,6 +80,8 @@ def _ranges(c):
   yield "optim.b2", c.optim.b2, 0 <= c.optim.b2 < 1, "in [0, 1)"
   part = c.model.rope_fraction
   yield "model.rope_fraction", part, 0 < part <= 1, "in (0, 1]"
+  scales = c.codec.scale if isinstance(c.codec.scale, tuple) else (c.codec.scale,)
+  yield "codec.scale", c.codec.scale, min(scales, default=-1) >= 0, ">= 0"
   high, low = c.model.rope_high, c.model.rope_low
   yield "model.rope_high", high, high > low, f"> model.rope_low {low}"
   high, low = c.denoiser.rope_high, c.denoiser.rope_low

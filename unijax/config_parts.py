@@ -58,10 +58,14 @@ class CodecConfig:
   project: bool
   project_width: int
   time_stride: int
-  decoder_norm: Literal["group", "spatial"]
+  kernel_frames: int
+  time_halvings: tuple[int, ...]
+  narrow_doublings: bool
+  encoder_norm: Literal["group", "rms"]
+  decoder_norm: Literal["group", "rms", "spatial"]
   draws: bool
-  shift: float
-  scale: float
+  shift: float | tuple[float, ...]
+  scale: float | tuple[float, ...]
   kl_weight: float
   codebook: int
   codebook_update: Literal["average", "gradient"]

@@ -1,6 +1,7 @@
 """Values of knobs against their names and types; what is wrong is added to a list."""
 
 import math
+import types
 import typing
 from typing import Any, Literal
 
@@ -35,6 +36,9 @@ def typed(path, hint, value, problems):
         f"{path}: {value!r} is not one of {', '.join(choices)}{hint_text}"
       )
     return value
+  if typing.get_origin(hint) is types.UnionType:  # one value, or a tuple of such
+    one, several = typing.get_args(hint)
+    hint = several if isinstance(value, list | tuple) else one
   if typing.get_origin(hint) is tuple:
     return typed_tuple(path, typing.get_args(hint), value, problems)
   if hint is float and isinstance(value, int) and not isinstance(value, bool):

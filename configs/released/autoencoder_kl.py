@@ -155,6 +155,9 @@ def get_config(published) -> ConfigDict:
   published.only("act_fn", "silu")
   published.only("latents_mean", None)
   published.only("latents_std", None)
+  for name in ("scaling_factor", "shift_factor"):
+    if isinstance(published.get(name), tuple):
+      published.only(name, "one number for all channels")
   published.only("down_block_types", ("DownEncoderBlock2D",) * levels)
   published.only("up_block_types", ("UpDecoderBlock2D",) * levels)
   project = published.get("use_quant_conv", True)

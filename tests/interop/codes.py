@@ -9,7 +9,7 @@ import numpy as np
 from tests.interop import numbers
 
 CLOSE = 1e-5  # of what is compared, below which two distances are one
-EPSILON = "unijax.codecs.autoencoder.NORM_EPSILON"
+EPSILON = "unijax.codecs.layers.NORM_EPSILON"
 
 
 def inputs(height, width, grid, codebook):

@@ -135,7 +135,7 @@ NO_CONVS = {
   **small((16, 32), layers_per_block=1, latent_channels=16),
   "use_quant_conv": False, "use_post_quant_conv": False,
 }  # fmt: skip
-EPSILON = "unijax.codecs.autoencoder.NORM_EPSILON"
+EPSILON = "unijax.codecs.layers.NORM_EPSILON"
 SYSTEM = "autoencoder_kl"
 CASES = (
   Case(

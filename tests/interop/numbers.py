@@ -28,13 +28,13 @@ def weight(name: str, shape: tuple[int, ...], scale: str) -> np.ndarray:
   """float32 of this shape.
 
   Names with `bias` are biases, other arrays of one axis are scales around 1, as are
-  those of norms with a scale each head; the rest are matrices, whose first axis is what
-  comes out.
+  those of norms with a scale each head, or with axes of one element behind; the rest
+  are matrices, whose first axis is what comes out.
   """
   x = generator(name, scale).standard_normal(shape)
   if "bias" in name.rpartition(".")[2]:
     x *= BIAS[scale]
-  elif len(shape) < 2 or name.endswith("_norm.weight"):
+  elif len(shape) < 2 or name.endswith(("_norm.weight", ".gamma")):
     x = 1.0 + SPREAD * x
   else:
     x *= GAIN[scale] / math.sqrt(math.prod(shape[1:]))

@@ -17,6 +17,7 @@ OPS = {
   "conv of three axes": (ops.CONV, (2, 3, 3, 4, 5)),
   "matrix for 1x1": (ops.CONV_OR_LINEAR, (1, 1, 4, 5)),
   "patches": (ops.Patches(3), (12, 5)), "films": (ops.Patches(3, 2), (24, 5)), "ones": (ops.Ones(2, ops.LINEAR), (5, 3)),
+  "behind": (ops.Behind(2, ops.LINEAR), (5, 3)), "a frame behind": (ops.Behind(1, ops.CONV), (1, 1, 4, 5)),
   "front": (ops.Front(2, ops.LINEAR), (1, 1, 5, 3)),
   "scalar": (ops.Ones(1), ()), "plus": (ops.Plus(1.0), (5,)),
   "rope": (ops.RopePairs(4, ops.LINEAR), (5, 8)), "rope of a scale": (ops.RopePairs(4), (4,)),

@@ -18,6 +18,8 @@ LISTS = [
   ("flux-vae", "autoencoder_kl", "sd3"),
   ("flux-vae", "autoencoder_kl", "flux"),
   ("flux-vae-original", "autoencoder_kl", "flux"),
+  ("wan-vae", "wan_vae", "2.1"),
+  ("wan-vae-original", "wan_vae", "2.1"),
   ("clip-L-14-336", "clip", "L-14-336"),
   ("siglip-so400m-14-384", "siglip", "so400m-14-384"),
   ("dinov2-L", "dinov2", "L"),

@@ -35,7 +35,7 @@ class About:
     channels: numbers a latent.
     codebook: number of codes, 0 where there are none.
     image_size: pixels a side of the pictures it was trained on.
-    shift, scale: of latents.
+    shift, scale: of latents, each a number or a list of one a channel.
     step: of the run.
     weights: SHA-256 of the file of weights.
   """
@@ -45,8 +45,8 @@ class About:
   channels: int
   codebook: int
   image_size: int
-  shift: float
-  scale: float
+  shift: float | list[float]
+  scale: float | list[float]
   step: int
   weights: str
   format: int = FORMAT

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.codecs.autoencoder import Conv
+from unijax.codecs.layers import Conv
 from unijax.config_parts import CodecConfig
 
 GROUPS = 8

@@ -62,11 +62,12 @@ class Weighted:
   Args:
     form: its shape, and what it computes.
     params: its weights.
-    shift, scale: of latents.
+    shift, scale: of latents, each a number or one a channel.
   """
 
-  def __init__(self, form: Form, params, shift: float = 0.0, scale=1.0):
+  def __init__(self, form: Form, params, shift=0.0, scale=1.0):
     self.form, self.shift, self.scale = form, shift, scale
+    self._shift, self._scale = (np.asarray(x, np.float32) for x in (shift, scale))
     self.stride, self.channels, self._books = form.stride, form.channels, form.books
     self.codebook, self.draws = _codes(self._books), form.draws
     with _beside():
@@ -78,7 +79,7 @@ class Weighted:
   def encode(self, pixels: np.ndarray) -> np.ndarray:
     """uint8 [..., h, w, 3] -> float32 [..., h/stride, w/stride, channels]."""
     latents = self._each(self._encode, self._scaled(pixels))
-    return (latents - np.float32(self.shift)) * np.float32(self.scale)
+    return (latents - self._shift) * self._scale
 
   def decode(self, latents: np.ndarray) -> np.ndarray:
     """float [..., h, w, channels] -> uint8 [..., h*stride, w*stride, 3].
@@ -87,8 +88,8 @@ class Weighted:
       ConfigError: a codec without a decoder.
     """
     self._check_draws()
-    latents = np.asarray(latents, np.float32) / np.float32(self.scale)
-    return _to_bytes(self._each(self._decode, latents + np.float32(self.shift)))
+    latents = np.asarray(latents, np.float32) / self._scale
+    return _to_bytes(self._each(self._decode, latents + self._shift))
 
   def codes(self, pixels: np.ndarray) -> np.ndarray:
     """uint8 [..., h, w, 3] -> int32 [..., h/stride, w/stride]."""

@@ -88,9 +88,15 @@ def _freeze(run: Run, state, step: int) -> None:
   params = run.functions.averaged(state)
   codec = freeze(run.workdir, run.config, params, int(state.step))
   run.progress.say(
-    f"codec in {run.workdir / 'codec'}: latents shifted by {codec.shift:.4f}, scaled "
-    f"by {codec.scale:.4f}; train on them with --config.data.codec={run.workdir}"
+    f"codec in {run.workdir / 'codec'}: latents shifted by {_shown(codec.shift)}, "
+    f"scaled by {_shown(codec.scale)}; train on them with "
+    f"--config.data.codec={run.workdir}"
   )
+
+
+def _shown(values) -> str:
+  """A number, or one a channel."""
+  return ", ".join(f"{x:.4f}" for x in np.atleast_1d(values))
 
 
 def freeze(workdir: pathlib.Path, config: Config, params, step: int) -> Weighted:

@@ -32,7 +32,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 # Knobs that decide what a model computes, as lines of `config.difference` begin.
 CODEC = (
   r"codec\.(bottleneck|width|(decoder_)?(multipliers|blocks)|groups|attention|channels"
-  r"|project|draws|cosine|time_stride|decoder_norm)"
+  r"|project|draws|cosine|time_(stride|halvings)|kernel_frames|narrow_doublings"
+  r"|(en|de)coder_norm)"
 )
 DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
 OTHERS = re.compile(
@@ -128,9 +129,8 @@ def _with_scale(workdir: pathlib.Path, config: Config) -> Config:
 def _with_codec(config: Config) -> Config:
   """The config of a run in which `codec` says what data.codec is."""
   about = artefact.read(config.data.codec)
-  shape = dataclasses.replace(
-    frozen.section(about.codec), shift=about.shift, scale=about.scale
-  )
+  own = {"shift": about.shift, "scale": about.scale}
+  shape = frozen.section({**about.codec, **own})
   return dataclasses.replace(config, codec=shape)
 
 

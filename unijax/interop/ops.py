@@ -148,6 +148,29 @@ class Ones(Op):
 
 
 @dataclasses.dataclass(frozen=True)
+class Behind(Op):
+  """Theirs has axes of one element behind: [n, 1, ..] -> [n].
+
+  Attributes:
+    count: of these axes.
+    op: what happens to the rest.
+  """
+
+  count: int
+  op: Op = Op()
+
+  def into(self, theirs):
+    return self.op.into(theirs.reshape(theirs.shape[: -self.count]))
+
+  def back(self, ours):
+    rest = self.op.back(ours)
+    return rest.reshape(rest.shape + (1,) * self.count)
+
+  def shapes(self, ours):
+    return [shape + (1,) * self.count for shape in self.op.shapes(ours)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Front(Op):
   """Ours has axes of one element in front: [n] -> [1, .., n].
 
