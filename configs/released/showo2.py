@@ -4,10 +4,11 @@
   unijax sample --workdir=runs/showo2 --image=cat.png --prompt="What is this?"
   unijax sample --workdir=runs/showo2 --begin=image --prompt="a cat"
 
-FOLDER has config.json and the weights of showlab/show-o2-1.5B or -7B, in `vae` the
-autoencoder, which becomes RUN/codec, and the tokenizer of Qwen2.5-Instruct. The weights
-are pickles: `unijax ckpt convert FILE.bin --out=FOLDER/model.safetensors` first. Its
-config.json names the Qwen2.5 and no sizes; those are told by the weights.
+FOLDER has config.json and the weights of showlab/show-o2-1.5B or -7B, in `vae` those of
+Wan2.1's autoencoder, which become RUN/codec, and the tokenizer of Qwen2.5-Instruct. Both
+are pickles: `unijax ckpt convert FILE.bin --out=FOLDER/model.safetensors` first, and
+`unijax ckpt convert Wan2.1_VAE.pth --out=FOLDER/vae/model.safetensors`. Its config.json
+names the Qwen2.5 and no sizes; those are told by the weights.
 
 As in the official code: patches of latents of any image enter on two paths, through
 layers of SigLIP (without its last norm) and a linear map, side by side into two layers;
@@ -32,7 +33,7 @@ from math import exp, isqrt
 
 from ml_collections import ConfigDict
 
-from configs.released import _decoder, _towers, autoencoder_kl, siglip
+from configs.released import _autoencoder_wan, _decoder, _towers, siglip, wan_vae
 from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import COPY, LINEAR, Negative, Patches
 from unijax.interop.told import axis, count
@@ -86,10 +87,10 @@ KEYS = (
 )
 # A tied head is written beside the table, too.
 DROPS = (*_decoder.DROPS, Drop("<head>lm_head.weight"), Drop("<vae>*"))
-PARTS = {"codec": ("_autoencoder_sdxl", {"vae": "vae/"})}
+PARTS = {"codec": ("_autoencoder_wan", {"vae": "vae/"})}
 SIZES = {
   **{n: x for n, x in _decoder.SIZES.items() if n != "tie_word_embeddings"},
-  **autoencoder_kl.SIZES,
+  **wan_vae.SIZES,
   "clip_latent_dim": axis("image_embedder_und.proj.weight", 0),
   "image_latent_dim": axis("image_embedder_und.proj.weight", 1),
   "patch_size": axis("image_embedder_und.proj.weight", 2),
@@ -144,8 +145,8 @@ def get_config(published) -> ConfigDict:
     published.only(name, value)
   words = published.part("", **LLM.get(published["llm_model_path"].split("/")[-1], {}))
   c = _decoder.get_config(words, bias="qkv", norm_eps=words.get("rms_norm_eps", 1e-6))
-  codec = autoencoder(published)
-  c.codec.update(codec.codec)
+  codec = _autoencoder_wan.get_config(published)
+  c.codec = codec.codec
   stride, patch = 2 ** (len(codec.codec.multipliers) - 1), published["patch_size"]
   seen, grid = eyes(published, patch * stride), published["image_latent_height"]
   c.vision, c.align.objective = seen.vision, "none"
@@ -184,12 +185,6 @@ def time_shift(positions: int) -> float:
   """Shift of training's timesteps: its log is linear in the positions of an image."""
   return exp(0.5 + (1.15 - 0.5) * (positions - 256) / (4096 - 256))
 
-
-def autoencoder(published) -> ConfigDict:
-  """The config of the autoencoder."""
-  told = {n: published[n] for n in autoencoder_kl.SIZES if n in published}
-  usual = autoencoder_kl.PUBLISHED["flux"]
-  return autoencoder_kl.get_config(published.part("vae.", **usual).given(**told))
 
 
 def eyes(published, pixels: int) -> ConfigDict:
@@ -252,7 +247,7 @@ def to_published(config) -> dict:
     "head_width": d.width, "head_numbers": d.head_dim,
     "head_queries": d.heads * d.head_dim, "head_keys": d.kv_heads * d.head_dim,
     "head_hidden": d.mlp_width, **words,
-    "vae": autoencoder_kl.to_published(config),
+    "vae": wan_vae.to_published(config),
   }  # fmt: skip
 
 

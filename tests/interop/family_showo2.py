@@ -1,7 +1,7 @@
 """Show-o2 against ours: words about pictures, velocities, and pictures from words.
 
 No library has it: the reference is tests/interop/showo2_reference.py, whose decoder is
-Qwen2 of transformers and whose layers are SigLIP's (`check_parts`), with the autoencoder
+Qwen2 of transformers and whose layers are SigLIP's (`check_parts`), with Wan's autoencoder
 of diffusers. Our rows are those of our own interleaver from documents, pictures drawn
 and read by our own sampling.
 """
@@ -32,11 +32,10 @@ SIZES = {
 
 def build(published):
   import torch
-  from diffusers import AutoencoderKL
+  from diffusers import AutoencoderKLWan
 
-  fields = {n: x for n, x in published["vae"].items() if n[0] != "_"}
   made = showo2_shapes.shapes(**SIZES)
-  codec = AutoencoderKL(**fields).state_dict()
+  codec = AutoencoderKLWan.from_config(published["vae"]).state_dict()
   made |= {f"vae/{n}": tuple(x.shape) for n, x in codec.items()}
   return showo2_reference.Model({n: torch.zeros(s) for n, s in made.items()}, published)
 
@@ -94,27 +93,36 @@ def check_parts(model):
 
 def codec(model):
   """The autoencoder of the library."""
-  from diffusers import AutoencoderKL
+  from diffusers import AutoencoderKLWan
 
-  fields = {n: x for n, x in model.published["vae"].items() if n[0] != "_"}
-  made = AutoencoderKL(**fields)
+  made = AutoencoderKLWan.from_config(model.published["vae"])
   made.load_state_dict(model.codec())
   return made.eval()
+
+
+def by_channel(name):
+  """A list of the autoencoder's config.json, for [C, h, w]."""
+  import torch
+
+  return torch.tensor(VAE[name])[:, None, None]
 
 
 def latents(model, pixels):
   """[C, h, w] of uint8 [rows, columns, 3]: the mean."""
   import torch
 
-  x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1.0
-  mean = codec(model).encode(x).latent_dist.mean[0]
-  return (mean - VAE["shift_factor"]) * VAE["scaling_factor"]
+  x = torch.from_numpy(pixels).permute(2, 0, 1)[None, :, None] / 127.5 - 1.0
+  mean = codec(model).encode(x).latent_dist.mean[0, :, 0]
+  return (mean - by_channel("latents_mean")) / by_channel("latents_std")
 
 
 def show(model, z):
-  """[rows, columns, 3] in -1 .. 1."""
-  z = z / VAE["scaling_factor"] + VAE["shift_factor"]
-  return codec(model).decode(z[None]).sample[0].permute(1, 2, 0)
+  """[rows, columns, 3], about -1 .. 1: before the library cuts them there."""
+  made, found = codec(model), []
+  made.decoder.register_forward_hook(lambda *x: found.append(x[2]))
+  z = z * by_channel("latents_std") + by_channel("latents_mean")
+  made.decode(z[None, :, None])
+  return found[0][0, :, 0].permute(1, 2, 0)
 
 
 def unpatched(x):
@@ -225,12 +233,10 @@ def inputs(kind: str):
 
 
 VAE = {
-  "_class_name": "AutoencoderKL", "block_out_channels": [32, 64],
-  "latent_channels": LATENTS, "layers_per_block": 1, "norm_num_groups": 32,
-  "act_fn": "silu", "scaling_factor": 0.3611, "shift_factor": 0.1159,
-  "sample_size": 12, "in_channels": 3, "out_channels": 3, "use_quant_conv": False,
-  "use_post_quant_conv": False, "down_block_types": ["DownEncoderBlock2D"] * 2,
-  "up_block_types": ["UpDecoderBlock2D"] * 2,
+  "_class_name": "AutoencoderKLWan", "base_dim": 4, "dim_mult": [1, 2],
+  "num_res_blocks": 1, "temperal_downsample": [True], "z_dim": LATENTS,
+  "latents_mean": [0.1 * i - 0.8 for i in range(LATENTS)],
+  "latents_std": [0.5 + 0.1 * i for i in range(LATENTS)], "scale_factor_spatial": 2,
 }  # fmt: skip
 TEXT = {
   "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
