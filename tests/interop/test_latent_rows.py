@@ -8,7 +8,7 @@ from PIL import Image as Picture
 
 from tests.interop import cases, family_showo2, run
 from tests.interop.asked import ASKED, QUIET, official, pixels
-from tests.interop.written import refused, same_weights
+from tests.interop.written import refused, same_weights, used
 from tests.tokenizers import tokenizer_json
 from unijax import cli
 from unijax.checkpoint import rundir
@@ -126,6 +126,13 @@ def test_what_cannot_be_done_is_refused_by_name(showo2, tmp_path):
     )
 
   refused("showo2", showo2[0], damage, ConfigError, "add_time_embeds", tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["wan-vae", "wan-vae-original"])
+def test_every_published_key_of_both_folders_is_used_once(layout):
+  theirs, whole, inside = used("showo2", "1.5B", "showo2-1.5b", layout, "vae/")
+  assert len(theirs) == 910 + 194
+  assert set(whole.consumed) | set(inside.consumed) | {"showo.lm_head.weight"} == theirs
 
 
 @pytest.mark.slow
