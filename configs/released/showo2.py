@@ -5,8 +5,8 @@
   unijax sample --workdir=runs/showo2 --begin=image --prompt="a cat"
 
 FOLDER has config.json and the weights of showlab/show-o2-1.5B or -7B, in `vae` those of
-Wan2.1's autoencoder, which become RUN/codec, and the tokenizer of Qwen2.5-Instruct. Both
-are pickles: `unijax ckpt convert FILE.bin --out=FOLDER/model.safetensors` first, and
+Wan2.1's autoencoder, which become RUN/codec, and the tokenizer of Qwen2.5-Instruct.
+Both are pickles: `unijax ckpt convert FILE.bin --out=FOLDER/model.safetensors` first, and
 `unijax ckpt convert Wan2.1_VAE.pth --out=FOLDER/vae/model.safetensors`. Its config.json
 names the Qwen2.5 and no sizes; those are told by the weights.
 
@@ -184,7 +184,6 @@ def get_config(published) -> ConfigDict:
 def time_shift(positions: int) -> float:
   """Shift of training's timesteps: its log is linear in the positions of an image."""
   return exp(0.5 + (1.15 - 0.5) * (positions - 256) / (4096 - 256))
-
 
 
 def eyes(published, pixels: int) -> ConfigDict:
