@@ -5,7 +5,7 @@ total tokens) is computed after all overrides. Another config starts from
 `get_config()` and changes a few lines.
 """
 
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
@@ -340,7 +340,8 @@ def _asking(c: ConfigDict) -> None:
 
 def _codec(c: ConfigDict) -> None:
   """Stage 1: codecs."""
-  c.codec = ConfigDict()  # read where train.task is codec
+  # read where train.task is codec; config.py looks at types, since two knobs have two
+  c.codec = ConfigDict(type_safe=False)
   c.codec.bottleneck = "kl"  # or vq, fsq, lfq, rvq: what stands between the halves
   c.codec.width = 128  # channels at full resolution
   c.codec.multipliers = (1, 2, 4, 4)  # of the width, by level; each next one halves
@@ -362,8 +363,8 @@ def _codec(c: ConfigDict) -> None:
   c.codec.decoder_norm = "group"  # or rms, or spatial: scaled and moved by the latents
   c.codec.draws = True  # False: of released files that lack the decoder; reads only
   # others train on (latent - shift) * scale; each a number, or a tuple of one a channel
-  c.codec.shift = FieldReference(0.0, object)
-  c.codec.scale = FieldReference(0.0, object)  # 0: both measured when it is frozen
+  c.codec.shift = 0.0
+  c.codec.scale = 0.0  # 0: both are measured when the codec is frozen
   c.codec.kl_weight = 1e-6  # of the pull to N(0, 1), in sums over a picture
   c.codec.codebook = 8192  # entries of a codebook, for vq and rvq
   c.codec.codebook_update = "average"  # or gradient: how entries follow the vectors

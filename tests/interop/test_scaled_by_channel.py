@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from configs import base
 from tests.interop import cases, run
 from tests.interop.asked import QUIET
 from tests.interop.written import same_weights
@@ -84,6 +85,15 @@ def test_what_cannot_be_done_is_refused_by_name(field, value):
   fields = chosen.fields({**chosen.sizes()["2.1"], field: value})
   with pytest.raises(ConfigError, match=f"config.json has {field}="):
     chosen.config(fields)
+
+
+def test_a_system_takes_it_as_a_part():
+  chosen, c = system.load("wan_vae"), base.get_config()
+  made = chosen.module.get_config(chosen.fields(chosen.sizes()["2.1"]))
+  c.codec.update(made.codec)
+  c.data.sources = made.data.sources
+  codec = from_config_dict(c).codec
+  assert (len(codec.scale), codec.scale[0]) == (16, 1.0 / 2.8184)
 
 
 def test_files_of_one_scale_do_not_say_one_a_channel():
