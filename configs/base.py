@@ -44,6 +44,7 @@ def _decoder(c: ConfigDict) -> None:
   c.model.rope_high = 4.0  # turns of what is not stretched at all; between, a blend
   c.model.qk_norm = True  # norm on queries and keys: keeps logits bounded
   c.model.qk_norm_kind = "rms"  # or layer, layer_heads (a scale and bias each head)
+  c.model.qk_norm_eps = 0.0  # as norm_eps, in these norms; 0: the same
   c.model.norm = "rms"  # of the residual stream; or layer: centred, with a bias
   c.model.norm_eps = 1e-5  # added to the mean square in norms
   c.model.block = "pre"  # norms before branches; or branch (after), parallel branches
@@ -54,11 +55,14 @@ def _decoder(c: ConfigDict) -> None:
   c.model.patch_codec = "linear"  # or unet, or convnext: one position a patch
   c.model.unet_width = 64  # channels of unet (at full resolution, doubling), convnext
   c.model.unet_blocks = 1  # residual blocks: of each level, or on each side
+  # what leaves at a position, for linear: its patch, or run: as many latents, those of
+  c.model.patch_out = "patch"  # the image one after the other, line by line
   # a vector for each place in the image, added to its patch: learned, or fixed (sines
   c.model.patch_position = "none"  # and cosines: kept with the weights, never trained)
   c.model.patch_grid = 0  # places a side that it has vectors for; 0: the image's
   # to patches, or token (before them), or boi (in the place of BOI), or adaln
   c.model.time_injection = "add"
+  c.model.time_token = "added"  # the time, to the vector of that token; or alone
   # waves of the timestep: fast (1 to 1000 radians over all of it), or sinusoid (1 down
   c.model.time_waves = "fast"  # to 1e-4 radians a unit of time, cosines first)
   c.model.time_scale = 1.0  # units of time from clean to noise, for sinusoid
@@ -89,7 +93,8 @@ def _images(c: ConfigDict) -> None:
   c.model.expert_routing = "joint"  # or by_modality: half for text, half for images
   c.model.expert_weights = "chosen"  # sum to 1 over those chosen, or over all
   # of context images; or features (of `vision`), both, needed (both where an image is
-  # drawn, else features alone), fused (one with the other)
+  # drawn, else features alone), fused (one with the other), fused_latents (of all
+  # images: features of their patches, not of pixels, noised or clean)
   c.model.read = "patches"  # as they are written: patches or codes
   # from features to positions; or linear, resampler, qformer (the stack of `text`, its
   # queries alone) or, of 2 x 2 features, shuffle (a norm, hidden units as wide as the
@@ -126,6 +131,22 @@ def _drawers(c: ConfigDict) -> None:
   c.bridge.signal_weight = 0.0  # 0: slots are learned queries; > 0: text loss of them
   c.bridge.connector = "mlp"  # hidden states to condition; or linear, encoder
   c.bridge.connector_depth = 2  # blocks of the encoder, which reads both ways
+
+  # blocks after the decoder's that only denoise: they see what those see, and the
+  c.denoiser = ConfigDict()  # timestep modulates them in images; for write="diffusion"
+  c.denoiser.depth = 0  # blocks; 0: patches are read off the decoder
+  c.denoiser.width = 128  # of their stream, and of the timestep's vector
+  c.denoiser.heads = 4  # query heads
+  c.denoiser.kv_heads = 4  # key/value heads
+  c.denoiser.head_dim = 32  # width of a head
+  c.denoiser.mlp_width = 384  # hidden units of SwiGLU
+  c.denoiser.norm_eps = 1e-5  # added to the mean square in norms of the stream
+  c.denoiser.last_eps = 1e-5  # in the last one, and in those of queries and keys
+  c.denoiser.rope_theta = 10000.0  # as model.rope_theta, and so on
+  c.denoiser.rope_factor = 1.0
+  c.denoiser.rope_length = 8192
+  c.denoiser.rope_low = 1.0
+  c.denoiser.rope_high = 4.0
 
 
 def _mesh(c: ConfigDict) -> None:
@@ -197,7 +218,8 @@ def _data(c: ConfigDict) -> None:
   # draw_user, draw_user_end and draw_assistant are in their place where one is drawn,
   # and draw_image before it; a part not named is BOS, USER, ASSISTANT or nothing
   c.data.chat = ()
-  c.data.marks = ()  # ((name, id), ...): more tokens that data.chat may name
+  # ((name, id), ...): more tokens that data.chat may name; one of id -1 is none: texts
+  c.data.marks = ()  # on both sides of it are encoded apart
   c.data.pictures_first = False  # those shown first stand before what data.chat begins
   # ((place, id), ...) of tokens in an image that is written in order: open (after BOI),
   c.data.image_tokens = ()  # line (after each line of patches), close (before EOI)
@@ -410,6 +432,7 @@ def _towers(c: ConfigDict) -> None:
   c.vision.mask_token = False  # a vector for hidden patches; "distill" always has one
   c.vision.pool = "attention"  # or class (a token), mean: one vector of all patches
   c.vision.skip_blocks = 0  # at the end, that features of patches do without
+  c.vision.last_norm = True  # there is a norm after the last block
   c.vision.features_norm = True  # features pass the last norm; one vector always does
 
   c.text = ConfigDict()  # an encoder of captions, or the stack of a Q-Former

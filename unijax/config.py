@@ -16,6 +16,7 @@ from unijax.config_parts import (
   AlignConfig,
   BridgeConfig,
   CodecConfig,
+  DenoiserConfig,
   DitConfig,
   TextConfig,
   VisionConfig,
@@ -53,6 +54,7 @@ class Config:
   model: ModelConfig
   dit: DitConfig
   bridge: BridgeConfig
+  denoiser: DenoiserConfig
   mesh: MeshConfig
   diffusion: DiffusionConfig
   data: DataConfig
@@ -244,7 +246,7 @@ class Config:
     An image that is read both ways counts twice in `data.images_per_row`.
     """
     twice = self.read.written and self.read.features
-    return self.data.images_per_row // (1 + twice) if self.read.encodes else 0
+    return self.data.images_per_row // (1 + twice) if self.read.pictures else 0
 
 
 def from_config_dict(config: Mapping[str, Any]) -> Config:

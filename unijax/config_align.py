@@ -72,6 +72,12 @@ def pictures(c):
       f"{knob}.image_size: {size} must be a multiple of vision.patch_size "
       f"{v.patch_size} (or larger than it, with vision.crop)"
     )
+  if not v.last_norm and (v.features_norm or c.train.task != "unified"):
+    yield (
+      "vision.last_norm: False leaves out the norm that one vector of a picture, and "
+      "with vision.features_norm=True features pass: use True, or for features alone "
+      "vision.features_norm=False"
+    )
   if v.skip_blocks >= v.depth:
     yield (
       f"vision.skip_blocks: {v.skip_blocks} must be less than vision.depth {v.depth}"

@@ -17,6 +17,8 @@ POSITIVE = {
   "code_width time_scale position_rows",
   "dit": "depth width heads mlp_width",
   "bridge": "slots connector_depth",
+  "denoiser": "width heads kv_heads head_dim mlp_width norm_eps last_eps rope_theta "
+  "rope_factor rope_low",
   "data": "image_size patch_size seq_len images_per_row window mixture_every "
   "caption_length",
   "diffusion": "time_std time_shift",
@@ -50,7 +52,9 @@ NOT_NEGATIVE = {
   "lora": "rank",
   "sample": "temperature top_k guidance guidance_image clip_x0 max_images "
   "image_temperature image_top_k confidence_noise",
-  "model": "shared_experts rope_length head_depth patch_grid position_first",
+  "model": "shared_experts rope_length head_depth patch_grid position_first "
+  "qk_norm_eps",
+  "denoiser": "depth rope_length",
   "codec": "kl_weight revive_below commitment entropy_weight l1_weight l2_weight "
   "perceptual_weight adversary_weight adversary_start project_width",
 }
@@ -81,6 +85,8 @@ def _ranges(c):
   yield "codec.scale", c.codec.scale, min(scales, default=-1) >= 0, ">= 0"
   high, low = c.model.rope_high, c.model.rope_low
   yield "model.rope_high", high, high > low, f"> model.rope_low {low}"
+  high, low = c.denoiser.rope_high, c.denoiser.rope_low
+  yield "denoiser.rope_high", high, high > low, f"> denoiser.rope_low {low}"
   last = c.diffusion.time_max
   yield "diffusion.time_max", last, 0 < last <= 1, "in (0, 1]"
   for glob, rate in c.optim.rates:
@@ -170,6 +176,7 @@ def _problems(c) -> list[str]:
       f"train.loss_chunks: {t.loss_chunks} must divide data.seq_len {data.seq_len}"
     )
   bad += config_laws.dit(c.dit)
+  bad += config_laws.denoiser(c)
   try:
     codec = codecs.sizes(data.codec)
   except ConfigError as error:

@@ -85,6 +85,17 @@ def writing(c, codec):
       f"model.time_injection: {m.time_injection!r} has no timestep to carry with "
       f"model.write={m.write!r}: leave it at 'add'"
     )
+  if m.time_token == "alone" and m.time_injection != "token":
+    yield (
+      "model.time_token: 'alone' is of the token before an image, and model."
+      f"time_injection={m.time_injection!r} has none: use 'added', or 'token'"
+    )
+  if m.patch_out == "run" and (m.write != "diffusion" or m.patch_codec != "linear"):
+    yield (
+      "model.patch_out: 'run' is what the linear patches of model.write='diffusion' "
+      f"may say, not model.write={m.write!r} with model.patch_codec={m.patch_codec!r}: "
+      "use 'patch'"
+    )
   if not write.timed and m.patch_codec != "linear":
     yield (
       f"model.patch_codec: {m.patch_codec!r} mixes the patches of an image by their "
@@ -145,6 +156,26 @@ def dit(d):
     yield (
       f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
       "one stream follow those of two"
+    )
+
+
+def denoiser(c):
+  """Problems of blocks that only denoise, where there are any."""
+  m, d = c.model, c.denoiser
+  if not d.depth:
+    return
+  if m.write != "diffusion":
+    yield (
+      f"denoiser.depth: {d.depth} blocks denoise patches, and model.write={m.write!r} "
+      "has none that are noised as a whole: use 0, or 'diffusion'"
+    )
+  if d.heads % d.kv_heads:
+    yield f"denoiser.kv_heads: {d.kv_heads} must divide denoiser.heads {d.heads}"
+  axes = 4 if m.positions == "grid" else 2
+  if d.head_dim % axes:
+    yield (
+      f"denoiser.head_dim: {d.head_dim} must be a multiple of {axes} for "
+      f"model.positions={m.positions!r}"
     )
 
 

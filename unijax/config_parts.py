@@ -27,6 +27,23 @@ class BridgeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DenoiserConfig:
+  depth: int
+  width: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  mlp_width: int
+  norm_eps: float
+  last_eps: float
+  rope_theta: float
+  rope_factor: float
+  rope_length: int
+  rope_low: float
+  rope_high: float
+
+
+@dataclasses.dataclass(frozen=True)
 class CodecConfig:
   bottleneck: Literal["kl", "vq", "fsq", "lfq", "rvq"]
   width: int
@@ -111,6 +128,7 @@ class VisionConfig(TowerConfig):
   mask_token: bool
   pool: Literal["class", "mean", "attention"]
   skip_blocks: int
+  last_norm: bool
   features_norm: bool
 
 

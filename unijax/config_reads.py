@@ -19,17 +19,24 @@ class Read:
       its pixels.
     needed: where no image is drawn, it has the features alone.
     fused: the encoder's features are combined with the patches at the same places.
+    latents: it reads the patches of all images, in the place of pixels of those shown.
   """
 
   written: bool = False
   features: bool = False
   needed: bool = False
   fused: bool = False
+  latents: bool = False
 
   @property
   def encodes(self) -> bool:
     """Whether there is an encoder."""
     return self.features or self.fused
+
+  @property
+  def pictures(self) -> bool:
+    """Whether rows have pictures for it, and positions for what it says of them."""
+    return self.encodes and not self.latents
 
 
 READS = {
@@ -38,6 +45,7 @@ READS = {
   "both": Read(written=True, features=True),
   "needed": Read(written=True, features=True, needed=True),
   "fused": Read(written=True, fused=True),
+  "fused_latents": Read(written=True, fused=True, latents=True),
 }
 FACTORS = {"shuffle": 2, "merge": 2}  # features a side that connectors make one of
 ASKING = ("resampler", "qformer")  # learned queries, which have no places, look at them
@@ -83,10 +91,12 @@ def problems(c):
   if read.fused and grid != c.grid:
     yield (
       f"vision.patch_size: {grid} x {grid} features of a picture have other places "
-      f"than its {c.grid} x {c.grid} patches, and model.read='fused' combines them one "
-      "by one: change it, or data.patch_size"
+      f"than its {c.grid} x {c.grid} patches, and model.read={m.read!r} combines them "
+      "one by one: change it, or data.patch_size"
     )
-  if read.fused and c.data.noise_limit:
+  if read.latents:
+    yield from _latents(c)
+  if read.fused and read.pictures and c.data.noise_limit:
     yield (
       f"data.noise_limit: {c.data.noise_limit} makes context images targets, too, and "
       "with model.read='fused' their patches hold features of what is to be found: use "
@@ -94,6 +104,22 @@ def problems(c):
     )
   if read.features:
     yield from _features(c, grid)
+
+
+def _latents(c):
+  """Problems of an encoder that sees the patches of a whole image."""
+  m, v = c.model, c.vision
+  if m.write != "diffusion" or m.image_mask == "causal":
+    yield (
+      "model.read: 'fused_latents' shows each patch its whole image, with model.write="
+      f"{m.write!r} and model.image_mask={m.image_mask!r} also what is to be found: "
+      "use 'diffusion', and 'bidirectional' or 'framed'"
+    )
+  if v.image_size or v.frames > 1:
+    yield (
+      f"vision.image_size, vision.frames: {v.image_size} and {v.frames} are of "
+      "pixels, and with model.read='fused_latents' none are read: use 0 and 1"
+    )
 
 
 def _features(c, grid: int):

@@ -12,6 +12,7 @@ from unijax.config_parts import (
   AlignConfig,
   BridgeConfig,
   CodecConfig,
+  DenoiserConfig,
   DitConfig,
   TextConfig,
   VisionConfig,
@@ -38,6 +39,7 @@ class ModelConfig:
   rope_length: int
   qk_norm: bool
   qk_norm_kind: Literal["rms", "layer", "layer_heads"]
+  qk_norm_eps: float
   norm: Literal["rms", "layer"]
   norm_eps: float
   block: Literal["pre", "branch", "parallel"]
@@ -48,9 +50,11 @@ class ModelConfig:
   patch_codec: Literal["linear", "unet", "convnext"]
   unet_width: int
   unet_blocks: int
+  patch_out: Literal["patch", "run"]
   patch_position: Literal["none", "learned", "fixed"]
   patch_grid: int
   time_injection: Literal["add", "token", "boi", "adaln"]
+  time_token: Literal["added", "alone"]
   time_waves: Literal["fast", "sinusoid"]
   time_scale: float
   time_features: int
@@ -74,7 +78,7 @@ class ModelConfig:
   expert_width: int
   expert_routing: Literal["joint", "by_modality"]
   expert_weights: Literal["chosen", "all"]
-  read: Literal["patches", "features", "both", "needed", "fused"]
+  read: Literal["patches", "features", "both", "needed", "fused", "fused_latents"]
   connector: Literal["linear", "mlp", "shuffle", "merge", "resampler", "qformer"]
   connector_activation: Literal["gelu", "gelu_tanh"]
   connector_depth: int
@@ -303,6 +307,7 @@ SECTIONS = {
   "model": ModelConfig,
   "dit": DitConfig,
   "bridge": BridgeConfig,
+  "denoiser": DenoiserConfig,
   "mesh": MeshConfig,
   "diffusion": DiffusionConfig,
   "data": DataConfig,

@@ -108,6 +108,19 @@ class Cache:
   keys_NBSGK: Array
   values_NBSGK: Array
   length_B: Array  # int32
+  # (keys, values) of the blocks of a denoiser, which have sizes of their own; or None
+  denoiser: tuple[Array, Array] | None = None
+
+  @property
+  def kv(self) -> tuple:
+    """All keys and values, in the form in which a call gives its own: (keys, values),
+    and behind them those of the denoiser, if any."""
+    more = () if self.denoiser is None else (self.denoiser,)
+    return (self.keys_NBSGK, self.values_NBSGK, *more)
+
+  def with_kv(self, kv: tuple, length_B: Array) -> "Cache":
+    """The same with other keys and values, in the form of `kv`, and other lengths."""
+    return Cache(*kv[:2], length_B, *kv[2:])
 
 
 @flax.struct.dataclass

@@ -212,6 +212,19 @@ def test_routed_experts_that_cannot_be(knobs, message):
       dict(model__read="fused", vision__patch_size=2),
       "data.noise_limit: 1.0 makes context images targets, too",
     ),
+    (
+      dict(model__read="fused_latents", vision__patch_size=2,
+           model__image_mask="causal"),
+      "model.read: 'fused_latents' shows each patch its whole image",
+    ),
+    (
+      dict(model__read="fused_latents", vision__patch_size=2, vision__frames=2),
+      "vision.frames: 0 and 2 are of pixels",
+    ),
+    (
+      dict(model__read="features", vision__patch_size=2, vision__last_norm=False),
+      "vision.last_norm: False leaves out the norm",
+    ),
     (dict(model__read="both", vision__patch_size=3), "a multiple of vision.patch_size"),
     (dict(model__read="features", vision__heads=3), "vision.heads: 3 must divide"),
     (
@@ -246,3 +259,29 @@ def test_ways_to_read_that_do_not_fit(knobs, message):
   with pytest.raises(ConfigError, match=message):
     small.config(**named)
   small.config(**{**named, "model__read": "patches"})  # nobody reads them: no problem
+
+
+@pytest.mark.parametrize(
+  ("knobs", "message"),
+  [
+    (
+      dict(model__write="gmm", model__image_mask="causal"),
+      "denoiser.depth: 1 blocks denoise patches, and model.write='gmm' has none",
+    ),
+    (dict(denoiser__kv_heads=3), "denoiser.kv_heads: 3 must divide denoiser.heads 4"),
+    (
+      dict(denoiser__head_dim=6, model__positions="grid"),
+      "denoiser.head_dim: 6 must be a multiple of 4",
+    ),
+    (dict(denoiser__rope_high=1.0), "denoiser.rope_high: 1.0 must be > denoiser"),
+    (dict(model__time_token="alone"), "model.time_token: 'alone' is of the token"),
+    (
+      dict(model__patch_out="run", model__patch_codec="unet"),
+      "model.patch_out: 'run' is what the linear patches",
+    ),
+  ],
+)  # fmt: skip
+def test_blocks_that_denoise_nothing(knobs, message):
+  with pytest.raises(ConfigError, match=message):
+    small.config(denoiser__depth=1, **knobs)
+  small.config(denoiser__depth=1)

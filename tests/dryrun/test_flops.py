@@ -73,9 +73,16 @@ CONVNEXT = dict(
 )  # fmt: skip
 
 
+DENOISER = dict(
+  denoiser__depth=2, denoiser__width=24, denoiser__heads=3, denoiser__kv_heads=1,
+  denoiser__head_dim=16, denoiser__mlp_width=40, model__time_injection="token",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-  "knobs", [{}, CODES, CONVNEXT], ids=["diffusion", "codes", "convnext"]
-)
+  "knobs", [{}, CODES, CONVNEXT, DENOISER],
+  ids=["diffusion", "codes", "convnext", "denoiser"],
+)  # fmt: skip
 def test_by_hand_is_what_the_forward_pass_multiplies(knobs):
   """To the last product: the hand count and the traced one are of the same thing."""
   c = small.scenes(**knobs)

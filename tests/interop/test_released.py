@@ -47,6 +47,8 @@ LISTS = [
   ("opt-2.7b", "opt", "2.7B"),
   ("blip2-opt-2.7b", "blip2", "opt-2.7B"),
   ("blip2-itm", "blip2", "itm"),
+  ("showo2-1.5b", "showo2", "1.5B"),
+  ("showo2-7b", "showo2", "7B"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

@@ -101,7 +101,7 @@ def jacobians(name: str):
   c = config(name, data__seq_len=48)
   model, path = small.functions(c).model, variants.path(c)
   b = small.builder(c)
-  documents = (1, 2) if c.write.never else (1, 3) if c.read.encodes else (4, 3)
+  documents = (1, 2) if c.write.never else (1, 3) if c.read.pictures else (4, 3)
   known = variants.documents(c)
   layouts = [b.layout(known[i], key=i) for i in documents]
   batch = jax.tree.map(lambda x: np.asarray(x)[None], b.row(layouts))
@@ -158,9 +158,9 @@ def test_gradient_is_zero_exactly_where_the_mask_hides(name):
     sees &= ~batch.hidden_BT[0] | (span[:, None] == span)
   is_patch, write = patch >= 0, c.write
   stands = {"patch": is_patch & ~hidden, "token": ~is_patch | write.discrete}
-  if c.model.time_injection == "boi":  # which is not read, then
+  if c.model.time_injection == "boi" or c.model.time_token == "alone":  # not read, then
     stands["token"] &= span < 0
-  if c.read.encodes:
+  if c.read.pictures:
     feature = batch.feature_BT[0]
     stands["token"] &= is_patch | (feature == -1)
   for output, inputs in found.items():

@@ -115,6 +115,14 @@ BLOCKS["codes-learned"] = dict(  # positions of a table, features through querie
   text__depth=2, text__width=16, text__heads=2, text__mlp_width=24, text__norm="post",
   align__class_seen=True, data__pictures_first=True, **SMALL_EYES, **WRITE["codes"],
 )  # fmt: skip
+BLOCKS["diffusion-denoiser"] = dict(  # blocks that only denoise, latents read twice
+  model__read="fused_latents", vision__patch_size=4, vision__last_norm=False,
+  vision__features_norm=False, model__time_injection="token", model__time_token="alone",
+  model__patch_out="run", model__qk_norm_eps=1e-6, denoiser__depth=2,
+  denoiser__width=24, denoiser__heads=4, denoiser__kv_heads=2, denoiser__head_dim=6,
+  denoiser__mlp_width=32, denoiser__last_eps=1e-6, denoiser__rope_factor=8.0,
+  denoiser__rope_length=32, **SMALL_EYES, **WRITE["diffusion"],
+)  # fmt: skip
 FRAMED = {  # images with what frames them, and words of a task around them
   "masked-framed": dict(
     model__image_mask="framed", data__pictures_first=True, data__marks=(("#", 263),),

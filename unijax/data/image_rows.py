@@ -96,21 +96,21 @@ class ImageRows:
         f"{image.name}: with model.write='none' no image is written, and those that "
         "are read need model.read='features'"
       )
-    first = len(x)
+    first, fused = len(x), read.fused and read.pictures
     if image.context and self.image_begin:
       self.give(x, self.image_begin)
     if read.written:
       self._add_boi(x, written, boi_weight)
       if twice and self.framed:
-        self.add_span(x, image, limit, 0.0, read.fused, hidden=True)
+        self.add_span(x, image, limit, 0.0, fused, hidden=True)
         x.next_position, limit, first = x.position[first][0], 0.0, len(x)
         self._add_boi(x, False, 0.0)
       elif twice:
         at = x.next_position
-        self._add_patches(x, image, limit, read.fused, hidden=True)
+        self._add_patches(x, image, limit, fused, hidden=True)
         x.next_position, limit = at, 0.0
       weight = boi_weight * self.signal_weight
-      self.add_span(x, image, limit, weight, read.fused, first)
+      self.add_span(x, image, limit, weight, fused, first)
       written, boi_weight = False, 0.0  # nobody chooses to read it again
       first = len(x)
     if read.features:

@@ -15,6 +15,7 @@ A context image may be read through an encoder, by `model.read`:
   both       BOI [TIME] patch.. EOI BOI feature.. EOI
   needed     as both where an image is drawn, as features where none is
   fused      BOI [TIME] patch.. EOI, each patch with the feature at its place
+  fused_latents  BOI [TIME] patch.. EOI: the encoder reads these patches
 
 With `data.image_tokens` an image that is written has tokens that nothing predicts: BOI
 [open] (patch.. [line]).. [close] EOI.

@@ -204,7 +204,7 @@ class Loader:
       changes += [data.marks, data.pictures_first]
     if data.image_tokens:
       changes += [data.image_tokens]
-    if self.config.read.encodes:
+    if self.config.read.pictures:
       changes += [self.config.model.read, self.config.features]
     if self.config.native:
       changes += [self.config.vision.patch_size, self.config.unit]

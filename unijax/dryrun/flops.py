@@ -101,16 +101,15 @@ def forward(config: Config, vocab: int, row: Layout) -> dict[str, float]:
   m = config.model
   width, hidden = m.width, m.heads * m.head_dim
   attention_maps = width * (2 * hidden + 2 * m.kv_heads * m.head_dim)
-  adaln = 8 * width**2 if m.time_injection == "adaln" else 0
-  timed = config.write.timed
   parts = {
     "attention_maps": m.depth * row.tokens * attention_maps,
     "attention": m.depth * row.visible * 2 * hidden,
     "mlp": m.depth * row.tokens * MLP_OF_A_POSITION[m.sharing](m),
     "text_head": row.tokens * width * (vocab - _adapted(config)),
     "codes": row.tokens * _adapter(config),
-    "time": row.patches * timed * (m.time_features * width + width**2 + adaln),
+    "time": row.patches * config.write.timed * _time(config),
     "patches": _patches(config, row),
+    "denoiser": _denoiser(config, row),
     "image_head": row.patches * _image_head(config),
   }
   return {name: 2.0 * count for name, count in parts.items()}
@@ -125,6 +124,32 @@ def _adapter(config: Config) -> int:
   """Multiply-adds of a position in the layers of codes; mirrors `nn.codes`."""
   m, codes = config.model, _adapted(config)
   return bool(codes) * m.width * (m.code_width + 2 * m.width + codes)
+
+
+def _time(config: Config) -> int:
+  """Multiply-adds of a patch in the timestep's vector, and in what it modulates."""
+  m, d = config.model, config.denoiser
+  width = d.width if d.depth else m.width
+  vector = m.time_features * width + width**2 + bool(d.depth) * width * m.width
+  maps = 6 if d.depth else 8  # with a denoiser, what leaves is its own to modulate
+  return vector + (m.time_injection == "adaln") * maps * m.width**2
+
+
+def _denoiser(config: Config, row: Layout) -> float:
+  """Multiply-adds of the blocks that only denoise; mirrors `nn.denoiser`."""
+  m, d = config.model, config.denoiser
+  if not d.depth:
+    return 0
+  heads = d.heads * d.head_dim
+  maps = d.width * (2 * heads + 2 * d.kv_heads * d.head_dim + 3 * d.mlp_width)
+  total = row.tokens * ((m.width + d.width) * d.width + d.depth * maps)
+  total += d.depth * row.visible * 2 * heads
+  return total + row.images * (6 * d.depth + 2) * d.width**2
+
+
+def _leaving(config: Config) -> int:
+  """Width of what the patch codec makes predictions of."""
+  return config.denoiser.width if config.denoiser.depth else config.model.width
 
 
 def _image_head(config: Config) -> int:
@@ -147,7 +172,7 @@ def _patches(config: Config, row: Layout) -> float:
   """Multiply-adds of the patch codec both ways."""
   m, channels = config.model, config.patch_channels
   if m.patch_codec == "linear":
-    return row.patches * 2 * channels * m.width
+    return row.patches * channels * (m.width + _leaving(config))
   return row.images * {"unet": _unet, "convnext": _convnext}[m.patch_codec](config)
 
 
@@ -169,7 +194,7 @@ def _unet(config: Config) -> float:
     return taps[level] * (given * w + w * w) + skip + m.width * w
 
   total = taps[0] * 2 * pixel_channels * widths[0]  # stem and leave
-  total += config.patches * 2 * widths[-1] * m.width  # enter and back
+  total += config.patches * widths[-1] * (m.width + _leaving(config))  # enter, back
   for level, w in enumerate(widths):
     total += 2 * m.unet_blocks * block(level, w)
     total += block(level, 2 * w) - block(level, w)  # the first block up takes the skip
@@ -189,7 +214,8 @@ def _convnext(config: Config) -> float:
     return seen**2 * w + 2 * P * w * 4 * w + m.width * 2 * w
 
   w = m.unet_width
-  maps = P * (3 * config.patch_channels * w + 2 * w * m.width)  # leave is twice as wide
+  through = m.width + _leaving(config)
+  maps = P * (3 * config.patch_channels * w + w * through)  # leave is twice as wide
   return maps + m.unet_blocks * (block(w) + block(2 * w))
 
 

@@ -37,7 +37,7 @@ CODEC = (
 )
 DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
 OTHERS = re.compile(
-  r"(model|vision|text|dit|bridge)\.(?!\w*dtype)|data\.(image_frame|fit|resize)"
+  r"(model|vision|text|dit|bridge|denoiser)\.(?!\w*dtype)|data\.(image_frame|fit|resize)"
 )
 CHUNK = 2**26  # bytes of leaves that are read together, if one is not larger
 KEPT = 4  # such stretches in memory: a fused weight is of three or four leaves

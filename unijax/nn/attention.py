@@ -258,7 +258,7 @@ class Attention(nn.Module):
     k = project("k", c.kv_heads, "kv_heads")
     v = project("v", c.kv_heads, "kv_heads")
     if c.qk_norm:
-      about = c.norm_eps, "head_norm", c.qk_norm_kind
+      about = c.qk_norm_eps or c.norm_eps, "head_norm", c.qk_norm_kind
       q = norm(*about, name="q_norm")(q, *more)
       k = norm(*about, name="k_norm")(k, *more)
     if groups is not None:

@@ -8,6 +8,8 @@ prediction, both from the same hidden states:
   h = transformer(x)          positions see [start, end] of their row, plus the cache
   logits = text_head(h)       prediction = patch_codec.decode(h, t)
 
+or patch_codec.decode(denoiser(h, t), t), with blocks that only denoise (`nn.denoiser`).
+
 Training, prefill, text decoding and drawing are four calls of this module; they
 differ only in which positions they pass and whether they pass a cache. Where images
 are codes these are tokens like any other, or enter and leave by a table and a head of
@@ -17,15 +19,18 @@ images may be read through an encoder of pictures instead, or besides (`nn.readi
 """
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from unijax.config import READS, WRITES, Config, ModelConfig
+from unijax.config_parts import DenoiserConfig
 from unijax.nn import modality, reading
 from unijax.nn.bridge import Bridge, make_bridge
 from unijax.nn.codes import CODE_ADAPTERS
+from unijax.nn.denoiser import Denoiser
 from unijax.nn.heads import HEADS
 from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
@@ -54,6 +59,15 @@ class Sizes:
     return self.vocab - self.codes
 
 
+class Context(NamedTuple):
+  """What `Model.prediction` must know of the patches besides the hidden states."""
+
+  time_BTD: Array  # vectors of timesteps, as wide as the decoder
+  skips: Any  # of the patch codec
+  time_BTW: Array  # the same vectors as a denoiser has them, where there is one
+  denoised_BTW: Array | None = None  # what the denoiser made of the hidden states
+
+
 class Model(nn.Module):
   """The unified decoder. All methods return float32 heads and new keys and values."""
 
@@ -63,6 +77,7 @@ class Model(nn.Module):
   vision: nn.Module | None = None  # encodes context images, where they are so read
   connector: nn.Module | None = None  # makes positions of what it says
   apart: bool = False  # see `Transformer`
+  denoise: DenoiserConfig | None = None  # blocks of their own that only denoise
 
   def setup(self):
     c, s = self.config, self.sizes
@@ -72,15 +87,18 @@ class Model(nn.Module):
     rows = s.first_code if adapter else s.vocab  # ids whose vectors are of one table
     self.embedding = Embedding(rows, c.width, dtype)
     write = WRITES[c.write]
-    self.timed = write.timed
+    self.timed, denoise = write.timed, self.denoise
     if s.channels:
       self.patch_codec = PATCH_CODECS[c.patch_codec](
         c, s.channels, s.grid, s.patch_size, s.images
       )
     if self.timed:
+      width = denoise.width if denoise else c.width
       self.time_embedding = TimeEmbedding(
-        c.width, dtype, c.time_waves, c.time_scale, c.time_features, c.time_of
+        width, dtype, c.time_waves, c.time_scale, c.time_features, c.time_of
       )
+    if denoise:
+      self.time_projection = Linear(c.width, ("embed", None), dtype, bias=True)
     head = HEADS.get(c.write)
     self.image_head = head(c, s.channels) if head else None
     # How far past itself a position may look: to the end of its image or block.
@@ -89,7 +107,9 @@ class Model(nn.Module):
     if write.blocks:
       span = max(span, c.text_block)
     lookahead = span - 1 if c.image_mask != "causal" else 0
-    self.transformer = Transformer(c, lookahead, self.apart)
+    self.transformer = Transformer(c, lookahead, apart=self.apart)
+    if denoise:
+      self.denoiser = Denoiser(c, denoise, lookahead, s.images)
     self.side = c.patch_grid or s.grid  # of the table of places
     if c.patch_position != "none":
       init = fixed if c.patch_position == "fixed" else nn.initializers.normal(0.02)
@@ -111,10 +131,12 @@ class Model(nn.Module):
       self.modulation = Linear(
         6 * c.width, ("embed", "mlp"), dtype, bias=True, scale=0.0
       )
+    self.modulates = c.time_injection == "adaln" and not denoise
+    if self.modulates:
       self.image_modulation = Linear(
         2 * c.width, ("embed", "mlp"), dtype, bias=True, scale=0.0
       )
-    self.fused = READS[c.read].fused
+    self.fused, self.latents = READS[c.read].fused, READS[c.read].latents
     if self.fused:
       self.fusion = reading.Fusion(c.width, dtype)
     if not c.tie_embeddings:
@@ -136,7 +158,8 @@ class Model(nn.Module):
     """Embeds and mixes.
 
     Returns:
-      (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`).
+      (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`); keys and
+      values in the form of `Cache.kv`, with those of a denoiser where there is one.
     """
     c, x_BTD = self.config, self._embed(inputs.tokens_BT)
     if self.bridge is not None:  # the last ids are its slots
@@ -154,6 +177,11 @@ class Model(nn.Module):
       begins = (inputs.feature_BT == FEATURE_BEGIN)[..., None]
       x_BTD = jnp.where(begins, self.feature_begin.astype(x_BTD.dtype), x_BTD)
     h_BTD, kv = self.transformer(x_BTD, inputs, cache, modulation)
+    if self.denoise is not None:
+      time_BTW = context.time_BTW if context else None
+      denoised, more = self.denoiser(h_BTD, inputs, cache, time_BTW)
+      kv = (*kv, more)
+      context = context and context._replace(denoised_BTW=denoised)
     return h_BTD, kv, context
 
   def logits(self, h_BTD: Array) -> jax.Array:
@@ -176,21 +204,28 @@ class Model(nn.Module):
 
   def prediction(self, h_BTD: Array, inputs: Inputs, context) -> jax.Array:
     """The image head's output, of kind `diffusion.predict`: float32 [B, T, C]."""
-    time_BTD, skips = context
-    if self.config.time_injection == "adaln":
+    if context.denoised_BTW is not None:
+      h_BTD = context.denoised_BTW
+    if self.modulates:
+      time_BTD = context.time_BTD
       shift, scale = jnp.split(self.image_modulation(nn.silu(time_BTD)), 2, axis=-1)
       h_BTD = h_BTD * (1 + scale) + shift
-    return self.patch_codec.decode(h_BTD, inputs, time_BTD, skips)
+    return self.patch_codec.decode(h_BTD, inputs, context.time_BTD, context.skips)
 
   def _enter_patches(self, x_BTD, inputs: Inputs, feature):
     c = self.config
     is_patch, written = inputs.patch_BT >= 0, modality.written(inputs, c.image_mask)
-    time_BTD = self.time_embedding(inputs.time_BT) if self.timed else None
+    time_BTW = time_BTD = self.time_embedding(inputs.time_BT) if self.timed else None
+    if self.denoise is not None:
+      time_BTD = self.time_projection(time_BTW)
     if self.sizes.channels:
       patch_BTD, skips = self.patch_codec.encode(inputs, time_BTD)
     else:
       patch_BTD, skips = x_BTD, None  # a code is a token
-    if self.fused:
+    if self.latents:
+      feature = reading.of_latents(self.vision, inputs, self.sizes.images)
+      patch_BTD = self.fusion(feature, patch_BTD)
+    elif self.fused:
       if feature is None:
         feature = jnp.zeros((*x_BTD.shape[:2], self.vision.config.width))
       patch_BTD = self.fusion(patch_BTD, feature)
@@ -207,8 +242,9 @@ class Model(nn.Module):
     if c.time_injection == "add":
       patch_BTD += time_BTD
     elif c.time_injection == "token":  # the one position of a span that is no patch
-      is_time = written & ~is_patch
-      x_BTD = x_BTD + jnp.where(is_time[..., None], time_BTD, 0)
+      is_time = (written & ~is_patch)[..., None]
+      token_BTD = 0 if c.time_token == "alone" else x_BTD
+      x_BTD = jnp.where(is_time, token_BTD + time_BTD, x_BTD)
     elif c.time_injection == "boi":  # likewise, in its place
       x_BTD = jnp.where((written & ~is_patch)[..., None], time_BTD, x_BTD)
     else:
@@ -216,7 +252,7 @@ class Model(nn.Module):
       shared = shared.reshape(*shared.shape[:2], 6, c.width)
       modulation = (shared, written)
     x_BTD = jnp.where(is_patch[..., None], patch_BTD, x_BTD)
-    return x_BTD, (time_BTD, skips), modulation
+    return x_BTD, Context(time_BTD, skips, time_BTW), modulation
 
 
 def make_model(
@@ -236,5 +272,6 @@ def make_model(
     config.frame,
   )  # fmt: skip
   bridge = make_bridge(config) if config.slots else None
+  denoise = config.denoiser if config.denoiser.depth else None
   reader = reading.make_reader(config)
-  return Model(config.model, sizes, bridge, *reader, apart=apart)
+  return Model(config.model, sizes, bridge, *reader, apart=apart, denoise=denoise)

@@ -6,6 +6,7 @@ that hold no patch are arbitrary and never used.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from unijax.config import ModelConfig
@@ -13,8 +14,34 @@ from unijax.nn.layers import ACTIVATIONS, Linear, Norm, param
 from unijax.types import Inputs
 
 
+def gathered(inputs: Inputs, x_BTF, images: int, count: int) -> jax.Array:
+  """The first patches of the images of a row: [B, T, F] -> [B, I, count, F].
+
+  Patches of an image stand together. What stands for images that are not there is
+  arbitrary.
+  """
+  number = jnp.arange(images)
+  first = (inputs.span_BT[:, None] == number[:, None]) & (inputs.patch_BT == 0)[:, None]
+  start_BI = jnp.argmax(first, axis=-1)
+  index = start_BI[..., None] + jnp.arange(count)
+  index = jnp.minimum(index, x_BTF.shape[1] - 1).reshape(x_BTF.shape[0], -1, 1)
+  found = jnp.take_along_axis(x_BTF, index, axis=1)
+  return found.reshape(x_BTF.shape[0], images, count, -1)
+
+
+def scattered(inputs: Inputs, x_BIPF) -> jax.Array:
+  """All patches of images, back at their positions: [B, I, P, F] -> [B, T, F]."""
+  B, _, P, F = x_BIPF.shape
+  slot = jnp.maximum(inputs.span_BT, 0) * P + jnp.maximum(inputs.patch_BT, 0)
+  return jnp.take_along_axis(x_BIPF.reshape(B, -1, F), slot[..., None], axis=1)
+
+
 class LinearPatches(nn.Module):
-  """One linear map each way (Transfusion section 3.1, footnote 6)."""
+  """One linear map each way (Transfusion section 3.1, footnote 6).
+
+  With model.patch_out "run" what leaves at a position is no patch, but as many latents,
+  one after the other in raster order: those of the whole image are put together first.
+  """
 
   config: ModelConfig
   channels: int
@@ -31,7 +58,14 @@ class LinearPatches(nn.Module):
     return self.enter(inputs.patches_BTC), None
 
   def decode(self, h_BTD, inputs: Inputs, time_BTD, skips):
-    return self.leave(h_BTD).astype(jnp.float32)
+    x = self.leave(h_BTD).astype(jnp.float32)
+    if self.config.patch_out == "patch":
+      return x
+    g, p = self.grid, self.patch_size
+    runs = gathered(inputs, x, self.images, g * g)
+    B, I = runs.shape[:2]
+    cut = runs.reshape(B, I, g, p, g, p, -1).swapaxes(3, 4)
+    return scattered(inputs, cut.reshape(B, I, g * g, -1))
 
 
 def _conv(features: int, size: int, dtype, axis: str | None = "channels", **more):
@@ -77,21 +111,11 @@ class ImagePatches(nn.Module):
 
   def _slots(self, inputs: Inputs, x_BTF):
     """Gathers positions into images: [B, T, F] -> [B, I, P, F]."""
-    number = jnp.arange(self.images)
-    first = (inputs.span_BT[:, None] == number[:, None]) & (inputs.patch_BT == 0)[
-      :, None
-    ]
-    start_BI = jnp.argmax(first, axis=-1)
-    index = start_BI[..., None] + jnp.arange(self.grid**2)
-    index = jnp.minimum(index, x_BTF.shape[1] - 1).reshape(x_BTF.shape[0], -1, 1)
-    slots = jnp.take_along_axis(x_BTF, index, axis=1)
-    return slots.reshape(x_BTF.shape[0], self.images, self.grid**2, -1)
+    return gathered(inputs, x_BTF, self.images, self.grid**2)
 
   def _positions(self, inputs: Inputs, x_BIPF):
     """Scatters images back to positions: [B, I, P, F] -> [B, T, F]."""
-    B, _, P, F = x_BIPF.shape
-    slot = jnp.maximum(inputs.span_BT, 0) * P + jnp.maximum(inputs.patch_BT, 0)
-    return jnp.take_along_axis(x_BIPF.reshape(B, -1, F), slot[..., None], axis=1)
+    return scattered(inputs, x_BIPF)
 
 
 class UNetPatches(ImagePatches):

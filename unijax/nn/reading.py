@@ -3,6 +3,8 @@
   features    a connector's outputs stand at positions of their own (Liu et al. 2023)
   fused       each patch is combined with the feature at its place (Xie et al. 2025,
               section 3.1: norm, then two layers, on both side by side)
+  fused_latents  likewise, of the patches themselves: those of every image, as the
+              decoder has them, which may be noised
 
 The encoder and the connector are ordinary parameters, `vision/..` and `connector/..`:
 `optim.freeze` says whether they rest, `--init-from` where they come from.
@@ -20,19 +22,20 @@ from unijax.nn.connectors import CONNECTORS
 from unijax.nn.encoder import ACTIVATIONS
 from unijax.nn.layers import Linear, RMSNorm
 from unijax.nn.logical import constrain
+from unijax.nn.patches import gathered, scattered
 from unijax.nn.vision import VisionTransformer, normalised, resized
 from unijax.types import Inputs
 
 
 class Fusion(nn.Module):
-  """Patches and features side by side -> RMS norm -> linear -> GELU -> linear."""
+  """Vectors of a position side by side -> RMS norm -> linear -> GELU -> linear."""
 
   width: int
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, patch_BTD, feature_BTE):
-    x = jnp.concatenate([patch_BTD, feature_BTE.astype(patch_BTD.dtype)], axis=-1)
+  def __call__(self, *parts):
+    x = jnp.concatenate([x.astype(self.dtype) for x in parts], axis=-1)
     into = Linear(self.width, ("patch", "mlp"), self.dtype, True, name="in")
     out = Linear(self.width, ("mlp", "embed"), self.dtype, True, name="out")
     return out(ACTIVATIONS["gelu"](into(RMSNorm(1e-6, name="norm")(x))))
@@ -62,6 +65,22 @@ def make_reader(config: Config) -> tuple[nn.Module | None, nn.Module | None]:
       "cross_every": a.cross_every, "normed": a.feature_norm,
     }  # fmt: skip
   return encoder, CONNECTORS[m.connector](m.width, jnp.dtype(m.dtype), **more)
+
+
+def of_latents(encoder, inputs: Inputs, images: int) -> jax.Array:
+  """What the encoder says of each patch of latents, seeing its image: [B, T, E].
+
+  Values at positions that hold no patch are arbitrary.
+
+  Args:
+    encoder: of `make_reader`.
+    inputs: with patches.
+    images: largest number of images in a row.
+  """
+  x_BIPC = gathered(inputs, inputs.patches_BTC, images, encoder.grid**2)
+  B, I, P, C = x_BIPC.shape
+  _, x = encoder(x_BIPC.reshape(B * I, P, C))
+  return scattered(inputs, x.reshape(B, I, P, -1))
 
 
 def features(encoder, connector, inputs: Inputs, place_PD=None) -> jax.Array:

@@ -106,44 +106,30 @@ class Transformer(nn.Module):
 
   Without a cache the call holds whole rows, index 0 to T - 1, and their intervals reach
   at most `lookahead` positions past the query.
+
+  Attributes:
+    config: shape of the blocks.
+    lookahead: see above.
+    block: what they are.
+    last_eps: of the final norm; 0: as of those of the blocks.
+    apart: `block_0`, `block_1`, .. in the place of the scanned `blocks`.
   """
 
   config: ModelConfig
   lookahead: int
-  apart: bool = False  # `block_0`, `block_1`, .. in the place of the scanned `blocks`
+  block: type[Block] = Block
+  last_eps: float = 0.0
+  apart: bool = False
 
   @nn.compact
   def __call__(self, x_BTD, inputs: Inputs, cache: Cache | None, modulation):
-    c = self.config
+    c, turn = self.config, None
     if c.positions == "learned":
-      turn, x_BTD = None, x_BTD + self._places(inputs).astype(x_BTD.dtype)
+      x_BTD = x_BTD + self._places(inputs).astype(x_BTD.dtype)
     else:
-      turned = round(c.head_dim * c.rope_fraction)
-      stretch = c.rope_factor, c.rope_low, c.rope_high, c.rope_length
-      about = turned, c.rope_theta, c.positions, stretch, c.rope_sections
-      turn = rope.rotation(inputs.position_BTA, *about)
-    name, cached, cache_mask = "dense", None, None
-    if cache is None:
-      sees = (inputs.start_BT, inputs.end_BT, inputs.hidden_BT)
-      # Parameters do not depend on the back end, and their initial row is a dummy.
-      if not self.is_initializing():
-        hidden = inputs.hidden_BT is not None
-        name = pick_backend(c, *x_BTD.shape[:2], hidden)
-      if name != "dense":  # a row that breaks the kernel's schedule must not pass
-        lawful = masks.scheduled(inputs.start_BT, inputs.end_BT, self.lookahead)
-        x_BTD = jnp.where(lawful[:, None, None], x_BTD, jnp.nan)
-    else:
-      if inputs.hidden_BT is not None:
-        raise ValueError("hidden images are of whole rows: a cache holds no such keys")
-      sees = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
-      slots = jnp.arange(cache.keys_NBSGK.shape[2], dtype=jnp.int32)
-      filled = slots < cache.length_B[:, None]
-      # A free slot gets an index that no interval reaches.
-      key_index = jnp.where(filled, slots, jnp.iinfo(jnp.int32).max)
-      cache_mask = masks.allowed(inputs.start_BT, inputs.end_BT, key_index)
-      cached = (cache.keys_NBSGK, cache.values_NBSGK)
-
-    block = Block
+      turn = self._rotation(inputs)
+    x_BTD, name, sees, cached, cache_mask = self._sight(x_BTD, inputs, cache)
+    block = self.block
     real = not self.is_initializing()  # shapes may be asked for on any platform
     if real and c.remat == "offload" and logical.platform() == "cpu":
       raise ConfigError(
@@ -162,10 +148,41 @@ class Transformer(nn.Module):
         modulation = (groups.enter(modulation[0], None, None), groups.sorted_image_BT)
     blocks = (self._one_by_one if self.apart else self._scanned)(block, name)
     x_BTD, kv = blocks(x_BTD, cached, turn, sees, cache_mask, modulation, groups)
+    eps = self.last_eps or c.norm_eps
     if not sharing.sorted:
-      return Norm(c.norm_eps, kind=c.norm, name="final_norm")(x_BTD), kv
-    x_BTD = GroupedNorm(c.norm_eps, kind=c.norm, name="final_norm")(x_BTD, groups)
+      return Norm(eps, kind=c.norm, name="final_norm")(x_BTD), kv
+    x_BTD = GroupedNorm(eps, kind=c.norm, name="final_norm")(x_BTD, groups)
     return groups.leave(x_BTD, "act_embed"), kv
+
+  def _rotation(self, inputs: Inputs):
+    c = self.config
+    turned = round(c.head_dim * c.rope_fraction)
+    stretch = c.rope_factor, c.rope_low, c.rope_high, c.rope_length
+    about = turned, c.rope_theta, c.positions, stretch, c.rope_sections
+    return rope.rotation(inputs.position_BTA, *about)
+
+  def _sight(self, x_BTD, inputs: Inputs, cache: Cache | None):
+    """Who sees what: (x_BTD, back end, what rows see of themselves, (keys, values) of
+    the cache, and what they see of these); the last two None without one."""
+    if cache is None:
+      name, sees = "dense", (inputs.start_BT, inputs.end_BT, inputs.hidden_BT)
+      # Parameters do not depend on the back end, and their initial row is a dummy.
+      if not self.is_initializing():
+        hidden = inputs.hidden_BT is not None
+        name = pick_backend(self.config, *x_BTD.shape[:2], hidden)
+      if name != "dense":  # a row that breaks the kernel's schedule must not pass
+        lawful = masks.scheduled(inputs.start_BT, inputs.end_BT, self.lookahead)
+        x_BTD = jnp.where(lawful[:, None, None], x_BTD, jnp.nan)
+      return x_BTD, name, sees, None, None
+    if inputs.hidden_BT is not None:
+      raise ValueError("hidden images are of whole rows: a cache holds no such keys")
+    sees = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
+    slots = jnp.arange(cache.keys_NBSGK.shape[2], dtype=jnp.int32)
+    filled = slots < cache.length_B[:, None]
+    # A free slot gets an index that no interval reaches.
+    key_index = jnp.where(filled, slots, jnp.iinfo(jnp.int32).max)
+    cache_mask = masks.allowed(inputs.start_BT, inputs.end_BT, key_index)
+    return x_BTD, "dense", sees, (cache.keys_NBSGK, cache.values_NBSGK), cache_mask
 
   def _scanned(self, block: type, backend: str):
     """All blocks as one loop over stacked parameters: it compiles as fast as one."""

@@ -206,7 +206,8 @@ class VisionTransformer(nn.Module):
 
     Args:
       pixels_BHWC: float32 in [-1, 1], square of `image_size`; or with a grid patches:
-        [B, P, pixels of one, 3].
+        [B, P, pixels of one, 3]; or patches of anything else, which are taken as they
+        are: [B, grid^2, numbers of one].
       hidden_BP: bool, patches whose content the encoder must not see.
       grid_B2: of pictures of any shape; see `places.native`.
 
@@ -216,9 +217,11 @@ class VisionTransformer(nn.Module):
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     grid = self.grid
     embed = Linear(c.width, ("patch", "embed"), dtype, bias=c.patch_bias, name="patch")
-    x = standardised(pixels_BHWC, c)
+    x = pixels_BHWC
+    if x.ndim > 3:
+      x = standardised(x, c)
     if grid_B2 is None:
-      places, x = at.square(grid), cut(x, c.patch_size)
+      places, x = at.square(grid), x if x.ndim == 3 else cut(x, c.patch_size)
     else:
       places = at.native(grid_B2, x.shape[1], self.factor)
       x = x.reshape(*x.shape[:2], -1)
@@ -255,7 +258,7 @@ class VisionTransformer(nn.Module):
       x, at.seen(places), rotation, c.skip_blocks, near, c.whole_blocks
     )
     norm = Norm(c.norm_eps, kind=c.norm_kind, name="final_norm")
-    h = norm(last)
+    h = norm(last) if c.last_norm else last
     pooled = POOLS[c.pool](c, name="pool")(h) if self.pooled else None
     if c.features_norm:
       kept = norm(kept) if c.skip_blocks else h

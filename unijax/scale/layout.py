@@ -163,6 +163,9 @@ def check_decoder(config: Config, mesh: Mesh) -> None:
     check_heads(mesh, "vision", heads=config.vision.heads)
   if config.slots:
     check_heads(mesh, "dit", heads=config.dit.heads)
+  if config.denoiser.depth:
+    d = config.denoiser
+    check_heads(mesh, "denoiser", heads=d.heads, kv_heads=d.kv_heads)
 
 
 def check_heads(mesh: Mesh, section: str, **heads: int) -> None:

@@ -206,7 +206,7 @@ def init_state(config: Config, task, optimizer) -> TrainState:
 def blank_inputs(config: Config, rows: int, length: int) -> Inputs:
   """Inputs of the right shapes, for initialisation and tracing."""
   ints = jnp.zeros((rows, length), jnp.int32)
-  encodes = config.read.encodes
+  encodes = config.read.pictures
   pixels = rows, config.pictures
   return Inputs(
     tokens_BT=ints,

@@ -187,7 +187,7 @@ class UnifiedTask(Task):
 
   def batch_axes(self) -> Batch:
     c = self.config
-    return row_axes(c.data.clean_copy, c.read.encodes, c.native)
+    return row_axes(c.data.clean_copy, c.read.pictures, c.native)
 
   def check(self, mesh: Mesh) -> None:
     super().check(mesh)

@@ -175,11 +175,9 @@ def join(caches: tuple[Cache, ...], again: int = 0) -> Cache:
   """The branches of guidance as more rows of one cache; its last positions, `again` of
   them, are left out, to be read again."""
   length_B = jnp.concatenate([c.length_B for c in caches])
-  return Cache(
-    jnp.concatenate([c.keys_NBSGK for c in caches], axis=1),
-    jnp.concatenate([c.values_NBSGK for c in caches], axis=1),
-    jnp.maximum(length_B - again, 0),
-  )
+  rows = lambda *parts: jnp.concatenate(parts, axis=1)  # noqa: E731
+  kv = jax.tree.map(rows, *(c.kv for c in caches))
+  return caches[0].with_kv(kv, jnp.maximum(length_B - again, 0))
 
 
 def block(config: Config, spans: tuple[Span, ...], cache: Cache) -> Inputs:
