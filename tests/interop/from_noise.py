@@ -20,8 +20,6 @@ def drawn(config, params, builder, prompts, noise_NPC):
   """
   import jax.numpy as jnp
 
-  from unijax.codecs import artefact, frozen
-  from unijax.codecs.pixels import unpatchify
   from unijax.infer.batch import RowBatch
   from unijax.infer.generate import Generator
 
@@ -31,12 +29,19 @@ def drawn(config, params, builder, prompts, noise_NPC):
   batch = RowBatch(generator, prompts, 0)
   batch.run()
   found = np.stack([row.tracks[0].images[-1][1] for row in batch.rows])
+  return {"latents": found, "pixels": shown(config, found)}
+
+
+def shown(config, patches_NPC):
+  """Pictures, float in -1 .. 1, that the imported codec makes of patches."""
+  from unijax.codecs import artefact, frozen
+  from unijax.codecs.pixels import unpatchify
+
   about = artefact.read(config.data.codec)
   weights = artefact.read_weights(config.data.codec, about)
-  z = unpatchify(found, config.data.patch_size, config.grid)
+  z = unpatchify(patches_NPC, config.data.patch_size, config.grid)
   z = z / about.scale + about.shift
-  pixels = frozen.form(about.codec).run("decode", weights, z)
-  return {"latents": found, "pixels": pixels}
+  return frozen.form(about.codec).run("decode", weights, z)
 
 
 def sampled(config, **knobs):

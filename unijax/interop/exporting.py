@@ -34,7 +34,10 @@ CODEC = (
   r"codec\.(bottleneck|width|(decoder_)?(multipliers|blocks)|groups|attention|channels"
   r"|project|draws|cosine|time_stride|decoder_norm)"
 )
-DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
+DECIDE = {  # by train.task
+  "codec": re.compile(CODEC + r"|codec\.(shift|scale)"),
+  "drawing": re.compile(r"dit\.(?!told)|data\.patch_size"),
+}
 OTHERS = re.compile(
   r"(model|vision|text|dit|bridge)\.(?!\w*dtype)|data\.(image_frame|fit|resize)"
 )

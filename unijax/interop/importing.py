@@ -92,9 +92,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   """
   path = pathlib.Path(path)
   chosen = system.load(name)
-  theirs = files.open_weights(
-    path, chosen.folders(), chosen.file() * bool(chosen.files()), chosen.files()
-  )
+  theirs = files.open_weights(path, chosen.folders(), chosen.first(), chosen.files())
   about = texts.beside(path) | _published(chosen, path, size)
   return _look(chosen, path, theirs, about)
 

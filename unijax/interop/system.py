@@ -15,6 +15,7 @@ and where they are needed:
   CONFIGS     {field: name of a JSON file beside the weights that says it}
   FOLDERS     names of folders of a release that hold weights, too; these have names
               with FOLDER/ in front, and config.json in a field of its name
+  ALONE       False where a release has no weights beside its FOLDERS; True
   PARTS       {what it is: (file of a system, {group: its only prefix})}, of parts that
               a run keeps apart; "codec" is the tokenizer of pictures
   SIZES       {field: `told.axis`, `.sizes`, `.count`, ..}: what the files tell
@@ -126,6 +127,12 @@ class System:
   def folders(self) -> tuple[str, ...]:
     """Folders with weights in a release."""
     return self._get("FOLDERS", ())
+
+  def first(self) -> str | None:
+    """As `files.open_weights` takes it."""
+    if not self._get("ALONE", True):
+      return None
+    return self.file() * bool(self.files())
 
   def released(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves that a released file has: without those that only training needs."""
