@@ -123,4 +123,7 @@ def _size(layers: int, heads: int, places: int, dual: int, norm) -> dict:
 
 PUBLISHED = {name: _size(*size) for name, size in SIZES_OF.items()}
 # Without the autoencoder; the second number is the table of places.
-PARAMETERS = {"medium": 2_028_328_000 + 56_623_104}
+PARAMETERS = {
+  "medium": 2_028_328_000 + 56_623_104, "3.5-large": 8_056_627_520 + 89_653_248,
+  "3.5-medium": 2_243_171_520 + 226_492_416,
+}  # fmt: skip

@@ -16,7 +16,7 @@ from tests.interop.cases import Case, Wrong, loaded
 CHANNELS, SIDE = 4, 4  # of latents; patches a side
 WIDTH, POOLED = 12, 10  # of vectors that are told
 LENGTHS = 5, 3  # of what is told
-TIMES, STEPS = (0.3, 0.85), 6
+TIMES, STEPS = (0.2, 0.7), 6
 GUIDANCE, TOLD = 3.0, 3.5  # contrasted with another condition; told as a number
 DIT, SAMPLE = {}, {}  # knobs, of a mistake
 
@@ -222,11 +222,16 @@ VAE = {
 TOLD_IN = {"joint_attention_dim": WIDTH, "pooled_projection_dim": POOLED}
 TRANSFORMER = {
   "_class_name": "SD3Transformer2DModel", "sample_size": 2 * SIDE, "patch_size": 2,
-  "in_channels": CHANNELS, "out_channels": CHANNELS, "num_layers": 3,
+  "in_channels": CHANNELS, "out_channels": CHANNELS, "num_layers": 2,
   "attention_head_dim": 8, "num_attention_heads": 3, "caption_projection_dim": 24,
   "pos_embed_max_size": 7, "dual_attention_layers": [], "qk_norm": None, **TOLD_IN,
 }  # fmt: skip
-NORMED = {**TRANSFORMER, "dual_attention_layers": [0], "qk_norm": "rms_norm"}
+NORMED = {
+  **TRANSFORMER,
+  "num_layers": 4,
+  "dual_attention_layers": [0],
+  "qk_norm": "rms_norm",
+}
 AXES = [4, 8, 4]
 FLUX = {
   "_class_name": "FluxTransformer2DModel", "patch_size": 1, "in_channels": 4 * CHANNELS,
@@ -298,7 +303,7 @@ CASES = (
   Case("sd35-dit-loud", "sd3", SD35, "loud", inputs("rows"), slow=True),
   Case("sd35-dit-quiet", "sd3", SD35, "quiet", inputs("rows"),
        {"epsilon": dit(norm_eps=1e-5)}),
-  Case("sd3-dit-draw", "sd3", SD3, "loud", inputs("drawn"),
+  Case("sd35-dit-draw", "sd3", SD35, "loud", inputs("drawn"),
        {"times": sampled(schedule_last=0.0)}, bounds={"pixels": 1e-3}),
   Case("flux-dit-loud", "flux", DEV, "loud", inputs("rows"),
        {"axes": Wrong(published=OTHER_AXES), "patches": left_out("Shuffled"),

@@ -42,6 +42,8 @@ LISTS = [
   ("emu3", "emu3", "8B"),
   ("emu3", "emu3_vq", "32768"),
   ("emu3-vq-original", "emu3_vq", "32768"),
+  ("sd3-medium", "sd3", "medium"),
+  ("flux-dev", "flux", "dev"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()
