@@ -224,7 +224,7 @@ TRANSFORMER = {
   "_class_name": "SD3Transformer2DModel", "sample_size": 2 * SIDE, "patch_size": 2,
   "in_channels": CHANNELS, "out_channels": CHANNELS, "num_layers": 2,
   "attention_head_dim": 8, "num_attention_heads": 3, "caption_projection_dim": 24,
-  "pos_embed_max_size": 7, "dual_attention_layers": [], "qk_norm": None, **TOLD_IN,
+  "pos_embed_max_size": 9, "dual_attention_layers": [], "qk_norm": None, **TOLD_IN,
 }  # fmt: skip
 NORMED = {
   **TRANSFORMER,

@@ -87,7 +87,9 @@ class DiT(nn.Module):
     c, dtype = self.config, jnp.dtype(self.model.dtype)
     vector_BD = self._waves("time")(time_B)
     if c.guidance:
-      vector_BD = vector_BD + self._waves("guidance")(0 * time_B + self.guidance_told)
+      vector_BD = vector_BD + self._waves("guidance")(
+        jnp.full_like(time_B, self.guidance_told)
+      )
     if c.pooled:
       pooled = condition.pooled_BE if c.pooled_width else condition.mean_BE()
       y = Linear(c.width, (None, "embed"), dtype, bias=True, name="pooled_in")(pooled)
