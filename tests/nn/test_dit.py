@@ -185,7 +185,7 @@ def test_what_else_is_told_decides_and_the_middle_of_the_table_is_added():
   table = params["positions"].reshape(5, 5, -1)
   here = {(i, j) for i in (1, 2) for j in (1, 2)}  # of a grid of two, from (5 - 2) // 2
   for place in ((0, 0), (1, 3), (1, 1), (2, 2), (3, 1)):
-    moved = {**params, "positions": table.at[place].add(1.0).reshape(25, -1)}
+    moved = {**params, "positions": table.at[place].multiply(-1.0).reshape(25, -1)}
     assert (change(moved, told) > 1e-3) == (place in here)
 
 
