@@ -117,14 +117,31 @@ def _drawers(c: ConfigDict) -> None:
   c.dit = ConfigDict()  # a diffusion transformer that draws from condition vectors
   c.dit.conditioning = "cross"  # attention to them, or joint: a second stream
   c.dit.depth = 4  # blocks; with joint, those of two streams
+  c.dit.dual_depth = 0  # the first of these, whose patches also attend to themselves
   c.dit.single_depth = 0  # joint: blocks after them that treat both as one stream
   c.dit.width = 128  # of its streams
   c.dit.heads = 4  # of width / heads
   c.dit.mlp_width = 512  # hidden units of its GELU MLP; 4 widths are usual
   c.dit.adaln = "block"  # each block's own projection of the time; or shared
-  c.dit.positions = "sincos"  # fixed 2-D, added; or rope: 2-D, in attention
+  # fixed 2-D, added; or rope: 2-D, in attention; or table: the middle of a table that
+  c.dit.positions = "sincos"  # is kept with the weights and never trained, added
+  c.dit.position_grid = 0  # places a side that it has vectors for; 0: the image's
+  # numbers of a head that stay as they are, turn by row and by column, one after the
+  c.dit.rope_axes = ()  # other; (): all turn, by row and by column in turn
+  c.dit.rope_theta = 0.0  # as model.rope_theta; 0: what that is
   c.dit.qk_norm = True  # RMS norm on queries and keys
+  c.dit.norm_eps = 0.0  # added to the mean square in norms; 0: model.norm_eps
+  c.dit.time_waves = "fast"  # of the timestep, as model.time_waves; or sinusoid
+  c.dit.time_scale = 1.0  # as model.time_scale
+  c.dit.time_features = 128  # as model.time_features
+  c.dit.guidance = False  # sample.guidance_told moves the norms, as the time does
   c.dit.pooled = True  # the mean of the condition vectors moves the norms too
+  c.dit.pooled_width = 0  # numbers of a vector told in its place; 0: the mean itself
+  c.dit.condition_width = 0  # numbers of condition vectors; 0: model.width
+  # joint, without single blocks: the last block has queries of the condition, which
+  c.dit.last_queries = False  # nothing reads, and which released weights have
+  # for train.task drawing: a text encoder of the run reads captions; or there is none,
+  c.dit.told = "captions"  # and vectors come from elsewhere: drawn from, not trained on
 
   c.bridge = ConfigDict()  # from the model to dit, for model.write="bridge"
   c.bridge.slots = 16  # tokens after BOI whose hidden states say what is drawn
@@ -309,6 +326,9 @@ def _asking(c: ConfigDict) -> None:
   c.sample.sampler = "euler"  # or ddpm, ddim, heun
   c.sample.steps = 25  # solver steps
   c.sample.schedule_shift = 1.0  # > 1 spends more steps near noise
+  # ((patches, logarithm of the shift), two of them): the shift in the place of that, on
+  c.sample.schedule_patches = ()  # a line in the number of patches of an image
+  c.sample.schedule_last = 0.0  # time of the last step, before the shift; 0: even steps
   c.sample.clip_x0 = 1.0  # bound on predicted latents; 0 is none
   c.sample.guidance = 1.0  # classifier-free guidance scale; 1 is off
   c.sample.guidance_low = 0.0  # guidance acts on timesteps in [low, high]
@@ -319,6 +339,7 @@ def _asking(c: ConfigDict) -> None:
   # no step is longer than without guidance: of each patch, of the whole image, or
   c.sample.guidance_renorm = "none"  # of each patch, before guidance_image: text_patch
   c.sample.guidance_renorm_min = 0.0  # share that is left of a step, at least
+  c.sample.guidance_told = 1.0  # scale that dit.guidance is told, in training, too
   c.sample.negative_prompt = ""  # what guidance contrasts with; "": no text
   c.sample.prompt_suffix = ""  # behind what is said, where a picture is asked for
   c.sample.layers_apart = False  # no loop over layers: slow to compile, fast to write

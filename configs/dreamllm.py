@@ -3,6 +3,9 @@
   --config=configs/dreamllm.py:tiny          trains on a laptop, decoder and all
   --config=configs/dreamllm.py:tiny-frozen   decoder of RUN, of configs/ldm.py:tiny:
       --init-from='RUN:dit\\.(.*)=>bridge.decoder.\\1,text\\..*=>' --init-allow=missing
+  --config=configs/dreamllm.py:tiny-on=RUN   decoder of RUN, a released one that was
+      imported, which rests (--config.optim.freeze="()" tunes it):
+      --init-from='RUN:dit\\.(.*)=>bridge.decoder.\\1' --init-allow=missing
   --config=configs/dreamllm.py:7B            the paper's size
 
 Axes: a bridge: 64 queries that see what is before them, one linear map from their
@@ -20,6 +23,7 @@ run.
 from ml_collections import ConfigDict
 
 from configs import base, ldm, transfusion
+from unijax.checkpoint import rundir
 
 PUBLISHED, COUNTED = {"7B": 6_738_415_616}, {"7B": ("*", "!bridge/*")}  # Vicuna
 
@@ -27,10 +31,12 @@ LANGUAGE = ("transformer/*", "embedding/*", "text_head/*")  # what stage 1 rests
 
 
 def get_config(preset: str = "tiny") -> ConfigDict:
-  """Returns the config of a preset: tiny, tiny-frozen or 7B."""
-  if preset not in ("tiny", "tiny-frozen", "7B"):
+  """Returns the config of a preset: tiny, tiny-frozen, tiny-on=RUN or 7B."""
+  run = preset.partition("tiny-on=")[2]
+  if not run and preset not in ("tiny", "tiny-frozen", "7B"):
     raise ValueError(f"unknown preset {preset!r}; known: tiny, tiny-frozen, 7B")
   c = paper(base.get_config()) if preset == "7B" else tiny(base.get_config())
+  c = drawn_by(c, run) if run else c
   c.bridge.update(connector="linear", signal_weight=0.0)
   c.train.image_loss_weight = 10.0
   c.optim.freeze = () if preset == "tiny" else ("bridge/decoder/*",)
@@ -57,4 +63,19 @@ def tiny(c: ConfigDict) -> ConfigDict:
   c.dit.update(adaln="shared", pooled=False)
   c.model.update(write="bridge", image_mask="causal", patch_position="none")
   c.data.update(patch_size=8, seq_len=256, images_per_row=8)
+  return c
+
+
+def drawn_by(c: ConfigDict, run: str) -> ConfigDict:
+  """The transformer of a run, with its latents, its noise and its times."""
+  theirs = rundir.config_dict(run)
+  c.dit, c.diffusion = theirs.dit, theirs.diffusion
+  c.data.update({n: theirs.data[n] for n in ("codec", "image_size", "patch_size")})
+  patches = rundir.read_config(run).patches
+  c.data.seq_len = 256 + 2 * patches
+  names = (
+    "sampler", "steps", "schedule_shift", "schedule_patches", "schedule_last",
+    "clip_x0", "guidance", "guidance_told",
+  )  # fmt: skip
+  c.sample.update({name: theirs.sample[name] for name in names})
   return c

@@ -4,6 +4,8 @@
   --config=configs/flux.py:12B      FLUX.1's transformer: 19 double, 38 single blocks
   --config=configs/flux.py:2B       SD3-medium's: 24 double blocks
 
+Their released weights are read by configs/released/sd3.py and flux.py.
+
 Axes: pictures only; patches of latents; words and patches are two streams under one
 attention, in FLUX.1 one stream after that; rectified flow, velocity, timesteps logit
 normal and shifted; the pooled caption moves the norms; FLUX.1 turns patches by their

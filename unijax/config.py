@@ -45,6 +45,8 @@ from unijax.config_values import check_names, mapping, typed
 from unijax.config_writes import IMAGE_PLACES, WRITES, Write
 from unijax.errors import ConfigError
 
+DRAWERS = {"drawing": "dit", "decoder": "codec/decoder"}  # where a task has its dit
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -197,7 +199,11 @@ class Config:
     """Parameters that are part of the weights and never trained."""
     tables = "patch_position", "feature_position"
     unified = self.train.task == "unified"
-    return tuple(x for x in tables if unified and getattr(self.model, x) == "fixed")
+    found = [x for x in tables if unified and getattr(self.model, x) == "fixed"]
+    drawer = "bridge/decoder" if self.slots else DRAWERS.get(self.train.task)
+    if drawer and self.dit.positions == "table":
+      found.append(f"{drawer}/positions")
+    return tuple(found)
 
   @property
   def features(self) -> int:

@@ -15,7 +15,7 @@ POSITIVE = {
   "scan_unroll rope_theta rope_factor rope_low norm_eps head_width mixtures experts "
   "experts_per_token expert_width connector_depth connector_queries text_block "
   "code_width time_scale position_rows",
-  "dit": "depth width heads mlp_width",
+  "dit": "depth width heads mlp_width time_scale time_features",
   "bridge": "slots connector_depth",
   "denoiser": "width heads kv_heads head_dim mlp_width norm_eps last_eps rope_theta "
   "rope_factor rope_low",
@@ -38,11 +38,12 @@ SHARES = {
   "data": "noise_limit caption_dropout mixture_floor",
   "optim": "final_fraction",
   "sample": "guidance_low guidance_high guidance_rescale guidance_renorm_min top_p "
-  "min_p",
+  "min_p schedule_last",
   "codec": "codebook_decay",
 }
 NOT_NEGATIVE = {
-  "dit": "single_depth",
+  "dit": "single_depth dual_depth position_grid rope_theta norm_eps pooled_width "
+  "condition_width",
   "bridge": "signal_weight",
   "train": "text_loss_weight z_loss image_loss_weight balance_loss_weight "
   "router_z_loss",
@@ -50,8 +51,8 @@ NOT_NEGATIVE = {
   "data": "threads resize mixture_rate",
   "checkpoint": "every_steps every_minutes keep_every_steps",
   "lora": "rank",
-  "sample": "temperature top_k guidance guidance_image clip_x0 max_images "
-  "image_temperature image_top_k confidence_noise",
+  "sample": "temperature top_k guidance guidance_image guidance_told clip_x0 "
+  "max_images image_temperature image_top_k confidence_noise",
   "model": "shared_experts rope_length head_depth patch_grid position_first "
   "qk_norm_eps",
   "denoiser": "depth rope_length",
@@ -181,6 +182,7 @@ def _problems(c) -> list[str]:
     codec = codecs.sizes(data.codec)
   except ConfigError as error:
     return [*bad, str(error)]
+  bad += config_laws.dit_grid(c.dit, c.grid) if c.slots else ()
   bad += config_laws.writing(c, codec)
   bad += config_writes.problems(c, codec)
   bad += () if c.write.never else config_laws.grid(data, codec)

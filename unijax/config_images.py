@@ -47,6 +47,12 @@ def guidance(c):
       f"sample.guidance_image: {s.guidance_image:g}, and train.task={c.train.task!r} "
       "draws from words alone: use 1"
     )
+  marks = [patches for patches, _ in s.schedule_patches]
+  if marks and (len(marks) != 2 or marks[0] == marks[1]):
+    yield (
+      f"sample.schedule_patches: {s.schedule_patches} must be two points of a line, at "
+      "different numbers of patches"
+    )
   if s.guidance_low > s.guidance_high:
     yield "sample.guidance_low: must not exceed sample.guidance_high"
   slopes = [

@@ -145,6 +145,8 @@ def dit(d):
   """Problems of the diffusion transformer."""
   if d.width % d.heads:
     yield f"dit.heads: {d.heads} must divide dit.width {d.width}"
+  elif d.rope_axes:
+    yield from _rope_axes(d)
   elif d.positions == "rope" and d.width // d.heads % 4:
     yield (
       f"dit.heads: heads of {d.width // d.heads} must be a multiple of 4 wide for "
@@ -156,6 +158,51 @@ def dit(d):
     yield (
       f"dit.single_depth: {d.single_depth} needs dit.conditioning='joint': blocks of "
       "one stream follow those of two"
+    )
+  double = d.depth if d.single_depth else d.depth - 1
+  if d.dual_depth and (d.conditioning != "joint" or d.adaln != "block"):
+    yield (
+      f"dit.dual_depth: {d.dual_depth} needs dit.conditioning='joint' and "
+      "dit.adaln='block': these blocks have three changes more than others"
+    )
+  elif d.dual_depth > double:
+    yield f"dit.dual_depth: {d.dual_depth} of {double} blocks whose two streams go on"
+  if d.last_queries and (d.conditioning != "joint" or d.single_depth):
+    yield (
+      "dit.last_queries: True needs dit.conditioning='joint' and dit.single_depth=0: "
+      "only there is a last block of two streams"
+    )
+  if d.position_grid and d.positions != "table":
+    yield (
+      f"dit.position_grid: {d.position_grid} is read by dit.positions='table' only"
+    )
+  if d.pooled_width and not d.pooled:
+    yield f"dit.pooled_width: {d.pooled_width} needs dit.pooled=True"
+  if d.time_scale != 1 and d.time_waves != "sinusoid":
+    yield f"dit.time_scale: {d.time_scale:g} is read by dit.time_waves='sinusoid'"
+  if d.time_features % 2:
+    yield f"dit.time_features: {d.time_features} must be even: sines and cosines"
+
+
+def _rope_axes(d):
+  head = d.width // d.heads
+  if d.positions != "rope":
+    yield f"dit.rope_axes: {d.rope_axes} is read by dit.positions='rope' only"
+  elif len(d.rope_axes) != 3 or sum(d.rope_axes) != head or min(d.rope_axes) < 0:
+    yield (
+      f"dit.rope_axes: {d.rope_axes} must be three parts of the {head} numbers of a "
+      "head"
+    )
+  elif any(n % 2 for n in d.rope_axes):
+    yield f"dit.rope_axes: {d.rope_axes} must be even: pairs turn"
+
+
+def dit_grid(d, grid: int):
+  """Problems of the places that it has vectors for, on a grid of patches."""
+  if d.positions == "table" and d.position_grid and d.position_grid < grid:
+    yield (
+      f"dit.position_grid: {d.position_grid} places a side have no vectors for the "
+      f"{grid} patches of an image"
     )
 
 
@@ -316,8 +363,14 @@ def drawing(c):
       "with captions, mixed by 'constant'"
     )
   yield from config_images.guidance(c)
+  if c.dit.told == "vectors" and not c.dit.condition_width:
+    yield (
+      "dit.condition_width: 0, but with dit.told='vectors' no encoder says how wide "
+      "they are"
+    )
   try:
     yield from grid(c.data, codecs.sizes(c.data.codec))
+    yield from dit_grid(c.dit, c.grid)
   except ConfigError as error:
     yield str(error)
 
@@ -336,6 +389,7 @@ def decoder(c):
       f"data.image_size: {size} must be a multiple of data.patch_size "
       f"{c.data.patch_size}"
     )
+  yield from dit_grid(c.dit, size // c.data.patch_size)
   if not k.encoder:  # else its shape is that of the run's encoder
     yield from config_align.tower("vision", v)
     yield from config_align.pictures(c)

@@ -8,14 +8,27 @@ from typing import Literal
 class DitConfig:
   conditioning: Literal["cross", "joint"]
   depth: int
+  dual_depth: int
   single_depth: int
   width: int
   heads: int
   mlp_width: int
   adaln: Literal["block", "shared"]
-  positions: Literal["sincos", "rope"]
+  positions: Literal["sincos", "rope", "table"]
+  position_grid: int
+  rope_axes: tuple[int, ...]
+  rope_theta: float
   qk_norm: bool
+  norm_eps: float
+  time_waves: Literal["fast", "sinusoid"]
+  time_scale: float
+  time_features: int
+  guidance: bool
   pooled: bool
+  pooled_width: int
+  condition_width: int
+  last_queries: bool
+  told: Literal["captions", "vectors"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -267,6 +267,8 @@ class SampleConfig:
   sampler: Literal["ddpm", "ddim", "euler", "heun"]
   steps: int
   schedule_shift: float
+  schedule_patches: tuple[tuple[int, float], ...]
+  schedule_last: float
   clip_x0: float
   guidance: float
   guidance_low: float
@@ -275,6 +277,7 @@ class SampleConfig:
   guidance_image: float
   guidance_renorm: Literal["none", "patch", "image", "text_patch"]
   guidance_renorm_min: float
+  guidance_told: float
   negative_prompt: str
   prompt_suffix: str
   layers_apart: bool

@@ -92,6 +92,17 @@ def test_sections_of_the_wrong_shape():
     ("train.z_loss", -1.0, "train.z_loss: -1.0 must be >= 0"),
     ("train.log_every", 0, "train.log_every: 0 must be > 0"),
     ("sample.guidance_low", 2.0, "sample.guidance_low: 2.0 must be in [0, 1]"),
+    ("sample.schedule_patches", ((4, 1.0),), "sample.schedule_patches: ((4, 1.0),) must "
+     "be two points of a line, at different numbers of patches"),
+    ("dit.dual_depth", 1, "dit.dual_depth: 1 needs dit.conditioning='joint' and "
+     "dit.adaln='block': these blocks have three changes more than others"),
+    ("dit.last_queries", True, "dit.last_queries: True needs dit.conditioning='joint' and "
+     "dit.single_depth=0: only there is a last block of two streams"),
+    ("dit.position_grid", 9, "dit.position_grid: 9 is read by dit.positions='table' only"),
+    ("dit.rope_axes", (8, 12, 12), "dit.rope_axes: (8, 12, 12) is read by "
+     "dit.positions='rope' only"),
+    ("dit.time_scale", 9.0, "dit.time_scale: 9 is read by dit.time_waves='sinusoid'"),
+    ("dit.time_features", 7, "dit.time_features: 7 must be even: sines and cosines"),
     ("eval.batch_size", 0, "eval.batch_size: 0 must be > 0"),
     ("guard.spike_factor", 0.5, "guard.spike_factor: 0.5 must be 0 (off) or > 1"),
     ("guard.patience", 0, "guard.patience: 0 must be > 0"),

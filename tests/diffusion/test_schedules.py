@@ -93,6 +93,21 @@ def test_time_laws():
   assert t.max() == pytest.approx(0.9) and t.min() < 0.01
 
 
+def test_the_last_time_and_a_shift_by_the_size_of_an_image():
+  c = small.config(
+    sample__steps=4, sample__schedule_last=0.1, sample__schedule_shift=3.0
+  )
+  times = np.asarray(schedules.sampler_times(c.diffusion, c.sample, 4))
+  even = np.array([1.0, 0.7, 0.4, 0.1, 0.0])
+  np.testing.assert_allclose(times, 3 * even / (1 + 2 * even), rtol=1e-6)
+  line = ((256, 0.5), (4096, 1.15))  # e^mu / (e^mu + 1 / t - 1) in FLUX.1's code
+  c = small.config(sample__steps=4, sample__schedule_patches=line)
+  for patches, mu in ((256, 0.5), (4096, 1.15), (1024, 0.63)):
+    times = np.asarray(schedules.sampler_times(c.diffusion, c.sample, patches))
+    wanted = np.exp(mu) / (np.exp(mu) + 1 / np.array([1.0, 0.75, 0.5, 0.25]) - 1)
+    np.testing.assert_allclose(times, [*wanted, 0.0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("time_max", "amount"), [(1.0, 1.0), (0.99, 3.0), (0.5, 0.5)])
 def test_solver_times_fall_from_the_largest_to_zero(time_max, amount):
   d = small.config(diffusion__time_max=time_max).diffusion

@@ -18,7 +18,8 @@ def drawn(config, params, builder, prompts, noise_NPC):
   Returns:
     {"latents": patches [N, P, C], "pixels": float in -1 .. 1}.
   """
-  return shown(config, rows(config, params, builder, prompts, noise_NPC))
+  found = latents(rows(config, params, builder, prompts, noise_NPC))
+  return {"latents": found, "pixels": shown(config, found)}
 
 
 def rows(config, params, builder, prompts, noise_NPC):
@@ -36,18 +37,21 @@ def rows(config, params, builder, prompts, noise_NPC):
   return batch.rows
 
 
-def shown(config, made):
-  """What is in rows that were drawn, as `drawn`."""
+def latents(made):
+  """Patches of the last image of each row."""
+  return np.stack([row.tracks[0].images[-1][1] for row in made])
+
+
+def shown(config, patches_NPC):
+  """Pictures, float in -1 .. 1, that the imported codec makes of patches."""
   from unijax.codecs import artefact, frozen
   from unijax.codecs.pixels import unpatchify
 
-  found = np.stack([row.tracks[0].images[-1][1] for row in made])
   about = artefact.read(config.data.codec)
   weights = artefact.read_weights(config.data.codec, about)
-  z = unpatchify(found, config.data.patch_size, config.grid)
+  z = unpatchify(patches_NPC, config.data.patch_size, config.grid)
   z = z / about.scale + about.shift
-  pixels = frozen.form(about.codec).run("decode", weights, z)
-  return {"latents": found, "pixels": pixels}
+  return frozen.form(about.codec).run("decode", weights, z)
 
 
 def sampled(config, **knobs):

@@ -16,7 +16,8 @@ OPS = {
   "conv": (ops.CONV, (3, 3, 4, 5)), "conv 1x1": (ops.CONV, (1, 1, 4, 5)),
   "conv of three axes": (ops.CONV, (2, 3, 3, 4, 5)),
   "matrix for 1x1": (ops.CONV_OR_LINEAR, (1, 1, 4, 5)),
-  "patches": (ops.Patches(3), (12, 5)), "films": (ops.Patches(3, 2), (24, 5)), "ones": (ops.Ones(2, ops.LINEAR), (5, 3)),
+  "patches": (ops.Patches(3), (12, 5)), "films": (ops.Patches(3, 2), (24, 5)),
+  "patches of a matrix": (ops.Patches(3, flat=True), (12, 5)), "ones": (ops.Ones(2, ops.LINEAR), (5, 3)),
   "behind": (ops.Behind(2, ops.LINEAR), (5, 3)), "a frame behind": (ops.Behind(1, ops.CONV), (1, 1, 4, 5)),
   "front": (ops.Front(2, ops.LINEAR), (1, 1, 5, 3)),
   "repeated": (ops.Repeated(1, ops.RopePairs(4)), (1, 4)),
@@ -47,6 +48,8 @@ def test_operations_do_what_they_say():
   conv = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
   assert ops.CONV.into(conv)[1, 0, 2, 1] == conv[1, 2, 1, 0]
   assert ops.Patches(3).into(conv)[(1 * 2 + 0) * 3 + 2, 1] == conv[1, 2, 1, 0]
+  flat = ops.Patches(3, flat=True).into(conv.reshape(2, 12))
+  assert (flat == ops.Patches(3).into(conv)).all()
   heads = np.arange(8)  # two heads of two pairs: (0 1) (2 3), (4 5) (6 7)
   assert ops.RopePairs(4).into(heads).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
   assert ops.Chunks((1, 0)).into(np.arange(4)).tolist() == [2, 3, 0, 1]

@@ -49,6 +49,8 @@ LISTS = [
   ("blip2-itm", "blip2", "itm"),
   ("showo2-1.5b", "showo2", "1.5B"),
   ("showo2-7b", "showo2", "7B"),
+  ("sd3-medium", "sd3", "medium"),
+  ("flux-dev", "flux", "dev"),
 ]
 SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()

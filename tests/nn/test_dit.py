@@ -1,6 +1,7 @@
 """Laws of the diffusion transformer, for every style of conditioning."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -148,6 +149,44 @@ def test_places_of_a_grid_are_all_different():
   apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
   assert apart[~np.eye(16, dtype=bool)].min() > 0.1
   np.testing.assert_allclose(places[:4, :8], np.repeat(places[:1, :8], 4, axis=0))
+
+
+TOLD = dict(  # all that released transformers have beside the styles
+  dit__dual_depth=1, dit__positions="table", dit__position_grid=5, dit__guidance=True,
+  dit__pooled_width=7, dit__time_waves="sinusoid", dit__time_scale=1000.0,
+)  # fmt: skip
+
+
+def test_what_else_is_told_decides_and_the_middle_of_the_table_is_added():
+  c = dits.config("joint", **TOLD)
+  x, t, condition = dits.case()
+  pooled = jax.random.normal(jax.random.key(0), (dits.B, 7))
+  told = condition.replace(pooled_BE=pooled)
+
+  def made(guidance):
+    return DiT(c.dit, c.model, dits.CHANNELS, dits.GRID, guidance)
+
+  init = made(1.0).init(jax.random.key(0), x, t, told)
+  fresh = nn.unbox(init)["params"]
+  out = made(1.0).apply({"params": fresh}, x, t, told)
+  np.testing.assert_array_equal(out, jnp.zeros_like(out))
+  params = dits.random_like(fresh)
+
+  @functools.partial(jax.jit, static_argnums=2, compiler_options=small.QUICK)
+  def run(params, told, guidance=1.0):
+    return made(guidance).apply({"params": params}, x, t, told)
+
+  before = run(params, told)
+  change = lambda *args: np.abs(run(*args) - before).max()
+  assert change(params, told.replace(pooled_BE=-pooled)) > 1e-2
+  assert change(params, told, 1.001) > 1e-3
+  spoilt = jnp.where(condition.real_BS()[..., None], condition.vectors_BSE, 1e3)
+  assert change(params, told.replace(vectors_BSE=spoilt)) < 1e-5
+  table = params["positions"].reshape(5, 5, -1)
+  here = {(i, j) for i in (1, 2) for j in (1, 2)}  # of a grid of two, from (5 - 2) // 2
+  for place in ((0, 0), (1, 3), (1, 1), (2, 2), (3, 1)):
+    moved = {**params, "positions": table.at[place].multiply(-1.0).reshape(25, -1)}
+    assert (change(moved, told) > 1e-3) == (place in here)
 
 
 # Published parameters (SD3-medium and FLUX.1-dev: the released layouts; PixArt-alpha:

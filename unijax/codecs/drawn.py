@@ -112,7 +112,8 @@ class Drawn:
   @property
   def decoder(self) -> DiT:
     """The module that denoises them."""
-    return DiT(self.dit, self.model, 3 * self.patch_size**2, self.grid)
+    told = self.sample.guidance_told
+    return DiT(self.dit, self.model, 3 * self.patch_size**2, self.grid, told)
 
   def run(self, method: str, params, x):
     """`encode` or `decode` with weights, for `frozen.Weighted`."""
@@ -174,7 +175,7 @@ class Drawn:
     noise = jax.random.normal(key, (self.grid**2, 3 * self.patch_size**2))
     x = jnp.broadcast_to(noise, (B, *noise.shape))
     keys_B = jnp.broadcast_to(key, B)  # of the steps' noise, where a sampler adds some
-    times = schedules.solver_times(d, s.steps, s.schedule_shift)
+    times = schedules.sampler_times(d, s, self.grid**2)
     state = (x, jnp.zeros_like(x))
     x, _ = samplers.solve(s.sampler, d.path, predict, state, times, keys_B, 0, s.steps)
     return unpatchify(x, self.patch_size, self.grid)

@@ -140,6 +140,11 @@ def _add_sample(verb) -> None:
   sub.add_argument("--workdir", required=True, help="directory of a trained run")
   sub.add_argument("--prompt", help="what the user says")
   sub.add_argument("--image", action="append", default=[], help="picture file to read")
+  sub.add_argument(
+    "--conditions", metavar="FILE.safetensors",
+    help="draw from vectors of encoders elsewhere, for runs without one: vectors "
+    "[N, S, E], pooled [N, W], and negative_vectors .. for guidance",
+  )  # fmt: skip
   sub.add_argument("--out", default="sample.png", help="picture to write, or a folder")
   sub.add_argument("--count", type=int, default=1, help="answers to the same prompt")
   sub.add_argument("--seed", type=int, default=0)
@@ -168,6 +173,9 @@ def _add_sample(verb) -> None:
     "--guidance-renorm",
     choices=("none", "patch", "image", "text_patch"),
     help="of what a guided step is no longer than an unguided one",
+  )
+  sampling.add_argument(
+    "--guidance-told", type=float, help="scale that the model is told, where it is"
   )
   sampling.add_argument("--negative-prompt", help="what guidance contrasts with")
   sampling.add_argument(

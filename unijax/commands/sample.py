@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from unijax.asked import asked_file
 from unijax.data.document import DataError, Image, Part, Text, Turn
 from unijax.data.images import SUFFIXES, Limits, decode, prepare_of
-from unijax.infer import prompts
+from unijax.infer import conditions, prompts
 from unijax.infer.generate import Generated, Prompt
 from unijax.infer.load import LoadedRun, load_run
 
@@ -34,6 +34,7 @@ def run(args) -> dict:
       "guidance_low",
       "guidance_image",
       "guidance_renorm",
+      "guidance_told",
       "negative_prompt",
       "temperature",
       "top_k",
@@ -42,6 +43,8 @@ def run(args) -> dict:
     )
   }
   pictures = [read_picture(path, loaded) for path in args.image]
+  if args.conditions:
+    return draw(loaded, knobs, args)
   if args.interactive:
     return Conversation(loaded, knobs, args).run()
   if args.prompt is None and not pictures:
@@ -68,6 +71,32 @@ def run(args) -> dict:
     "verb": "sample", "texts": texts, "images": files,
     "finished": [a.finished for a in answers],
     "seconds": round(time.monotonic() - began, 2),
+  }  # fmt: skip
+
+
+def draw(loaded: LoadedRun, knobs: dict, args) -> dict:
+  """Draws --count pictures of each condition of a file."""
+  config = loaded.config
+  if config.train.task != "drawing" or config.dit.told != "vectors":
+    raise DataError(
+      "--conditions: this run is asked in words: use --prompt (dit.told='captions')"
+    )
+  if args.prompt is not None or args.image or args.interactive:
+    raise DataError("--conditions: says all that is drawn; leave out what is asked")
+  told, against = conditions.read(args.conditions, config.dit)
+  began = time.monotonic()
+  generator = loaded.generator(args.count, **knobs)
+  files: list[str] = []
+  for number, one in enumerate(told):
+    seeds = [args.seed + i for i in range(args.count)]
+    other = against[number : number + 1] * args.count
+    pictures = generator.draw([one] * args.count, other, seeds, on_image=_watch)
+    answer = Generated(pictures, [], True)
+    files += save_pictures(answer, pathlib.Path(args.out), len(files))
+    show(answer, files)
+  return {
+    "verb": "sample", "texts": [""] * len(told), "images": files,
+    "finished": [True] * len(told), "seconds": round(time.monotonic() - began, 2),
   }  # fmt: skip
 
 

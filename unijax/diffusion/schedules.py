@@ -4,10 +4,12 @@ A path says x_t = alpha(t) x0 + sigma(t) epsilon. To add one, write a function t
 returns (alpha, sigma) and name it in `PATHS`; its derivative is taken by JAX.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
-from unijax.config import DiffusionConfig
+from unijax.config import DiffusionConfig, SampleConfig
 
 
 def cosine(t):
@@ -72,6 +74,30 @@ def sample_time(config: DiffusionConfig, uniform: jax.Array) -> jax.Array:
   return jnp.minimum(shift(t, config.time_shift), config.time_max)
 
 
-def solver_times(config: DiffusionConfig, steps: int, amount: float) -> jax.Array:
-  """The timesteps a sampler visits: float32 [steps + 1] from time_max down to 0."""
-  return config.time_max * shift(jnp.linspace(1.0, 0.0, steps + 1), amount)
+def solver_times(
+  config: DiffusionConfig, steps: int, amount: float, last: float = 0.0
+) -> jax.Array:
+  """The timesteps a sampler visits: float32 [steps + 1] from time_max down to 0.
+
+  Args:
+    config: has time_max.
+    steps: of the solver.
+    amount: of the shift.
+    last: of the times before 0, before it is shifted; 0: all are evenly apart.
+  """
+  if last:
+    even = jnp.append(jnp.linspace(1.0, last, steps), 0.0)
+  else:
+    even = jnp.linspace(1.0, 0.0, steps + 1)
+  return config.time_max * shift(even, amount)
+
+
+def sampler_times(
+  config: DiffusionConfig, sample: SampleConfig, patches: int
+) -> jax.Array:
+  """`solver_times` by the knobs of sampling, for an image of so many patches."""
+  amount = sample.schedule_shift
+  if sample.schedule_patches:
+    (few, low), (many, high) = sample.schedule_patches
+    amount = math.exp(low + (patches - few) * (high - low) / (many - few))
+  return solver_times(config, sample.steps, amount, sample.schedule_last)

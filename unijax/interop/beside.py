@@ -73,6 +73,8 @@ def write(
   """
   files = FILES | dict(configs) | {name: f"{name}/config.json" for name in folders}
   rest = {name: x for name, x in content.items() if name not in files}
-  parts = {"config.json": rest} | {files[n]: content[n] for n in files if n in content}
+  parts = {"config.json": rest} if rest else {}
+  parts |= {files[n]: content[n] for n in files if n in content}
   for file, part in parts.items():
+    (place / file).parent.mkdir(exist_ok=True)
     (place / file).write_text(json.dumps(part, indent=2) + "\n")

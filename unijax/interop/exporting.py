@@ -35,7 +35,10 @@ CODEC = (
   r"|project|draws|cosine|time_(stride|halvings)|kernel_frames|narrow_doublings"
   r"|(en|de)coder_norm)"
 )
-DECIDE = {"codec": re.compile(CODEC + r"|codec\.(shift|scale)")}  # by train.task
+DECIDE = {  # by train.task
+  "codec": re.compile(CODEC + r"|codec\.(shift|scale)"),
+  "drawing": re.compile(r"dit\.(?!told)|data\.patch_size"),
+}
 OTHERS = re.compile(
   r"(model|vision|text|dit|bridge|denoiser)\.(?!\w*dtype)|data\.(image_frame|fit|resize)"
 )

@@ -21,7 +21,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_weights(
-  path: str | pathlib.Path, folders: Sequence[str] = (), first: str = "",
+  path: str | pathlib.Path, folders: Sequence[str] = (), first: str | None = "",
   beside: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Entry]:  # fmt: skip
   """Reads the headers of a published model: name -> entry.
@@ -29,7 +29,8 @@ def open_weights(
   Args:
     path: a file .safetensors, an index, or a folder that holds one of them.
     folders: names of those beside it that hold the rest.
-    first: name of the file in a folder that is meant, if it is there.
+    first: name of the file in a folder that is meant, if it is there; None: `path` is
+      a folder, all of whose weights are in its `folders`.
     beside: what stands before names -> the file beside it that has them.
 
   Raises:
@@ -37,13 +38,19 @@ def open_weights(
       or damaged, an index that disagrees with its files or points elsewhere.
   """
   path = pathlib.Path(path)
-  path = find(path / first if first and (path / first).is_file() else path)
-  found = _read_index(path) if path.name.endswith(".json") else read_header(path)
+  if first is None:
+    if not path.is_dir():
+      raise CheckpointError(f"{path}: no folder; name that of {', '.join(folders)}")
+    root, found = path, {}
+  else:
+    path = find(path / first if first and (path / first).is_file() else path)
+    found = _read_index(path) if path.name.endswith(".json") else read_header(path)
+    root = path.parent
   for folder in folders:
-    inside = open_weights(path.parent / folder)
+    inside = open_weights(root / folder)
     found |= {f"{folder}/{name}": entry for name, entry in inside.items()}
   for place, file in beside.items():
-    inside = open_weights(path.parent / file)
+    inside = open_weights(root / file)
     found |= {f"{place}/{name}": entry for name, entry in inside.items()}
   return found
 

@@ -94,7 +94,7 @@ def look(name: str, path: str | pathlib.Path, size: str = "") -> Found:
   path = pathlib.Path(path)
   chosen = system.load(name)
   theirs = shards.open_shards(path, *chosen.shards()) or files.open_weights(
-    path, chosen.folders(), chosen.file() * bool(chosen.files()), chosen.files()
+    path, chosen.folders(), chosen.first(), chosen.files()
   )
   about = texts.beside(path) | _published(chosen, path, size)
   return _look(chosen, path, theirs, about)

@@ -99,17 +99,23 @@ class Patches(Op):
   Attributes:
     channels: of a pixel.
     frames: that a patch has; 0: there is no such axis.
+    flat: theirs is written as a matrix, whose numbers are those of that convolution.
   """
 
   channels: int = 3
   frames: int = 0
+  flat: bool = False
 
   def into(self, theirs):
+    if self.flat:
+      out, numbers = theirs.shape
+      theirs = theirs.reshape(out, self.channels, *self._window(numbers))
     return np.moveaxis(theirs, (0, 1), (-1, -2)).reshape(-1, theirs.shape[0])
 
   def back(self, ours):
     window = ours.reshape(*self._window(ours.shape[0]), self.channels, ours.shape[1])
-    return np.moveaxis(window, (-1, -2), (0, 1))
+    theirs = np.moveaxis(window, (-1, -2), (0, 1))
+    return theirs.reshape(ours.shape[::-1]) if self.flat else theirs
 
   def shapes(self, ours):
     if len(ours) != 2:
@@ -117,7 +123,7 @@ class Patches(Op):
     window = self._window(ours[0])
     if math.prod(window) * self.channels != ours[0]:
       return []
-    return [(ours[1], self.channels, *window)]
+    return [ours[::-1] if self.flat else (ours[1], self.channels, *window)]
 
   def _window(self, numbers: int) -> Shape:
     side = math.isqrt(numbers // (self.channels * (self.frames or 1)))

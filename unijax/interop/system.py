@@ -15,6 +15,7 @@ and where they are needed:
   CONFIGS     {field: name of a JSON file beside the weights that says it}
   FOLDERS     names of folders of a release that hold weights, too; these have names
               with FOLDER/ in front, and config.json in a field of its name
+  ALONE       False where a release has no weights beside its FOLDERS; True
   SHARDS      (glob of files that hold pieces of the same arrays, ((glob of names, how
               they are joined), ..)); see `shards`
   PARTS       {what it is: (file of a system, {group: its prefix, or several})}, of
@@ -130,6 +131,12 @@ class System:
   def folders(self) -> tuple[str, ...]:
     """Folders with weights in a release."""
     return self._get("FOLDERS", ())
+
+  def first(self) -> str | None:
+    """As `files.open_weights` takes it."""
+    if not self._get("ALONE", True):
+      return None
+    return self.file() * bool(self.files())
 
   def released(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves that a released file has: without those that only training needs."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from unijax.config import BridgeConfig, Config, DitConfig, ModelConfig
 from unijax.nn.both_ways import BothWays
 from unijax.nn.dit import DiT
-from unijax.nn.dit_blocks import Condition
+from unijax.nn.dit_blocks import Condition, Fitted
 from unijax.nn.layers import Linear, param
 
 
@@ -80,13 +80,17 @@ class Bridge(nn.Module):
   model: ModelConfig
   channels: int
   grid: int
+  guidance_told: float = 1.0  # as DiT has it
 
   def setup(self):
     shape = (self.config.slots, self.model.width)
     normal = nn.initializers.normal(0.02)  # as the table of tokens
     self.queries = param(self, "queries", normal, shape, (None, "embed"))
     self.connector = CONNECTORS[self.config.connector](self.config, self.model)
-    self.decoder = DiT(self.dit, self.model, self.channels, self.grid)
+    self.fit = Fitted(self.dit, jnp.dtype(self.model.dtype))
+    self.decoder = DiT(
+      self.dit, self.model, self.channels, self.grid, self.guidance_told
+    )
 
   def enter(self, x_BTD, slot_BT) -> jax.Array:
     """What the model reads: vectors of tokens, and at slots (number >= 0) its own."""
@@ -96,7 +100,8 @@ class Bridge(nn.Module):
   def condition(self, h_MND) -> Condition:
     """What the slots say; the same at every timestep."""
     vectors_MNE = self.connector(h_MND)
-    return Condition(vectors_MNE, jnp.full(h_MND.shape[0], h_MND.shape[1], jnp.int32))
+    length_M = jnp.full(h_MND.shape[0], h_MND.shape[1], jnp.int32)
+    return self.fit(Condition(vectors_MNE, length_M))
 
   def predict(self, x_MPC, time_M, condition: Condition) -> jax.Array:
     """The prediction for noised patches [M, P, C], of kind `diffusion.predict`."""
@@ -111,5 +116,6 @@ class Bridge(nn.Module):
 def make_bridge(config: Config) -> Bridge:
   """Builds the bridge of a config."""
   return Bridge(
-    config.bridge, config.dit, config.model, config.patch_channels, config.grid
-  )
+    config.bridge, config.dit, config.model, config.patch_channels, config.grid,
+    config.sample.guidance_told,
+  )  # fmt: skip

@@ -1,6 +1,7 @@
 """A diffusion transformer: noised patches of one picture a row, and a condition.
 
-  x = linear(patches) (+ 2-D sines)           steer = embed(t) (+ mlp(mean condition))
+  x = linear(patches) (+ 2-D sines)           steer = embed(t) (+ embed(guidance))
+                                                    (+ mlp(pooled condition))
   cross   x = blocks(x, condition)            each block attends to the condition
   joint   x, y = double blocks(x, linear(condition)), then single blocks on [x, y]
   prediction = linear(change(x, steer))
@@ -25,12 +26,14 @@ from unijax.nn.dit_blocks import (
   Condition,
   CrossBlock,
   DoubleBlock,
+  DualBlock,
   Modulation,
   SingleBlock,
   Steer,
   change,
+  norm_eps,
 )
-from unijax.nn.layers import Linear, TimeEmbedding
+from unijax.nn.layers import Linear, TimeEmbedding, param
 from unijax.nn.logical import constrain
 from unijax.nn.transformer import REMAT
 
@@ -40,15 +43,18 @@ class DiT(nn.Module):
 
   Attributes:
     config: sizes and style.
-    model: gives dtype, remat, attention back end, norm_eps and rope_theta.
+    model: gives dtype, remat, attention back end, and where `config` does not say
+      them norm_eps and rope_theta.
     channels: numbers in a patch.
     grid: patches a side.
+    guidance_told: scale of guidance, with `dit.guidance`.
   """
 
   config: DitConfig
   model: ModelConfig
   channels: int
   grid: int
+  guidance_told: float = 1.0
 
   @nn.compact
   def __call__(self, x_BPC, time_B, condition: Condition) -> jax.Array:
@@ -60,16 +66,18 @@ class DiT(nn.Module):
     x_BPD = Linear(c.width, ("patch", "embed"), dtype, bias=True, name="enter")(x_BPC)
     if c.positions == "sincos":
       x_BPD = x_BPD + sincos(self.grid, c.width).astype(dtype)
+    elif c.positions == "table":
+      x_BPD = x_BPD + self._middle().astype(dtype)
     rotation = None
     if c.positions == "rope":
-      rotation = _rotation(self.grid, c.width // c.heads, self.model.rope_theta)
+      rotation = _rotation(c, self.grid, c.rope_theta or self.model.rope_theta)
     condition = condition.replace(vectors_BSE=condition.vectors_BSE.astype(dtype))
     steer = self._steer(time_B, condition)
     x_BPD = constrain(x_BPD, "batch", "sequence", "act_embed")
     x_BPD = CONDITIONING[c.conditioning](self, c, x_BPD, condition, steer, rotation)
     own = steer.replace(shared_BMD=None)
     shift, scale = Modulation(2, c.width, dtype, name="final_modulation")(own)
-    y = change(x_BPD, shift, scale, self.model.norm_eps)
+    y = change(x_BPD, shift, scale, norm_eps(c, self.model))
     leave = Linear(
       self.channels, ("embed", "patch"), dtype, bias=True, scale=0.0, name="leave"
     )
@@ -77,12 +85,14 @@ class DiT(nn.Module):
 
   def _steer(self, time_B, condition: Condition) -> Steer:
     c, dtype = self.config, jnp.dtype(self.model.dtype)
-    vector_BD = TimeEmbedding(c.width, dtype, name="time")(time_B)
+    vector_BD = self._waves("time")(time_B)
+    if c.guidance:
+      vector_BD = vector_BD + self._waves("guidance")(
+        jnp.full_like(time_B, self.guidance_told)
+      )
     if c.pooled:
-      real = condition.real_BS()[..., None]
-      total = jnp.where(real, condition.vectors_BSE, 0).sum(axis=1)
-      mean = total / jnp.maximum(condition.length_B, 1)[:, None].astype(dtype)
-      y = Linear(c.width, (None, "embed"), dtype, bias=True, name="pooled_in")(mean)
+      pooled = condition.pooled_BE if c.pooled_width else condition.mean_BE()
+      y = Linear(c.width, (None, "embed"), dtype, bias=True, name="pooled_in")(pooled)
       out = Linear(c.width, ("embed", None), dtype, bias=True, name="pooled_out")
       vector_BD = vector_BD + out(nn.silu(y))
     shared = None
@@ -92,6 +102,29 @@ class DiT(nn.Module):
       )
       shared = jnp.concatenate(shared, axis=1)
     return Steer(vector_BD, shared)
+
+  def _waves(self, name: str) -> TimeEmbedding:
+    c = self.config
+    return TimeEmbedding(
+      c.width, jnp.dtype(self.model.dtype), c.time_waves, c.time_scale,
+      c.time_features, name=name,
+    )  # fmt: skip
+
+  def _middle(self) -> jax.Array:
+    """Vectors of the grid's places, from the middle of a larger table: [P, D].
+
+    Fresh ones are sines over the whole table of as many places as the grid has (Esser
+    et al. 2024, section 5.3.2).
+    """
+    width = self.config.width
+    side = self.config.position_grid or self.grid
+    first, step = (side - self.grid) // 2, self.grid / side
+    table = param(
+      self, "positions", lambda *_: sincos(side, width, step), (side * side, width),
+      (None, "embed"),
+    )  # fmt: skip
+    here = slice(first, first + self.grid)
+    return table.reshape(side, side, width)[here, here].reshape(-1, width)
 
   def enter_condition(self, condition: Condition) -> jax.Array:
     """The condition vectors at the width of the blocks: [B, S, D]."""
@@ -147,10 +180,12 @@ def _joint(
   T, end_B = P + y_BSD.shape[1], P + condition.length_B
   double = c.depth if c.single_depth else c.depth - 1
   streams = (x_BPD, y_BSD)
-  if double:
-    streams = dit.blocks(
-      DoubleBlock, "blocks", double, T, streams, end_B, steer, rotation
-    )
+  for kind, name, count in (
+    (DualBlock, "dual_blocks", c.dual_depth),
+    (DoubleBlock, "blocks", double - c.dual_depth),
+  ):
+    if count:
+      streams = dit.blocks(kind, name, count, T, streams, end_B, steer, rotation)
   if (
     not c.single_depth
   ):  # nothing reads what the last block would make of the condition
@@ -171,22 +206,34 @@ def _joint(
 CONDITIONING = {"cross": _cross, "joint": _joint}
 
 
-def sincos(grid: int, width: int) -> jax.Array:
+def sincos(grid: int, width: int, step: float = 1.0) -> jax.Array:
   """Fixed 2-D positions, float32 [grid^2, width]: half of the row, half of the column.
 
-  Sines and cosines of Vaswani et al. 2017, one axis each as in Dosovitskiy et al. 2021.
+  Places are `step` apart. Sines and cosines of Vaswani et al. 2017, one axis each as in
+  Dosovitskiy et al. 2021.
   """
   quarter = width // 4
   frequencies = 10000.0 ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
-  angle = jnp.arange(grid, dtype=jnp.float32)[:, None] * frequencies
+  angle = step * jnp.arange(grid, dtype=jnp.float32)[:, None] * frequencies
   one = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
   row = jnp.broadcast_to(one[:, None], (grid, grid, 2 * quarter))
   column = jnp.broadcast_to(one[None], (grid, grid, 2 * quarter))
   return jnp.concatenate([row, column], axis=-1).reshape(grid * grid, -1)
 
 
-def _rotation(grid: int, head_dim: int, theta: float):
-  """(sin, cos), each [1, P, 1, head_dim / 2], of the places of a grid."""
+def _rotation(c: DitConfig, grid: int, theta: float):
+  """(sin, cos), each [1, P, 1, head_dim / 2], of the places of a grid.
+
+  With `rope_axes` every axis has pairs of all frequencies (FLUX.1), else axes share
+  them.
+  """
   place = jnp.arange(grid * grid, dtype=jnp.int32)
   position = jnp.stack([place * 0, place // grid, place % grid], axis=-1)[None]
-  return rope.rotation(position, head_dim, theta, "grid")
+  if not c.rope_axes:
+    return rope.rotation(position, c.width // c.heads, theta, "grid")
+  angles = [
+    position[..., axis, None] * rope.frequencies(width, theta)
+    for axis, width in enumerate(c.rope_axes)
+  ]
+  angle = jnp.concatenate(angles, axis=-1)[:, :, None]
+  return jnp.sin(angle), jnp.cos(angle)

@@ -26,10 +26,45 @@ class Condition:
 
   vectors_BSE: Array
   length_B: Array  # int32; 0 is a picture of nothing in particular
+  pooled_BE: Array | None = None  # one vector of the whole, where dit.pooled_width asks
 
   def real_BS(self) -> jax.Array:
     """bool [B, S], True where a vector is part of the condition."""
     return jnp.arange(self.vectors_BSE.shape[1]) < self.length_B[:, None]
+
+  def mean_BE(self) -> jax.Array:
+    """The mean of the vectors that are part of the condition; zero of none."""
+    total = jnp.where(self.real_BS()[..., None], self.vectors_BSE, 0).sum(axis=1)
+    return total / jnp.maximum(self.length_B, 1)[:, None].astype(total.dtype)
+
+
+def norm_eps(config: DitConfig, model: ModelConfig) -> float:
+  """What is added in norms."""
+  return config.norm_eps or model.norm_eps
+
+
+class Fitted(nn.Module):
+  """A condition at the widths that a transformer is told in, by a linear map of each.
+
+  Where `dit.condition_width` and `dit.pooled_width` say nothing, it is left as it is.
+  """
+
+  config: DitConfig
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, condition: Condition) -> Condition:
+    def linear(width: int, name: str, x):
+      return Linear(width, ("embed", None), self.dtype, bias=True, name=name)(x)
+
+    c, told = self.config, condition
+    if c.pooled_width:
+      mean = condition.mean_BE()
+      told = told.replace(pooled_BE=linear(c.pooled_width, "pooled", mean))
+    if c.condition_width:
+      vectors = linear(c.condition_width, "vectors", condition.vectors_BSE)
+      told = told.replace(vectors_BSE=vectors)
+    return told
 
 
 @flax.struct.dataclass
@@ -94,7 +129,8 @@ class Projections(nn.Module):
       y = y.reshape(*y.shape[:2], c.heads, c.width // c.heads)
       if name != "v":
         if c.qk_norm:
-          y = RMSNorm(self.model.norm_eps, "head_norm", name=f"{name}_norm")(y)
+          eps = norm_eps(c, self.model)
+          y = RMSNorm(eps, "head_norm", name=f"{name}_norm")(y)
         if rotation is not None:
           y = rope.rotate(y, rotation)
       result.append(y)
@@ -113,6 +149,10 @@ def mix(q_BTHK, k_BTHK, v_BTHK, end_B, backend: str) -> jax.Array:
   k, v = (constrain(x, "batch", "keys", "act_kv_heads", None) for x in (k_BTHK, v_BTHK))
   y = interval_attention(q, k, v, start, end, backend, T - 1)
   return constrain(y, "batch", "sequence", "act_heads", None).reshape(B, T, -1)
+
+
+def _longer(x_BTHK, more: int):
+  return jnp.pad(x_BTHK, ((0, 0), (0, more), (0, 0), (0, 0)))
 
 
 class GeluMLP(nn.Module):
@@ -153,7 +193,7 @@ class _Block(nn.Module):
     return GeluMLP(c.mlp_width, c.width, jnp.dtype(self.model.dtype), name=name)
 
   def change(self, x_BTD, shift, scale):
-    return change(x_BTD, shift, scale, self.model.norm_eps)
+    return change(x_BTD, shift, scale, norm_eps(self.config, self.model))
 
 
 class CrossBlock(_Block):
@@ -191,28 +231,31 @@ class DoubleBlock(_Block):
   """Two streams with weights of their own, and one attention over both.
 
   Esser et al. 2024, figure 2b. In a block after which nothing reads the condition
-  (`last`) that stream gives keys and values only.
+  (`last`) that stream gives keys and values only, and perhaps queries for nothing.
   Call: ((x_BPD, y_BSD), end_B, steer, rotation) -> (the same pair, None).
   """
 
   last: bool = False
+  dual: bool = False
 
   @nn.compact
   def __call__(self, streams, end_B, steer: Steer, rotation):
     x_BPD, y_BSD = streams
     P = x_BPD.shape[1]
-    mx = self.modulation("patch_modulation")(steer)
+    mx = self.modulation("patch_modulation", PARTS + 3 * self.dual)(steer)
     my = self.modulation("condition_modulation", 2 if self.last else PARTS)(steer)
     q, k, v = self.projections("patch")(self.change(x_BPD, *mx[:2]), rotation)
-    names = "kv" if self.last else "qkv"
+    silent = self.last and not self.config.last_queries
+    names = "kv" if silent else "qkv"
     others = self.projections("condition", names)(self.change(y_BSD, *my[:2]))
     k, v = (jnp.concatenate(x, axis=1) for x in zip((k, v), others[-2:], strict=True))
-    if self.last:  # kernels want as many queries as keys
-      q = jnp.pad(q, ((0, 0), (0, y_BSD.shape[1]), (0, 0), (0, 0)))
+    if silent:  # kernels want as many queries as keys
+      q = _longer(q, y_BSD.shape[1])
     else:
       q = jnp.concatenate([q, others[0]], axis=1)
     z_BTD = mix(q, k, v, end_B, self.backend)
-    x_BPD = x_BPD + mx[2] * self.out("patch_out")(z_BTD[:, :P])
+    own = self._own(x_BPD, mx[6:], y_BSD.shape[1], rotation) if self.dual else 0
+    x_BPD = x_BPD + mx[2] * self.out("patch_out")(z_BTD[:, :P]) + own
     x_BPD = x_BPD + mx[5] * self.mlp("patch_mlp")(self.change(x_BPD, *mx[3:5]))
     if not self.last:
       y_BSD = y_BSD + my[2] * self.out("condition_out")(z_BTD[:, P:])
@@ -220,6 +263,24 @@ class DoubleBlock(_Block):
       y_BSD = y_BSD + my[5] * y
     x_BPD = constrain(x_BPD, "batch", "sequence", "act_embed")
     return (x_BPD, constrain(y_BSD, "batch", "sequence", "act_embed")), None
+
+  def _own(self, x_BPD, changes, more: int, rotation):
+    """What patches say among themselves; `more` positions make it as long as all."""
+    B, P = x_BPD.shape[:2]
+    shift, scale, gate = changes
+    qkv = self.projections("own")(self.change(x_BPD, shift, scale), rotation)
+    whole = jnp.full(B, P, jnp.int32)
+    z_BTD = mix(*(_longer(x, more) for x in qkv), whole, self.backend)
+    return gate * self.out("own_out")(z_BTD[:, :P])
+
+
+class DualBlock(DoubleBlock):
+  """The same; patches attend to themselves besides, with weights of their own.
+
+  MMDiT-X of Stable Diffusion 3.5 medium (Stability AI 2024).
+  """
+
+  dual: bool = True
 
 
 class SingleBlock(_Block):

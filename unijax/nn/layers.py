@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unijax import low_rank
 from unijax.nn.logical import constrain
@@ -252,10 +253,12 @@ def sinusoid(time: jax.Array, count: int = TIME_FEATURES, scale: float = 1.0):
   """Cosines, then sines, of any times: [...] -> float32 [..., count].
 
   Frequencies are geometric from 1 down to 1 / 10,000, which is left out (Ho et al.
-  2020, after Vaswani et al. 2017).
+  2020, after Vaswani et al. 2017). Their logarithms are float32, as everywhere, and the
+  exponential is rounded once: at thousands of units its last bit is seen in the sines.
   """
   half = count // 2
-  frequencies = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / half)
+  exponent = np.float32(-math.log(10_000.0)) * np.arange(half, dtype=np.float32)
+  frequencies = np.exp(np.float64(exponent / np.float32(half))).astype(np.float32)
   angle = scale * time[..., None].astype(jnp.float32) * frequencies
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 

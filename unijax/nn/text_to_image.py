@@ -2,16 +2,17 @@
 
 Both are trained together. The encoder is the decoder's own stack of blocks, read in
 both directions; a caption is never longer than its row, and padding is never seen.
+With `dit.told="vectors"` there is no encoder: what one elsewhere said is given.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.config import Config, ModelConfig
+from unijax.config import Config, DitConfig, ModelConfig
 from unijax.nn.both_ways import BothWays
 from unijax.nn.dit import DiT
-from unijax.nn.dit_blocks import Condition
+from unijax.nn.dit_blocks import Condition, Fitted
 from unijax.nn.layers import Embedding
 
 
@@ -19,6 +20,7 @@ class TextEncoder(nn.Module):
   """Tokens in, one vector a token out; every real token sees every other."""
 
   config: ModelConfig
+  dit: DitConfig
   vocab: int
 
   @nn.compact
@@ -27,13 +29,13 @@ class TextEncoder(nn.Module):
     dtype = jnp.dtype(self.config.dtype)
     x_BSD = Embedding(self.vocab, self.config.width, dtype, name="embedding")(tokens_BS)
     h_BSD = BothWays(self.config, name="blocks")(x_BSD, length_B)
-    return Condition(h_BSD, length_B)
+    return Fitted(self.dit, dtype, name="fit")(Condition(h_BSD, length_B))
 
 
 class TextToImage(nn.Module):
   """Caption and noised patches in, denoising prediction out."""
 
-  text: TextEncoder
+  text: TextEncoder | None
   dit: DiT
 
   def __call__(self, x_BPC, time_B, tokens_BS, length_B) -> jax.Array:
@@ -56,7 +58,25 @@ def make_text_to_image(config: Config, vocab: int) -> TextToImage:
     config: of the run.
     vocab: ids that the token table holds.
   """
+  encoder = TextEncoder(config.model, config.dit, vocab)
   return TextToImage(
-    TextEncoder(config.model, vocab),
-    DiT(config.dit, config.model, config.patch_channels, config.grid),
-  )
+    encoder if config.dit.told == "captions" else None,
+    DiT(
+      config.dit, config.model, config.patch_channels, config.grid,
+      config.sample.guidance_told,
+    ),
+  )  # fmt: skip
+
+
+def given(c: DitConfig, rows: int, vectors: int) -> Condition:
+  """The form of a condition that is given: zeros.
+
+  Args:
+    c: of the transformer that is told it.
+    rows: pictures.
+    vectors: of each.
+  """
+  return Condition(
+    jnp.zeros((rows, vectors, c.condition_width)), jnp.full(rows, vectors, jnp.int32),
+    jnp.zeros((rows, c.pooled_width)) if c.pooled_width else None,
+  )  # fmt: skip

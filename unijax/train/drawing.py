@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from clu import metrics as clu_metrics
 
-from unijax.config import Config
+from unijax.config import Config, ConfigError
 from unijax.diffusion import process, schedules
-from unijax.nn.text_to_image import TextToImage
+from unijax.nn.text_to_image import TextToImage, given
 from unijax.types import Drawings, Sum
 from unijax.write import losses
 from unijax.write.diffusion import picture_noise
@@ -14,8 +14,11 @@ from unijax.write.diffusion import picture_noise
 
 def init_params(config: Config, model: TextToImage, key: jax.Array):
   """Fresh parameters in boxes that carry the logical names of their axes."""
-  tokens = jnp.zeros((1, config.data.caption_length), jnp.int32)
   x = jnp.zeros((1, config.patches, config.patch_channels))
+  if model.text is None:
+    told = given(config.dit, 1, 1)
+    return model.init(key, x, jnp.zeros(1), told, method=model.predict)["params"]
+  tokens = jnp.zeros((1, config.data.caption_length), jnp.int32)
   one = jnp.ones(1, jnp.int32)
   return model.init(key, x, jnp.zeros(1), tokens, one)["params"]
 
@@ -36,7 +39,16 @@ def loss_fn(
 
   Returns:
     (scalar loss, metrics).
+
+  Raises:
+    ConfigError: there is no encoder of captions.
   """
+  if model.text is None:
+    raise ConfigError(
+      "dit.told: 'vectors' come from an encoder that is not here, and sources have "
+      "captions: train with dit.told='captions', which has an encoder of its own "
+      "(--init-allow=missing), or as the decoder of a bridge"
+    )
   d = config.diffusion
   patches = batch.patches_BPC
   uniform_B, epsilon = picture_noise(key, batch.key_B, patches.shape[1:])

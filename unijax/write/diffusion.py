@@ -96,8 +96,7 @@ class Diffusion(WritePath):
     return ImageLoss(mse, {"image_mse": mse, "image_mse_by_noise": levels})
 
   def times(self, config: Config):
-    s = config.sample
-    return schedules.solver_times(config.diffusion, s.steps, s.schedule_shift)
+    return schedules.sampler_times(config.diffusion, config.sample, config.patches)
 
   def begin(self, caches, keys_B):
     del caches
