@@ -9,8 +9,8 @@ from tests.laws.variants import image
 from unijax.config import READS
 from unijax.config_sections import ModelConfig
 from unijax.data.document import Document, Text, Turn
-from unijax.infer.batch import chunks
 from unijax.infer.functions import chunk_length
+from unijax.infer.row import chunks
 
 ASK = (image(1, True), Text("a"), image(2), Text("b"), image(3, True))
 WAYS = {c["model__read"]: name for name, c in variants.READ.items()}

@@ -106,14 +106,21 @@ def everything() -> dict[str, tuple[Any, Case]]:
 
 
 def marked(*rest: Callable[[Case], Any]) -> list:
-  """Parameters of tests: each case's name, and what else is made of it."""
+  """Parameters of tests: each case's name, and what else is made of it.
+
+  Of what is made of the cases of a system, such as its mistakes, only the slow tests run
+  more than the first.
+  """
   import pytest
 
-  found = []
+  found, told = [], set()
   for name, (_, case) in everything().items():
-    marks = [pytest.mark.slow] if case.slow else []
     made = [[name]] if not rest else [[name, x] for of in rest for x in of(case)]
-    found += [pytest.param(*x, marks=marks) for x in made]
+    for values in made:
+      slow = case.slow or (rest and case.system in told)
+      found.append(pytest.param(*values, marks=[pytest.mark.slow] if slow else []))
+      if not slow:
+        told.add(case.system)
   return found
 
 

@@ -268,7 +268,7 @@ def sampled(**knobs):
 EPSILON = {"llm_config": {**LLM, "rms_norm_eps": 1e-5}}
 CASES = (
   Case("bagel-loud", "bagel", SMALL, "loud", inputs("rows"),
-       {"waves": model(time_scale=1000.0), "places": model(positions="sequential")}),
+       {"waves": model(time_scale=1000.0), "places": model(positions="sequential")}, slow=True),
   Case("bagel-quiet", "bagel", SMALL, "quiet", inputs("rows"),
        {"epsilon": Wrong(published=EPSILON)}, slow=True),
   Case("bagel-text", "bagel", SMALL, "loud", inputs("asked"), slow=True),

@@ -223,5 +223,5 @@ CASES = (
   }),
   Case("blip2-quiet", "blip2", SMALL, "quiet", pictures("rows", 3), {"epsilon": LATE},
        slow=True),
-  Case("blip2-text", "blip2", SMALL, "loud", pictures("asked", 2)),
+  Case("blip2-text", "blip2", SMALL, "loud", pictures("asked", 2), slow=True),
 )  # fmt: skip

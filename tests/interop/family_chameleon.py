@@ -186,5 +186,6 @@ CASES = (
   Case("chameleon-quiet", "chameleon", small(False), "quiet", inputs("rows", 3),
        {"norms after branches": Wrong(published={"swin_norm": True})}, slow=True),
   Case("chameleon-text", "chameleon", small(False), "loud", inputs("asked", 2),
-       {"words and codes": Wrong(patch={"unijax.data.tokenizer.CodeIds": words})}),
+       {"words and codes": Wrong(patch={"unijax.data.tokenizer.CodeIds": words})},
+       slow=True),
 )  # fmt: skip

@@ -139,8 +139,8 @@ def written_after(config, params, layouts, builder=None):
   import jax.numpy as jnp
 
   from unijax.data.rows import stack
-  from unijax.infer.batch import chunks
   from unijax.infer.functions import SampleFunctions
+  from unijax.infer.row import chunks
   from unijax.infer.text_sampling import text_sampling
   from unijax.nn.cache import make_cache
 
@@ -157,7 +157,7 @@ def written_after(config, params, layouts, builder=None):
   cache = make_cache(config, rows, length + WRITTEN)
   framed = config.framed * (max(config.patches, config.features) + config.frame)
   size = max(CHUNK, config.features, config.image_positions, framed)
-  for parts in zip(*(chunks(x, size) for x in layouts), strict=True):
+  for parts in zip(*(chunks(x, (size,)) for x in layouts), strict=True):
     chunk = stack([builder.chunk(x, size) for x in parts])
     cache, logits = functions.prefill(params, cache, chunk)
   every = jnp.full(rows, WRITTEN, jnp.int32)
@@ -299,7 +299,7 @@ CASES = (
       "part": wrong(**theta(1e4, partial_rotary_factor=0.25)),
       "activation": wrong(hidden_act="gelu"),
     },
-    {"epsilon": wrong(layer_norm_eps=1e-6)},
+    {"epsilon": wrong(layer_norm_eps=1e-6)}, ("text",),
   ),
   *each(
     "opt", "opt", OPT, {"activation": wrong(activation_function="gelu")},

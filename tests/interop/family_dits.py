@@ -304,7 +304,7 @@ CASES = (
   Case("sd35-dit-quiet", "sd3", SD35, "quiet", inputs("rows"),
        {"epsilon": dit(norm_eps=1e-5)}, slow=True),
   Case("sd35-dit-draw", "sd3", SD35, "loud", inputs("drawn"),
-       {"times": sampled(schedule_last=0.0)}),
+       {"times": sampled(schedule_last=0.0)}, slow=True),
   Case("flux-dit-loud", "flux", DEV, "loud", inputs("rows"),
        {"axes": Wrong(published=OTHER_AXES), "patches": left_out("Shuffled"),
         "pairs": left_out("RopePairs"), "order": swapped()}),

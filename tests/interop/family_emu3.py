@@ -183,7 +183,8 @@ EPSILON = {"text_config": {**TEXT, "rms_norm_eps": 1e-6}}
 MAP = {"vocabulary_map": {**VOCABULARY, "<|extra_200|>": EOF, "<|extra_201|>": EOL}}
 CASES = (
   Case("emu3-loud", "emu3", SMALL, "loud", inputs("rows", 3),
-       {"theta": Wrong(published=THETA), "ends of lines": Wrong(published=MAP)}),
+       {"theta": Wrong(published=THETA), "ends of lines": Wrong(published=MAP)},
+       slow=True),
   Case("emu3-quiet", "emu3", SMALL, "quiet", inputs("rows", 3),
        {"epsilon": Wrong(published=EPSILON)}, slow=True),
   Case("emu3-text", "emu3", SMALL, "loud", inputs("asked", 2),

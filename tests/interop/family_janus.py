@@ -241,5 +241,5 @@ CASES = (
   Case("janus-text", "janus", small(16), "loud", inputs("asked", 2, 16), slow=True),
   Case("janus-draw", "janus", small(32), "loud", inputs("drawn", 1, 32),
        {"guidance": Wrong(patch={"unijax.data.without_text.EMPTY": NOTHING})},
-       bounds={"pixels": 1e-3}),
+       bounds={"pixels": 1e-3}, slow=True),
 )  # fmt: skip

@@ -173,5 +173,5 @@ CASES = (
   Case("janusflow-text", "janusflow", SMALL, "loud", inputs("asked"), slow=True),
   Case("janusflow-draw", "janusflow", SMALL, "loud", inputs("drawn"),
        {"places": Wrong(patch={"tests.interop.family_janusflow.DATA": DROPPED})},
-       bounds={"pixels": 1e-3}),
+       bounds={"pixels": 1e-3}, slow=True),
 )  # fmt: skip

@@ -127,5 +127,5 @@ CASES = (
   Case("llava-quiet", "llava", SMALL, "quiet", inputs("rows", 3),
        {"epsilon": Wrong(published={"text_config": {**TEXT, "rms_norm_eps": 1e-6}})},
        slow=True),
-  Case("llava-text", "llava", SMALL, "loud", inputs("asked", 2)),
+  Case("llava-text", "llava", SMALL, "loud", inputs("asked", 2), slow=True),
 )  # fmt: skip

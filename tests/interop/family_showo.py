@@ -134,7 +134,7 @@ def small(side: int, **fields):
 
 FRAME = {"frame": Wrong(patch={"tests.interop.family_showo.MASK": "bidirectional"})}
 CASES = (
-  Case("showo-loud", "showo", small(8), "loud", inputs("rows", 8), FRAME),
+  Case("showo-loud", "showo", small(8), "loud", inputs("rows", 8), FRAME, slow=True),
   Case("showo-quiet", "showo", small(8), "quiet", inputs("rows", 8),
        {"epsilon": Wrong(published={"layer_norm_eps": 1e-6})}, slow=True),
   Case("showo-text", "showo", small(8), "loud", inputs("asked", 8), slow=True),
