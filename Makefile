@@ -76,6 +76,7 @@ parity: $(PEER)/.parity ## imported models against their own libraries, both way
 	rm -rf build/parity
 	$(VENV)/bin/python -m tests.interop.run export build/parity
 	$(PEER)/bin/python -m tests.interop.peers load build/parity
+	$(VENV)/bin/python -m tests.interop.table build/parity configs/released/README.md
 
 lock: $(VENV)/.installed ## write requirements.lock anew from the ranges in pyproject.toml
 	rm -rf build/lock && $(VENV)/bin/python -m venv build/lock

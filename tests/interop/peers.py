@@ -83,15 +83,16 @@ def check(names) -> int:
 
 def load(names) -> int:
   """Loads what was exported; its outputs are those of the model it was imported from."""
-  bad, folder = 0, pathlib.Path(names[0])
+  bad, found, folder = 0, {}, pathlib.Path(names[0])
   for name, (family, case) in chosen(json.loads((folder / "cases.json").read_text())):
     model = family.load(folder / name)
     outputs, kept = run(family, case, model), cases.read_expected(name).outputs
-    worst = max(cases.error(outputs[n], x) for n, x in kept.items())
+    worst = found[name] = max(cases.error(outputs[n], x) for n, x in kept.items())
     good = worst <= case.bound / 10
     bad += not good
     print(f"| {name} | exported, loaded by the library | {worst:.1e} |"
           f"{'' if good else ' BAD'}", flush=True)  # fmt: skip
+  (folder / "loaded.json").write_text(json.dumps(found))
   return bad
 
 

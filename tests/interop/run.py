@@ -1,7 +1,8 @@
 """Our side: released files of random weights, imported, run and compared.
 
 python -m tests.interop.run                   the table of errors
-python -m tests.interop.run export FOLDER     also export every case for `peers load`
+python -m tests.interop.run export FOLDER     also make every mistake, and export every
+                                              case for `peers load`; `table` writes both
 """
 
 import contextlib
@@ -102,27 +103,38 @@ def errors(case: cases.Case, made) -> dict[str, float]:
   return {name: cases.error(made[name], kept[name]) for name in kept}
 
 
+def moved(name: str, wrong: str, place) -> float:
+  """How far a mistake moves what we compute, as `cases.error`."""
+  family, case = cases.everything()[name]
+  mistake = case.wrong[wrong]
+  folder = write_release(case, pathlib.Path(place) / f"{name}-{wrong}", mistake)
+  return max(errors(case, outputs(family, case, folder, mistake)).values())
+
+
 def table(export: pathlib.Path | None = None) -> int:
   """Prints the parity table; returns how many cases are beyond their bound."""
   print("| system | case | what | largest error / largest number | bound |")
   print("|---|---|---|---|---|")
-  bad = 0
+  bad, found = 0, {}
   with tempfile.TemporaryDirectory() as place:
     for name, (family, case) in cases.everything().items():
       folder = write_release(case, pathlib.Path(place) / name)
-      for what, value in errors(case, outputs(family, case, folder)).items():
+      about = found[name] = {"system": case.system, "wrong": {}}
+      about["errors"] = errors(case, outputs(family, case, folder))
+      for what, value in about["errors"].items():
         bound = case.bounds.get(what, case.bound)
         bad += value > bound
         print(
           f"| {case.system} | {name} | {what} | {value:.1e} | {bound:.0e} |", flush=True
         )
       if export:
+        about["wrong"] = {wrong: moved(name, wrong, place) for wrong in case.wrong}
         run = pathlib.Path(place) / f"{name}-run"
         quiet = lambda _: None
         importing.import_run(case.system, folder, run, say=quiet)
         exporting.export_run(str(run), export / name, say=quiet)
   if export:
-    (export / "cases.json").write_text(json.dumps(list(cases.everything())))
+    (export / "cases.json").write_text(json.dumps(found))
   print(
     f"\n`{COMMAND}`, {jax.devices()[0].platform}, float32; {bad} beyond their bound"
   )

@@ -68,7 +68,7 @@ def _released(args) -> dict:
   rows = [x.row() for x in found]
   print(plain_table(released.HEAD, rows, left=(0, 1)))
   if args.write:
-    lines = [BEGIN, *_markdown(released.HEAD, rows), END]
+    lines = [BEGIN, *table_lines(released.HEAD, rows), END]
     put(pathlib.Path(args.write), "\n".join(lines))
   return {"verb": "systems", "released": [dataclasses.asdict(x) for x in found]}
 
@@ -138,23 +138,24 @@ def markdown(found: dict[str, Config]) -> str:
   lines = [BEGIN]
   for task, (head, rows) in tables(found).items():
     lines += ["", f"`train.task = {task}`, presets `{PRESET}`:", ""]
-    lines += _markdown(head, rows)
+    lines += table_lines(head, rows)
   return "\n".join([*lines, "", END])
 
 
-def _markdown(head, rows) -> list[str]:
+def table_lines(head, rows) -> list[str]:
+  """A Markdown table of strings."""
   return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def put(path: pathlib.Path, new: str) -> None:
-  """Puts text, `new`, with the marks around it, between the marks of a file.
+  """Puts text, `new`, whose first and last lines are marks, between these in a file.
 
   Raises:
     ConfigError: it has none.
   """
-  text = path.read_text()
-  before, begin, rest = text.partition(BEGIN)
-  _, end, after = rest.partition(END)
+  text, first, last = path.read_text(), *new.splitlines()[:: len(new.splitlines()) - 1]
+  before, begin, rest = text.partition(first)
+  _, end, after = rest.partition(last)
   if not (begin and end):
-    raise ConfigError(f"{path}: has no lines {BEGIN!r} and {END!r} to write between")
+    raise ConfigError(f"{path}: has no lines {first!r} and {last!r} to write between")
   path.write_text(before + new + after)
