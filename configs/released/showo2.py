@@ -6,7 +6,8 @@
 
 FOLDER has config.json and the weights of showlab/show-o2-1.5B or -7B, in `vae` those of
 Wan2.1's autoencoder, which become RUN/codec, and the tokenizer of Qwen2.5-Instruct.
-Both are pickles: first `unijax ckpt convert X.bin --out=FOLDER/model.safetensors` and
+Both are pickles: first `unijax ckpt convert X.bin --out=FOLDER/model.safetensors` (of
+several parts the index, `.bin.index.json`, to model.safetensors.index.json) and
 `unijax ckpt convert Wan2.1_VAE.pth --out=FOLDER/vae/model.safetensors`. Its config.json
 names the Qwen2.5 and no sizes; those are told by the weights.
 

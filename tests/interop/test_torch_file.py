@@ -1,5 +1,6 @@
 """PyTorch files give their tensors, and nothing else of them is ever run."""
 
+import json
 import pickle
 import zipfile
 
@@ -55,6 +56,36 @@ def test_tensors_are_converted(content, tmp_path):
   torch_file.convert(path, tmp_path / "x.safetensors")
   found = files.open_weights(tmp_path / "x.safetensors")
   np.testing.assert_array_equal(found["w"].read(), DATA.reshape(3, 4))
+
+
+def test_an_index_of_several_files_is_converted(tmp_path):
+  for i in (1, 2):
+    archive(tmp_path / f"part-{i}.bin", state(**{f"w{i}": tensor()}))
+  index, out = (
+    tmp_path / "x.bin.index.json",
+    tmp_path / "to/model.safetensors.index.json",
+  )
+  names = {"w1": "part-1.bin", "w2": "part-2.bin"}
+
+  def convert(**more):
+    index.write_text(json.dumps({"weight_map": names | more}))
+    return torch_file.convert(index, out)
+
+  for more, said in (
+    ({"w3": "part-3.bin"}, "1 are missing: part-3.bin"),
+    ({"w3": "part-2.bin"}, "disagree about w3"),
+    ({"w3": "../x.bin"}, "points to '../x.bin'"),
+    ({"w3": "x.safetensors"}, "points to 'x.safetensors'"),
+  ):
+    with pytest.raises(CheckpointError, match=said):
+      convert(**more)
+    assert not out.exists()
+  assert convert() == (2, 2 * DATA.nbytes)
+  found = files.open_weights(out.parent)
+  for each in names:
+    np.testing.assert_array_equal(found[each].read(), DATA.reshape(3, 4))
+  with pytest.raises(CheckpointError, match="name a file .safetensors.index.json"):
+    torch_file.convert(index, tmp_path / "x.safetensors")
 
 
 def test_views_and_narrow_numbers_are_read(tmp_path):

@@ -42,8 +42,13 @@ def add_arguments(parser) -> None:
   sub.add_argument("--all", action="store_true", help="even the last that is whole")
   weights.add_arguments(action)
   sub = action("convert", "Turn a PyTorch file of plain tensors into .safetensors.")
-  sub.add_argument("file", help=".pth, .pt, .bin or .ckpt; nothing in it is run")
-  sub.add_argument("--out", required=True, help="file.safetensors")
+  sub.add_argument(
+    "file", help=".pth, .pt, .bin or .ckpt, or an index of several; nothing is run"
+  )
+  sub.add_argument(
+    "--out", required=True,
+    help="file.safetensors; of an index, model.safetensors.index.json",
+  )  # fmt: skip
 
 
 def run(args) -> dict:

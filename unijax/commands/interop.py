@@ -75,7 +75,6 @@ def convert(args) -> dict:
   """Runs `unijax ckpt convert`; returns what was written."""
   from unijax.interop import torch_file
 
-  arrays = torch_file.convert(pathlib.Path(args.file), pathlib.Path(args.out))
-  size = sum(x.nbytes for x in arrays.values())
-  print(f"wrote {len(arrays)} arrays to {args.out} ({size:,} bytes)")
-  return {"arrays": len(arrays), "bytes": size, "out": args.out}
+  count, size = torch_file.convert(pathlib.Path(args.file), pathlib.Path(args.out))
+  print(f"wrote {count} arrays to {args.out} ({size:,} bytes)")
+  return {"arrays": count, "bytes": size, "out": args.out}

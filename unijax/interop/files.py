@@ -9,7 +9,7 @@ several files is JSON with `weight_map`: {name: file beside it}.
 """
 
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from unijax.checkpoint.errors import CheckpointError
@@ -107,19 +107,9 @@ def _pickled(path: pathlib.Path) -> str:
 
 def _read_index(path: pathlib.Path) -> dict[str, Entry]:
   """All entries of an index; every file holds what the index says, and no more."""
-  content = parsed(path, path.read_bytes())
-  names = content.get("weight_map") if isinstance(content, dict) else None
-  if not isinstance(names, dict) or not names:
-    raise CheckpointError(f"{path} is damaged: it has no weight_map of names to files")
-  files: dict[str, dict[str, Entry]] = {}
-  for name, file in names.items():
-    files.setdefault(_beside(path, name, file), {})
-  missing = sorted(f for f in files if not (path.parent / f).is_file())
-  if missing:
-    raise CheckpointError(
-      f"{path} names {len(files)} files, of which {len(missing)} are missing: "
-      f"{', '.join(missing[:8])}. Fetch them again, into the same folder"
-    )
+  names = read_map(path)
+  files: dict[str, dict[str, Entry]] = dict.fromkeys(names.values(), {})
+  check_there(path, files)
   entries = {}
   for file in sorted(files):
     files[file] = read_header(path.parent / file)
@@ -138,12 +128,33 @@ def _read_index(path: pathlib.Path) -> dict[str, Entry]:
   return entries
 
 
-def _beside(path: pathlib.Path, name: str, file: object) -> str:
+def read_map(
+  path: pathlib.Path, endings: Sequence[str] = (".safetensors",)
+) -> dict[str, str]:
+  """Name -> file beside it, of an index of files with these endings."""
+  content = parsed(path, path.read_bytes())
+  names = content.get("weight_map") if isinstance(content, dict) else None
+  if not isinstance(names, dict) or not names:
+    raise CheckpointError(f"{path} is damaged: it has no weight_map of names to files")
+  return {n: _beside(path, n, file, tuple(endings)) for n, file in names.items()}
+
+
+def check_there(path: pathlib.Path, files: Collection[str]) -> None:
+  """Raises CheckpointError where files of an index are missing."""
+  missing = sorted(f for f in files if not (path.parent / f).is_file())
+  if missing:
+    raise CheckpointError(
+      f"{path} names {len(files)} files, of which {len(missing)} are missing: "
+      f"{', '.join(missing[:8])}. Fetch them again, into the same folder"
+    )
+
+
+def _beside(path: pathlib.Path, name: str, file: object, endings) -> str:
   """A file name of an index, which must be plain: it may not leave the folder."""
-  plain = isinstance(file, str) and file.endswith(".safetensors")
+  plain = isinstance(file, str) and file.endswith(endings)
   if not plain or any(c in file for c in "/\\\0") or len(file) > 255:
     raise CheckpointError(
-      f"{path}: {name} points to {file!r}, which is no .safetensors file beside the "
-      "index; it was not opened"
+      f"{path}: {name} points to {file!r}, which is no {' or '.join(endings)} file "
+      "beside the index; it was not opened"
     )
   return file

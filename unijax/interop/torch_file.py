@@ -6,15 +6,19 @@ The pickle is read by the same reader as the older format (`codecs.legacy_pth`),
 can build dicts, plain values and descriptions of tensors, and refuses every other name.
 """
 
+import json
 import pathlib
 import zipfile
+from collections.abc import Iterable
 
 import numpy as np
 
+from unijax import disk
 from unijax.checkpoint import safetensors
 from unijax.checkpoint.errors import CheckpointError
 from unijax.codecs import legacy_pth
 from unijax.codecs.legacy_pth import WeightsError
+from unijax.interop import files
 
 NESTED = ("state_dict", "model", "module")  # names under which tensors may stand
 LARGEST_PICKLE = 256 * 2**20  # bytes; tensors are not inside of it
@@ -100,15 +104,53 @@ def _tensors(state) -> dict[str, legacy_pth.Tensor]:
   return dict(state)
 
 
-def convert(path: pathlib.Path, out: pathlib.Path) -> dict[str, np.ndarray]:
-  """Writes the tensors of a PyTorch file as .safetensors; returns them.
+def convert(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
+  """Writes the tensors of a PyTorch file, or of an index of several, as .safetensors.
+
+  Args:
+    path: the file, or an index: JSON with `weight_map`, {name: file beside it}.
+    out: the file to write; of an index, the index to write, which the parts stand
+      beside. One part is in memory at a time.
+
+  Returns:
+    (number of arrays, their bytes).
 
   Raises:
-    CheckpointError: as `read`, or `out` is no .safetensors.
+    CheckpointError: as `read`; `out` is no .safetensors, or no index of such; a part
+      that is missing, or holds other names than the index says.
   """
-  if out.suffix != ".safetensors":
-    raise CheckpointError(f"--out={out}: name a file .safetensors")
+  several = path.name.endswith(".json")
+  ending = files.INDEX if several else ".safetensors"
+  if not out.name.endswith(ending):
+    raise CheckpointError(f"--out={out}: name a file {ending}")
+  return _convert_index(path, out) if several else _convert_one(path, out)[1:]
+
+
+def _convert_one(path: pathlib.Path, out: pathlib.Path, names: Iterable[str] = ()):
+  """(names, number of arrays, bytes); of `names`, if any are said, and no others."""
   arrays = read(path)
+  if names and (odd := sorted(set(names) ^ set(arrays))):
+    raise CheckpointError(
+      f"{path} and the index disagree about {odd[0]} and {len(odd) - 1} more: files of "
+      "different downloads are mixed"
+    )
   forms = {n: (x.shape, x.dtype.name) for n, x in arrays.items()}
   safetensors.write(out, forms, arrays.items, {"format": "pt"})
-  return arrays
+  return list(arrays), len(arrays), sum(x.nbytes for x in arrays.values())
+
+
+def _convert_index(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
+  parts: dict[str, list[str]] = {}
+  for name, file in files.read_map(path, files.PICKLES).items():
+    parts.setdefault(file, []).append(name)
+  files.check_there(path, parts)
+  written, total, where = 0, 0, {}
+  for file, names in parts.items():
+    part = f"{pathlib.Path(file).stem}.safetensors"
+    _, count, size = _convert_one(path.parent / file, out.parent / part, names)
+    written, total = written + count, total + size
+    where |= dict.fromkeys(names, part)
+  content = {"metadata": {"total_size": total}, "weight_map": where}
+  with disk.replaced(out) as place:  # last: without it the parts are no weights
+    place.write_text(json.dumps(content, indent=2))
+  return written, total
