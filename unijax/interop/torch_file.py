@@ -119,6 +119,8 @@ def convert(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
     CheckpointError: as `read`; `out` is no .safetensors, or no index of such; a part
       that is missing, or holds other names than the index says.
   """
+  if not path.is_file():
+    raise CheckpointError(f"{path}: no such file")
   several = path.name.endswith(".json")
   ending = files.INDEX if several else ".safetensors"
   if not out.name.endswith(ending):
