@@ -74,6 +74,7 @@ $(PEER)/.parity: $(PEER)/.installed
 parity: $(PEER)/.parity ## imported models against their own libraries, both ways; a table
 	$(PEER)/bin/python -m tests.interop.peers check
 	rm -rf build/parity
+	XLA_FLAGS="$$XLA_FLAGS $(QUICK)" \
 	$(VENV)/bin/python -m tests.interop.run export build/parity
 	$(PEER)/bin/python -m tests.interop.peers load build/parity
 	$(VENV)/bin/python -m tests.interop.table build/parity configs/released/README.md

@@ -1,8 +1,8 @@
 """Our side: released files of random weights, imported, run and compared.
 
 python -m tests.interop.run                   the table of errors
-python -m tests.interop.run export FOLDER     also make every mistake, and export every
-                                              case for `peers load`; `table` writes both
+python -m tests.interop.run export FOLDER [CASE ..]    also make every mistake, and export
+                                              each case for `peers load`; `table` has both
 """
 
 import contextlib
@@ -111,15 +111,16 @@ def moved(name: str, wrong: str, place) -> float:
   return max(errors(case, outputs(family, case, folder, mistake)).values())
 
 
-def table(export: pathlib.Path | None = None) -> int:
-  """Prints the parity table; returns how many cases are beyond their bound."""
+def table(export: pathlib.Path | None = None, names=()) -> int:
+  """Prints the parity table; returns how many outputs are beyond their bound."""
   print("| system | case | what | largest error / largest number | bound |")
   print("|---|---|---|---|---|")
-  bad, found = 0, {}
+  bad, every = 0, cases.everything()
   with tempfile.TemporaryDirectory() as place:
-    for name, (family, case) in cases.everything().items():
+    for name in names or every:
+      family, case = every[name]
       folder = write_release(case, pathlib.Path(place) / name)
-      about = found[name] = {"system": case.system, "wrong": {}}
+      about = {"system": case.system}
       about["errors"] = errors(case, outputs(family, case, folder))
       for what, value in about["errors"].items():
         bound = case.bounds.get(what, case.bound)
@@ -133,8 +134,7 @@ def table(export: pathlib.Path | None = None) -> int:
         quiet = lambda _: None
         importing.import_run(case.system, folder, run, say=quiet)
         exporting.export_run(str(run), export / name, say=quiet)
-  if export:
-    (export / "cases.json").write_text(json.dumps(found))
+        (export / f"{name}.json").write_text(json.dumps(about))
   print(
     f"\n`{COMMAND}`, {jax.devices()[0].platform}, float32; {bad} beyond their bound"
   )
@@ -142,4 +142,5 @@ def table(export: pathlib.Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(table(pathlib.Path(sys.argv[2]) if sys.argv[1:2] == ["export"] else None))
+  told = sys.argv[2:] if sys.argv[1:2] == ["export"] else []
+  sys.exit(table(*map(pathlib.Path, told[:1]), told[1:]) if told else table())

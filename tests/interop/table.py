@@ -10,6 +10,7 @@ import math
 import pathlib
 import sys
 
+from tests.interop import cases
 from unijax.commands import systems
 
 BEGIN, END = "<!-- parity: begin -->", "<!-- parity: end -->"
@@ -49,7 +50,8 @@ def number(x: float) -> str:
 def main(folder: str, page: str) -> None:
   """Writes the table of a folder into a page."""
   read = lambda name: json.loads((pathlib.Path(folder) / name).read_text())  # noqa: E731
-  made = lines(read("cases.json"), read("loaded.json"))
+  found = {name: read(f"{name}.json") for name in cases.everything()}
+  made = lines(found, read("loaded.json"))
   systems.put(pathlib.Path(page), "\n".join(made))
   print(f"{page}: {len(made) - 4} cases")
 

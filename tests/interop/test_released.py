@@ -56,12 +56,23 @@ SIZES = [(s, size) for s in system.names() for size in system.load(s).sizes()]
 CASES = cases.everything()
 
 
+LEAVES = {}
+
+
+def leaves(config):
+  """`system.leaves`, once for each config: several tests ask for large ones."""
+  key = repr(config)
+  if key not in LEAVES:
+    LEAVES[key] = system.leaves(config)
+  return LEAVES[key]
+
+
 @pytest.mark.parametrize(("listed", "name", "size"), LISTS)
 def test_every_published_key_is_used_once(listed, name, size):
   theirs, counts = keys.read(listed)
   chosen = system.load(name)
   config = chosen.config(chosen.fields(chosen.sizes()[size], theirs))
-  ours = system.leaves(config)
+  ours = leaves(config)
   match = matching.match(chosen.table(config), ours, theirs)
   assert match.report.fits, match.report.text()
   assert len(theirs) == counts["tensors"]
@@ -73,7 +84,7 @@ def test_every_published_key_is_used_once(listed, name, size):
 def test_published_sizes_have_the_published_number_of_parameters(name, size):
   chosen = system.load(name)
   config = chosen.config(chosen.fields(chosen.sizes()[size]))
-  built = sum(math.prod(x.shape) for x in system.leaves(config).values())
+  built = sum(math.prod(x.shape) for x in leaves(config).values())
   assert built == chosen.module.PARAMETERS[size]
 
 
@@ -86,7 +97,7 @@ def test_what_is_exported_is_read_as_the_same_config(name, size):
   config = chosen.config(chosen.fields(chosen.sizes()[size]))
   again = chosen.fields(chosen.published(config))
   assert chosen.config(again) == config
-  names = matching.plan(chosen.table(config), system.leaves(config))
+  names = matching.plan(chosen.table(config), leaves(config))
   listed = next((k for k, n, s in LISTS if (n, s) == (name, size)), None)
   if listed:
     # What has the list of a system around it is written without its prefix.

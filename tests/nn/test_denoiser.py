@@ -21,6 +21,7 @@ def heads(c, params, batch, patches, time):
   return small.forward(c)(params, small.inputs(c, batch, patches, time))
 
 
+@pytest.mark.slow
 def test_at_the_start_blocks_pass_on_what_the_decoder_says_of_an_image():
   """Gates are zero there, and one at words, whose keys an image does not see yet."""
   c = variants.config(NAME, denoiser__depth=1)
