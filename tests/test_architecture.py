@@ -28,8 +28,11 @@ MAY_IMPORT = {
   "config_reads": "config_align",
   "config_codec": "",
   "config_images": "",
-  "config_laws": "codecs config_align config_codec config_images config_writes errors",
-  "config_checks": "codecs config_align config_images config_laws config_reads "
+  "config_blocks": "",
+  "config_laws": "codecs config_align config_blocks config_codec config_images "
+  "config_writes errors",
+  "config_checks": "codecs config_align config_blocks config_images config_laws "
+  "config_reads "
   "config_writes errors",
   "config_writes": "",
   "config_parts": "",

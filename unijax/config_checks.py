@@ -3,6 +3,7 @@
 from unijax import (
   codecs,
   config_align,
+  config_blocks,
   config_images,
   config_laws,
   config_reads,
@@ -169,20 +170,20 @@ def _problems(c) -> list[str]:
   if c.train.task in config_laws.WITHOUT_ROWS:
     return [*config_laws.batches(c), *config_laws.WITHOUT_ROWS[c.train.task](c)]
   m, data, t = c.model, c.data, c.train
-  bad += config_laws.blocks(m)
-  bad += config_laws.reach(m, "data.seq_len", data.seq_len)
+  bad += config_blocks.blocks(m)
+  bad += config_blocks.reach(m, "data.seq_len", data.seq_len)
   bad += config_laws.batches(c)
   if data.seq_len % t.loss_chunks:
     bad.append(
       f"train.loss_chunks: {t.loss_chunks} must divide data.seq_len {data.seq_len}"
     )
-  bad += config_laws.dit(c.dit)
-  bad += config_laws.denoiser(c)
+  bad += config_blocks.dit(c.dit)
+  bad += config_blocks.denoiser(c)
   try:
     codec = codecs.sizes(data.codec)
   except ConfigError as error:
     return [*bad, str(error)]
-  bad += config_laws.dit_grid(c.dit, c.grid) if c.slots else ()
+  bad += config_blocks.dit_grid(c.dit, c.grid) if c.slots else ()
   bad += config_laws.writing(c, codec)
   bad += config_writes.problems(c, codec)
   bad += () if c.write.never else config_laws.grid(data, codec)
@@ -197,7 +198,7 @@ def _problems(c) -> list[str]:
     )
   bad += config_laws.schedules(data)
   bad += config_laws.chat(data)
-  bad += config_laws.experts(m)
+  bad += config_blocks.experts(m)
   bad += config_images.places(c)
   bad += config_images.guidance(c)
   return bad
