@@ -32,8 +32,7 @@ MAY_IMPORT = {
   "config_laws": "codecs config_align config_blocks config_codec config_images "
   "config_writes errors",
   "config_checks": "codecs config_align config_blocks config_images config_laws "
-  "config_reads "
-  "config_writes errors",
+  "config_reads config_writes errors",
   "config_writes": "",
   "config_parts": "",
   "config_sections": "config_parts",

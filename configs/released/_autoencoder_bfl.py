@@ -7,7 +7,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs.released import autoencoder_kl
+from configs.released import _parts, autoencoder_kl
 from unijax.interop.ops import CONV, CONV_OR_LINEAR
 
 OURS_ONLY, SIZES = autoencoder_kl.OURS_ONLY, autoencoder_kl.SIZES
@@ -21,6 +21,5 @@ KEYS = tuple(  # of several names the last is the original one
 
 def get_config(published) -> ConfigDict:
   """Our config, of what the files tell and of what FLUX.1's autoencoders share."""
-  told = {name: published[name] for name in SIZES if name in published}
   usual = autoencoder_kl.PUBLISHED["flux"]
-  return autoencoder_kl.get_config(published.part("vae.", **usual).given(**told))
+  return _parts.autoencoder(autoencoder_kl, published, **usual)

@@ -2,12 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from configs.released import autoencoder_kl
+from configs.released import _parts, autoencoder_kl
 from configs.released.autoencoder_kl import KEYS, OURS_ONLY, SIZES  # noqa: F401
 
 
 def get_config(published) -> ConfigDict:
   """Our config, of what the files tell and of what its config.json says."""
-  told = {name: published[name] for name in SIZES if name in published}
   usual = autoencoder_kl.PUBLISHED["sdxl"]
-  return autoencoder_kl.get_config(published.part("vae.", **usual).given(**told))
+  return _parts.autoencoder(autoencoder_kl, published, **usual)

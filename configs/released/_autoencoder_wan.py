@@ -2,11 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from configs.released import wan_vae
+from configs.released import _parts, wan_vae
 from configs.released.wan_vae import KEYS, OURS_ONLY, SIZES  # noqa: F401
 
 
 def get_config(published) -> ConfigDict:
   """Our config, of what the files tell and of what its config.json says, if any."""
-  told = {name: published[name] for name in SIZES if name in published}
-  return wan_vae.get_config(published.part("vae.").given(**told))
+  return _parts.autoencoder(wan_vae, published)

@@ -1,5 +1,7 @@
 """Models that are put together of released parts: their fields and sizes."""
 
+from ml_collections import ConfigDict
+
 from unijax.interop.keymap import Key
 
 
@@ -38,3 +40,15 @@ def either(first, second):
   """
   others = {key.ours: key.ways for key in second}
   return tuple(Key(k.ours, (*k.ways, *others.get(k.ours, ()))) for k in first)
+
+
+def autoencoder(system, published, **usual) -> ConfigDict:
+  """Our config of an autoencoder whose config.json is the field `vae`.
+
+  Args:
+    system: module of its own files.
+    published: fields of the whole release; what weights tell of it is among them.
+    **usual: what else it is, where its config.json does not say.
+  """
+  told = {name: published[name] for name in system.SIZES if name in published}
+  return system.get_config(published.part("vae.", **usual).given(**told))

@@ -34,6 +34,7 @@ from math import isqrt
 from ml_collections import ConfigDict
 
 from configs.released import _autoencoder_bfl, _decoder, _parts, _towers, siglip
+from configs.released._qwen_marks import END, START, special
 from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import LINEAR
 from unijax.interop.told import axis, count
@@ -91,10 +92,6 @@ LLM = {  # what transformers takes for fields of llm_config.json that are not wr
   "num_attention_heads": 32, "num_key_value_heads": 32, "bos_token_id": None,
   "max_position_embeddings": 32_768,
 }  # fmt: skip
-# Names of the tokenizer, and their ids where it is not there.
-START, END = "<|im_start|>", "<|im_end|>"
-BOI, EOI = "<|vision_start|>", "<|vision_end|>"
-IDS = {START: 151_644, END: 151_645, BOI: 151_652, EOI: 151_653}
 # What its demonstration says first, where it is to think.
 THINK = (
   "You should first think about the {}\nThe {} process is enclosed within <think> "
@@ -169,19 +166,6 @@ def eyes(published) -> ConfigDict:
       model_type="siglip_vision_model", vision_use_head=False, num_hidden_layers=layers
     )
   )
-
-
-def special(words) -> dict[str, int]:
-  """Ids by name; those that such rows do not have are that of padding."""
-  vocab = words["vocab_size"]
-  found = {}
-  for place, (token, usual) in enumerate(IDS.items()):
-    usual = usual if usual < vocab else vocab - len(IDS) + place
-    found[token] = words.get(f"tokenizer.added.{token}", usual)
-  pad = words.get("tokenizer.added.<|endoftext|>", found[END])
-  names = {"bos": START, "eos": END, "boi": BOI, "eoi": EOI}
-  rest = dict.fromkeys(("pad", "time", "user", "assistant"), pad)
-  return {ours: found[theirs] for ours, theirs in names.items()} | rest
 
 
 def to_published(config) -> dict:

@@ -35,6 +35,7 @@ from math import exp, isqrt
 from ml_collections import ConfigDict
 
 from configs.released import _autoencoder_wan, _decoder, _towers, siglip, wan_vae
+from configs.released._qwen_marks import END, START, special
 from unijax.interop.keymap import Drop, Key
 from unijax.interop.ops import COPY, LINEAR, Negative, Patches
 from unijax.interop.told import axis, count
@@ -122,10 +123,6 @@ LLM = {
   },
 }  # fmt: skip
 ROPE = {"theta": 5e5, "factor": 32.0, "low": 1.0, "high": 4.0, "length": 8192}
-# Names of the tokenizer, and their ids where it is not there.
-START, END = "<|im_start|>", "<|im_end|>"
-BOI, EOI = "<|vision_start|>", "<|vision_end|>"
-IDS = {START: 151_644, END: 151_645, BOI: 151_652, EOI: 151_653}
 SEAM = "<seam>"  # no token: texts on both sides of it are encoded apart
 CHAT = (
   ("begin", f"{START}system\nYou are a helpful assistant.{END}"),
@@ -210,18 +207,6 @@ def denoiser(published) -> dict:
     "mlp_width": published["head_hidden"], "norm_eps": 1e-5, "last_eps": 1e-6,
     **{f"rope_{name}": value for name, value in ROPE.items()},
   }  # fmt: skip
-
-
-def special(words) -> dict[str, int]:
-  """Ids by name; those that such rows do not have are that of padding."""
-  vocab, found = words["vocab_size"], {}
-  for place, (token, usual) in enumerate(IDS.items()):
-    usual = usual if usual < vocab else vocab - len(IDS) + place
-    found[token] = words.get(f"tokenizer.added.{token}", usual)
-  pad = words.get("tokenizer.added.<|endoftext|>", found[END])
-  names = {"bos": START, "eos": END, "boi": BOI, "eoi": EOI}
-  rest = dict.fromkeys(("pad", "time", "user", "assistant"), pad)
-  return {ours: found[theirs] for ours, theirs in names.items()} | rest
 
 
 def to_published(config) -> dict:

@@ -23,19 +23,19 @@ from configs.codecs import common
 from configs.released.autoencoder_kl import conv
 from unijax.codecs.autoencoder import blocks_of
 from unijax.interop.keymap import Key
-from unijax.interop.ops import CONV, Behind, Part
+from unijax.interop.ops import CONV, Ones, Part
 from unijax.interop.told import axis
 
 FILE = "diffusion_pytorch_model.safetensors"
 OURS_ONLY = ("adversary/*", "balance/*")
 PREFIXES = {"vae": ("", "vae.")}
-ONE_FRAME = Behind(1, CONV)  # 1x1 kernels that see one frame
+ONE_FRAME = Ones(1, CONV, behind=True)  # 1x1 kernels that see one frame
 
 
 def scale(ours, *theirs, axes=3):
   """The scale of a norm, which has no bias; `axes` of one element follow in files."""
   names = tuple(f"<vae>{name}.gamma" for name in theirs)
-  return (Key(f"codec/{ours}/norm/scale", names, Behind(axes)),)
+  return (Key(f"codec/{ours}/norm/scale", names, Ones(axes, behind=True)),)
 
 
 def residual(ours, new, old):

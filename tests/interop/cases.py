@@ -156,6 +156,19 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
   return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30))
 
 
+def read_release(folder, part: str, file: str = "model.safetensors"):
+  """(weights by name, config.json) of a release with a part in a folder of its name.
+
+  Names of the part's weights have PART/ in front, its config.json is a field.
+  """
+  from safetensors.torch import load_file
+
+  weights = load_file(folder / "model.safetensors")
+  weights |= {f"{part}/{n}": x for n, x in load_file(folder / part / file).items()}
+  read = lambda place: json.loads((place / "config.json").read_text())  # noqa: E731
+  return weights, {**read(folder), part: read(folder / part)}
+
+
 def loaded(model, folder, **options):
   """A library's model from a folder in which it finds all it looks for, and no more.
 

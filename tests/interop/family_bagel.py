@@ -156,10 +156,7 @@ def ours(config, params, inputs):
   if kind in ("drawn", "edited", "thought"):
     return drawn(config, params, builder, inputs, kind)
   if kind == "asked":
-    laid = [
-      builder.layout(d, open_end=True) for d in family_showo.documents(inputs["pixels"])
-    ]
-    return {"tokens": family_decoders.written_after(config, params, laid)}
+    return family_showo.answers(config, params, builder, inputs["pixels"])
   return rows(config, params, builder, inputs)
 
 

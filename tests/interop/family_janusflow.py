@@ -18,7 +18,7 @@ from tests.interop import (
   janusflow_shapes,
   numbers,
 )
-from tests.interop.cases import Case, Wrong
+from tests.interop.cases import Case, Wrong, read_release
 from tests.interop.janusflow_reference import BOI
 
 READ = ("a red", 0, " dog?", 1, "!")  # numbers: pictures that are read
@@ -44,16 +44,8 @@ def build(published):
 
 
 def load(folder):
-  import json
-
-  from safetensors.torch import load_file
-
-  weights = load_file(folder / "model.safetensors")
-  inside = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
-  weights |= {f"vae/{n}": x for n, x in inside.items()}
-  published = json.loads((folder / "config.json").read_text())
-  published["vae"] = json.loads((folder / "vae" / "config.json").read_text())
-  return janusflow_reference.Model(weights, published)
+  file = "diffusion_pytorch_model.safetensors"
+  return janusflow_reference.Model(*read_release(folder, "vae", file))
 
 
 def spoken(row, pixels):

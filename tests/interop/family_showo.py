@@ -82,10 +82,16 @@ def ours(config, params, inputs):
   builder = family_decoders.everything(config)
   if "drawn" in inputs:
     return family_janus.drawn(config, params, builder, WORDS)
-  laid = [builder.layout(d, open_end=True) for d in documents(inputs["pixels"])]
   if "asked" in inputs:
-    return {"tokens": family_decoders.written_after(config, params, laid)}
-  return rows(config, params, builder, laid[0], inputs["codes"])
+    return answers(config, params, builder, inputs["pixels"])
+  read = builder.layout(documents(inputs["pixels"])[0], open_end=True)
+  return rows(config, params, builder, read, inputs["codes"])
+
+
+def answers(config, params, builder, pixels):
+  """What sampling writes after each picture and its question."""
+  laid = [builder.layout(d, open_end=True) for d in documents(pixels)]
+  return {"tokens": family_decoders.written_after(config, params, laid)}
 
 
 def rows(config, params, builder, read, codes):

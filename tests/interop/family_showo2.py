@@ -18,7 +18,7 @@ from tests.interop import (
   showo2_reference,
   showo2_shapes,
 )
-from tests.interop.cases import BOUND, Case, Wrong
+from tests.interop.cases import BOUND, Case, Wrong, read_release
 from tests.interop.family_showo import QUESTIONS, WORDS
 
 TIME, STEPS, GUIDANCE, SHIFT = 0.3, 6, 5.0, 3.0
@@ -41,15 +41,7 @@ def build(published):
 
 
 def load(folder):
-  import json
-
-  from safetensors.torch import load_file
-
-  weights = load_file(folder / "model.safetensors")
-  inside = load_file(folder / "vae" / "model.safetensors")
-  weights |= {f"vae/{n}": x for n, x in inside.items()}
-  published = json.loads((folder / "config.json").read_text())
-  published["vae"] = json.loads((folder / "vae" / "config.json").read_text())
+  weights, published = read_release(folder, "vae")
   rope = published.get("rope_parameters", {})  # as our export writes it
   published.setdefault("rope_theta", rope.get("rope_theta"))
   return showo2_reference.Model(weights, published)
@@ -175,10 +167,7 @@ def ours(config, params, inputs):
   if kind == "drawn":
     return drawn(config, params, builder, inputs)
   if kind == "asked":
-    laid = [
-      builder.layout(d, open_end=True) for d in family_showo.documents(inputs["pixels"])
-    ]
-    return {"tokens": family_decoders.written_after(config, params, laid)}
+    return family_showo.answers(config, params, builder, inputs["pixels"])
   return rows(config, params, builder, inputs)
 
 

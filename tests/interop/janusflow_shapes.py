@@ -12,6 +12,18 @@ class Shapes(dict):
   def norm(self, name, size, bias=False):
     self.add(name, (size,), size if bias else 0)
 
+  def block(self, of, width, queries, keys, hidden, bias=False):
+    """A block of a decoder with a gated MLP; `bias`: of queries, keys and values."""
+    for n, out in (("q", queries), ("k", keys), ("v", keys)):
+      self.linear(f"{of}.self_attn.{n}_proj", width, out, bias)
+    self.linear(f"{of}.self_attn.o_proj", queries, width, False)
+    for n, into, out in (
+      ("gate", width, hidden), ("up", width, hidden), ("down", hidden, width),
+    ):  # fmt: skip
+      self.linear(f"{of}.mlp.{n}_proj", into, out, False)
+    for n in ("input", "post_attention"):
+      self.norm(f"{of}.{n}_layernorm", width)
+
   def add(self, name, weight, bias: int):
     self[f"{name}.weight"] = weight
     self.update({f"{name}.bias": (bias,)} if bias else {})
@@ -51,15 +63,7 @@ def words(found: Shapes, llama, width: int):
   for name in ("model.embed_tokens", "lm_head"):
     found[f"language_model.{name}.weight"] = (vocab, width)
   for i in range(llama["num_hidden_layers"]):
-    of = f"language_model.model.layers.{i}"
-    for n in "qkvo":
-      found.linear(f"{of}.self_attn.{n}_proj", width, width, False)
-    for n, into, out in (
-      ("gate", width, hidden), ("up", width, hidden), ("down", hidden, width),
-    ):  # fmt: skip
-      found.linear(f"{of}.mlp.{n}_proj", into, out, False)
-    for n in ("input", "post_attention"):
-      found.norm(f"{of}.{n}_layernorm", width)
+    found.block(f"language_model.model.layers.{i}", width, width, width, hidden)
   found.norm("language_model.model.norm", width)
 
 

@@ -22,10 +22,10 @@ def shapes(
   found["showo.lm_head.weight"] = (vocab, width)
   for i in range(depth):
     of = f"showo.model.layers.{i}"
-    block(found, of, width, width, kv, hidden, bias=True)
+    found.block(of, width, width, kv, hidden, bias=True)
     seeing(found, f"und_trans.layers.{i}", seen)
     of = f"diffusion_head_a.{i}"
-    block(found, of, head, 2 * head, numbers, head + 8, bias=False)
+    found.block(of, head, 2 * head, numbers, head + 8)
     for n in "qk":
       found.norm(f"{of}.self_attn.{n}_norm", numbers)
     found.linear(f"{of}.adaLN_modulation.1", head, 6 * head)
@@ -45,19 +45,6 @@ def shapes(
   found.linear("diffusion_head_b.linear", head, numbers_of_patch)
   found.linear("diffusion_head_b.adaLN_modulation.1", head, 2 * head)
   return found
-
-
-def block(found, of: str, width: int, queries: int, keys: int, hidden: int, bias: bool):
-  """A block with a gated MLP."""
-  for n, out in (("q", queries), ("k", keys), ("v", keys)):
-    found.linear(f"{of}.self_attn.{n}_proj", width, out, bias)
-  found.linear(f"{of}.self_attn.o_proj", queries, width, False)
-  for n, into, out in (
-    ("gate", width, hidden), ("up", width, hidden), ("down", hidden, width),
-  ):  # fmt: skip
-    found.linear(f"{of}.mlp.{n}_proj", into, out, False)
-  for n in ("input", "post_attention"):
-    found.norm(f"{of}.{n}_layernorm", width)
 
 
 def seeing(found, of: str, width: int):

@@ -5,13 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
 
 from tests.interop import cases, family_decoders, family_llava, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, answered, official, pixels
 from tests.interop.written import same_weights
 from tests.tokenizers import tokenizer_json
-from unijax import cli
 from unijax.checkpoint import rundir
 from unijax.config import ConfigError
 from unijax.data.layout import Layout
@@ -44,12 +42,8 @@ def blip2(tmp_path_factory):
 def test_sampling_answers_about_a_picture_of_a_file(blip2, tmp_path, capsys):
   """`unijax sample` writes what sampling by ids writes after the processor's."""
   release, out = blip2
-  Picture.fromarray(pixels(0)).save(tmp_path / "cat.png")
-  code = cli.main(
-    ["sample", f"--workdir={out}", f"--image={tmp_path}/cat.png", f"--prompt={PROMPT}"]
-  )
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert not code and result["images"] == []
+  said = answered(out, pixels(0), PROMPT, tmp_path, capsys)
+  assert said["images"] == []
   loaded = load_run(out, only_sample=True)
   config, layout, ids = loaded.config, Layout(), official(release, PROMPT)
   assert ids[0] == 2 and config.sample.stops == (198,)
@@ -61,7 +55,7 @@ def test_sampling_answers_about_a_picture_of_a_file(blip2, tmp_path, capsys):
   )
   kept = [int(i) for i in np.asarray(written)[0] if i >= 0]
   text = loaded.builder.tokenizer.decode(kept)
-  assert len(kept) > 1 and result["texts"][0].startswith(text.rstrip("\n"))
+  assert len(kept) > 1 and said["texts"][0].startswith(text.rstrip("\n"))
 
 
 def test_it_goes_back_as_it_came(blip2, tmp_path):

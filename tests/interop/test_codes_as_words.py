@@ -4,13 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
 
 from tests.interop import cases, family_chameleon, family_decoders, numbers, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, answered, official, pixels
 from tests.interop.written import same_weights
 from tests.tokenizers import llama_json
-from unijax import cli
 from unijax.checkpoint.errors import CheckpointError
 from unijax.config import ConfigError
 from unijax.data import picture
@@ -108,11 +106,8 @@ def test_a_prompt_has_the_ids_that_the_processor_makes(reads):
 def test_sampling_answers_about_a_picture_of_a_file(reads, tmp_path, capsys):
   """`unijax sample` writes what sampling by ids writes after the processor's."""
   release, out = reads
-  Picture.fromarray(pixels(0, SIDE)).save(tmp_path / "cat.png")
-  ask = ["sample", f"--workdir={out}", f"--image={tmp_path}/cat.png"]
-  code = cli.main([*ask, f"--prompt={ASKED}"])
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert not code and result["images"] == []
+  done = answered(out, pixels(0, SIDE), ASKED, tmp_path, capsys)
+  assert done["images"] == []
   loaded, layout = load_run(out, only_sample=True), Layout()
   b = loaded.builder
   first, _, *rest = official(release, f"<racm3:break>{ASKED}<reserved08706>")
@@ -124,7 +119,7 @@ def test_sampling_answers_about_a_picture_of_a_file(reads, tmp_path, capsys):
     family_decoders.written_after(loaded.config, loaded.params, [layout], b)
   )
   text = b.tokenizer.decode([i for i in ids[0] if i >= 0])
-  assert len(text) > 8 and result["texts"][0].startswith(text)
+  assert len(text) > 8 and done["texts"][0].startswith(text)
   assert not set(ids[0].tolist()) & set(loaded.config.data.code_ids)
 
 

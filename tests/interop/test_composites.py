@@ -4,12 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
 
 from tests.interop import cases, family_decoders, keys, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, answered, official, pixels
 from tests.tokenizers import llama_json
-from unijax import cli
 from unijax.checkpoint import rundir
 from unijax.checkpoint.errors import CheckpointError
 from unijax.config import ConfigError
@@ -78,12 +76,8 @@ def test_a_picture_is_not_framed_in_training_either(llava):
 def test_sampling_answers_about_a_picture_of_a_file(llava, tmp_path, capsys):
   """`unijax sample` writes what sampling by ids writes after the processor's."""
   release, out = llava
-  Picture.fromarray(pixels(0)).save(tmp_path / "cat.png")
-  code = cli.main(
-    ["sample", f"--workdir={out}", f"--image={tmp_path}/cat.png", f"--prompt={ASKED}"]
-  )
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert not code and result["images"] == []
+  said = answered(out, pixels(0), ASKED, tmp_path, capsys)
+  assert said["images"] == []
   loaded = load_run(out, only_sample=True)
   config, layout = loaded.config, Layout()
   for token in official(release, f"USER: <image>\n{ASKED} ASSISTANT:"):
@@ -95,7 +89,7 @@ def test_sampling_answers_about_a_picture_of_a_file(llava, tmp_path, capsys):
       layout.add_tokens([token], 0.0)
   ids = family_decoders.written_after(config, loaded.params, [layout], loaded.builder)
   text = loaded.builder.tokenizer.decode([i for i in np.asarray(ids)[0] if i >= 0])
-  assert len(text) > 8 and result["texts"][0].startswith(text)
+  assert len(text) > 8 and said["texts"][0].startswith(text)
 
 
 def test_what_came_along_goes_back(llava, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Picture
 
 from tests.interop import cases, family_dits, run
-from tests.interop.asked import QUIET
+from tests.interop.asked import QUIET, result
 from tests.interop.written import refused, same_weights, used
 from unijax import cli, config_file
 from unijax.checkpoint import rundir, safetensors
@@ -89,8 +89,8 @@ def test_pictures_are_drawn_from_a_file_of_conditions(sd3, tmp_path, capsys):
   file, picture = told(tmp_path / "a.safetensors"), tmp_path / "a.png"
   asked = ["sample", f"--workdir={out}", f"--out={picture}", "--steps=3"]
   assert not cli.main([*asked, f"--conditions={file}", "--count=2"])
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  shown = [np.asarray(Picture.open(x)) for x in result["images"]]
+  done = result(capsys)
+  shown = [np.asarray(Picture.open(x)) for x in done["images"]]
   assert [x.shape for x in shown] == [(SIDE, SIDE, 3)] * 4
   loaded = load_run(out)
   both, against = conditions.read(file, loaded.config.dit)

@@ -8,7 +8,7 @@ import tokenizers
 from PIL import Image as Picture
 
 from tests.interop import cases, family_decoders, run
-from tests.interop.asked import ASKED, QUIET, WORDS, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, pixels, result
 from tests.interop.written import refused, same_weights, used
 from tests.tokenizers import tokenizer_json
 from unijax import cli
@@ -92,11 +92,6 @@ def test_what_is_drawn_follows_the_official_defaults(bagel):
   assert (sample.guidance_renorm, sample.guidance_renorm_min) == ("image", 0.0)
   assert (found.data.image_size, found.seen_size, found.features) == (1024, 980, 4900)
   assert found.grid == 64 and not found.sample.stops and sample.temperature == 0
-
-
-def result(capsys) -> dict:
-  last = capsys.readouterr().out.splitlines()[-1]
-  return json.loads(last.removeprefix("RESULT "))
 
 
 @pytest.fixture

@@ -2,15 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image as Picture
 
 from tests.interop import cases, family_janusflow, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels, reads_and_draws
 from tests.interop.written import same_weights
 from tests.tokenizers import llama_json
-from unijax import cli
 from unijax.checkpoint import rundir
 from unijax.data.document import Document, Text
 from unijax.infer import prompts
@@ -95,13 +92,4 @@ def test_both_files_are_written_back(flow, tmp_path):
 
 @pytest.mark.slow
 def test_a_moved_run_reads_and_draws(flow, tmp_path, capsys):
-  _, out = flow
-  Picture.fromarray(pixels(0, SIDE)).save(tmp_path / "cat.png")
-  asked = [f"--image={tmp_path}/cat.png", f"--prompt={ASKED}"]
-  assert not cli.main(["sample", f"--workdir={out}", *asked])
-  said = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert len(said["texts"][0]) > 8
-  asked = ["--begin=image", "--prompt=a dog", f"--out={tmp_path}/dog.png", "--steps=3"]
-  assert not cli.main(["sample", f"--workdir={out}", *asked])
-  drawn = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert np.asarray(Picture.open(drawn["images"][0])).shape == (SIDE, SIDE, 3)
+  reads_and_draws(flow[1], SIDE, tmp_path, capsys)

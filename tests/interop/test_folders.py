@@ -9,7 +9,7 @@ import tokenizers
 from PIL import Image as Picture
 
 from tests.interop import cases, family_decoders, run
-from tests.interop.asked import ASKED, QUIET, WORDS, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, pixels, result
 from tests.interop.showo_reference import BOI, EOI, MMU, T2I
 from tests.interop.written import refused, same_weights, used
 from tests.tokenizers import tokenizer_json
@@ -47,11 +47,6 @@ def official(release, text: str) -> list[int]:
 def asked_row(release, codes) -> list[int]:
   said = official(release, f"USER: \n{ASKED} ASSISTANT:")
   return [TEXT + MMU, TEXT + BOI, *(TEXT + 10 + codes), TEXT + EOI, END, *said]
-
-
-def result(capsys) -> dict:
-  last = capsys.readouterr().out.splitlines()[-1]
-  return json.loads(last.removeprefix("RESULT "))
 
 
 def test_rows_are_those_of_the_official_scripts(showo):

@@ -18,7 +18,7 @@ OPS = {
   "matrix for 1x1": (ops.CONV_OR_LINEAR, (1, 1, 4, 5)),
   "patches": (ops.Patches(3), (12, 5)), "films": (ops.Patches(3, 2), (24, 5)),
   "patches of a matrix": (ops.Patches(3, flat=True), (12, 5)), "ones": (ops.Ones(2, ops.LINEAR), (5, 3)),
-  "behind": (ops.Behind(2, ops.LINEAR), (5, 3)), "a frame behind": (ops.Behind(1, ops.CONV), (1, 1, 4, 5)),
+  "behind": (ops.Ones(2, ops.LINEAR, behind=True), (5, 3)), "a frame behind": (ops.Ones(1, ops.CONV, behind=True), (1, 1, 4, 5)),
   "front": (ops.Front(2, ops.LINEAR), (1, 1, 5, 3)),
   "repeated": (ops.Repeated(1, ops.RopePairs(4)), (1, 4)),
   "scalar": (ops.Ones(1), ()), "plus": (ops.Plus(1.0), (5,)),

@@ -2,15 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image as Picture
 
 from tests.interop import cases, family_showo2, run
-from tests.interop.asked import ASKED, QUIET, official, pixels
+from tests.interop.asked import ASKED, QUIET, official, pixels, reads_and_draws
 from tests.interop.written import refused, same_weights, used
 from tests.tokenizers import tokenizer_json
-from unijax import cli
 from unijax.checkpoint import rundir
 from unijax.config import ConfigError
 from unijax.data.document import Document, Text
@@ -137,13 +134,4 @@ def test_every_published_key_of_both_folders_is_used_once(layout):
 
 @pytest.mark.slow
 def test_a_moved_run_reads_and_draws(showo2, tmp_path, capsys):
-  _, out = showo2
-  Picture.fromarray(pixels(0, SIDE)).save(tmp_path / "cat.png")
-  asked = [f"--image={tmp_path}/cat.png", f"--prompt={ASKED}"]
-  assert not cli.main(["sample", f"--workdir={out}", *asked])
-  said = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert len(said["texts"][0]) > 8
-  asked = ["--begin=image", "--prompt=a dog", f"--out={tmp_path}/dog.png", "--steps=3"]
-  assert not cli.main(["sample", f"--workdir={out}", *asked])
-  drawn = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert np.asarray(Picture.open(drawn["images"][0])).shape == (SIDE, SIDE, 3)
+  reads_and_draws(showo2[1], SIDE, tmp_path, capsys)

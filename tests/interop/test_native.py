@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Picture
 
 from tests.interop import cases, family_decoders, keys, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official
+from tests.interop.asked import ASKED, QUIET, WORDS, official, result
 from tests.interop.family_qwen_vl import PREPARED, pictures
 from tests.tokenizers import tokenizer_json
 from unijax import cli
@@ -100,7 +100,7 @@ def test_sampling_answers_about_a_picture_of_a_file(qwen, tmp_path, capsys):
     Picture.fromarray(pixels).save(tmp_path / f"{i}.png")
     asked.append(f"--image={tmp_path}/{i}.png")
   assert not cli.main(["sample", *asked])
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+  done = result(capsys)
   loaded = load_run(out, only_sample=True)
   layout, grids, seen = Layout(), [(3, 5), (4, 3)], shown(loaded.config)
   for token in official(release, told(2)):
@@ -114,7 +114,7 @@ def test_sampling_answers_about_a_picture_of_a_file(qwen, tmp_path, capsys):
     loaded.config, loaded.params, [layout], loaded.builder
   )
   text = loaded.builder.tokenizer.decode([i for i in np.asarray(ids)[0] if i >= 0])
-  assert len(text) > 8 and result["texts"][0].startswith(text)
+  assert len(text) > 8 and done["texts"][0].startswith(text)
 
 
 def test_what_came_along_is_used_and_goes_back(qwen, tmp_path):

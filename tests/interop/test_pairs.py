@@ -1,6 +1,5 @@
 """A released model, imported, tuned with low-rank pairs, sampled, merged, exported."""
 
-import json
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.interop import cases, run
+from tests.interop.asked import result
 from unijax import cli, low_rank
 from unijax.checkpoint.reader import Reader
 from unijax.interop import exporting, importing
@@ -77,6 +77,6 @@ def test_an_imported_decoder_is_tuned_with_pairs_and_goes_back(tmp_path, capsys)
   for workdir in (tuned, whole):
     capsys.readouterr()
     cli.main(["sample", f"--workdir={workdir}", "--prompt=abc", "--begin=text"])
-    said = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    said = result(capsys)
     answers.append(said["texts"])
   assert answers[0] == answers[1] and answers[0][0]

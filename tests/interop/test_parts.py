@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Picture
 
 from tests.interop import cases, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels, result
 from tests.interop.written import same_weights
 from tests.tokenizers import llama_json
 from unijax import cli
@@ -86,9 +86,9 @@ def test_pictures_are_drawn_and_read_by_a_moved_run(janus, tmp_path, capsys):
     ["sample", f"--workdir={out}", "--begin=image", "--prompt=a dog", "--seed=3",
      f"--out={tmp_path}/dog.png"]
   )  # fmt: skip
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert not code and len(result["images"]) >= 1
-  assert np.asarray(Picture.open(result["images"][0])).shape == (16, 16, 3)
+  done = result(capsys)
+  assert not code and len(done["images"]) >= 1
+  assert np.asarray(Picture.open(done["images"][0])).shape == (16, 16, 3)
 
 
 def test_what_is_written_after_a_text_is_guided_by_as_much_padding(janus):

@@ -8,7 +8,7 @@ import tokenizers
 from PIL import Image as Picture
 
 from tests.interop import cases, family_emu3, run
-from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels
+from tests.interop.asked import ASKED, QUIET, WORDS, official, pixels, result
 from tests.interop.written import same_weights
 from tests.tokenizers import tokenizer_json
 from unijax import cli
@@ -105,13 +105,12 @@ def test_sampling_reads_and_draws(emu3, tmp_path, capsys):
   asked = [f"--image={tmp_path}/cat.png", f"--prompt={ASKED}"]
   drawn = ["--begin=image", "--prompt=a dog", "--negative-prompt=blurry"]
 
-  def result(more):
+  def sampled(more):
     assert not cli.main(["sample", *told, *more])
-    last = capsys.readouterr().out.splitlines()[-1]
-    return json.loads(last.removeprefix("RESULT "))
+    return result(capsys)
 
-  assert result(asked)["images"] == []
-  (file, *_) = result(drawn)["images"]
+  assert sampled(asked)["images"] == []
+  (file, *_) = sampled(drawn)["images"]
   assert np.asarray(Picture.open(file)).shape == (SIDE, SIDE, 3)
 
 

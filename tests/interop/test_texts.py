@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.interop import cases, family_decoders, run
+from tests.interop.asked import result
 from tests.tokenizers import MARKS, tokenizer_json
 from unijax import cli, config_file
 from unijax.checkpoint import rundir
@@ -60,8 +61,8 @@ def test_what_lies_beside_the_weights_becomes_knobs(places):
 def test_sampling_goes_on_from_the_ids_that_the_release_would_see(name, places, capsys):
   """`unijax sample` writes what sampling by ids writes after the template's ids."""
   code = cli.main(["sample", f"--workdir={places[name]}", "--prompt=What is red?"])
-  result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
-  assert not code and result["images"] == []
+  done = result(capsys)
+  assert not code and done["images"] == []
   loaded = load_run(places[name], only_sample=True)
   inner = loaded.builder.tokenizer
   told = {
@@ -76,8 +77,8 @@ def test_sampling_goes_on_from_the_ids_that_the_release_would_see(name, places, 
   )[0].tolist()
   ends = [i for i, token in enumerate(ids) if token in (2, 0)]
   kept = ids[: ends[0]] if ends else ids
-  text = result["texts"][0]
-  assert text.startswith(inner.decode(kept)[:-1]) and result["finished"] == [bool(ends)]
+  text = done["texts"][0]
+  assert text.startswith(inner.decode(kept)[:-1]) and done["finished"] == [bool(ends)]
 
 
 def test_a_model_of_text_draws_nothing(places):

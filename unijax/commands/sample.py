@@ -24,7 +24,9 @@ HELP = """Say something and press Enter. Commands:
 def run(args) -> dict:
   """Samples from a run as the arguments say; writes PNG files beside --out."""
   args.out = str(asked_file(args.out, "--out", "sample.png", SUFFIXES))
-  loaded = load_run(args.workdir, args.step, True, args.layers_apart)
+  loaded = load_run(
+    args.workdir, args.step, only_sample=True, layers_apart=args.layers_apart
+  )
   knobs = {
     name: getattr(args, name)
     for name in (

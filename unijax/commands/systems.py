@@ -6,7 +6,7 @@ import pathlib
 from unijax import config_file
 from unijax.commands import released, sizes
 from unijax.config import Config, ConfigError
-from unijax.report import plain_table
+from unijax.report import markdown_table, plain_table
 
 BEGIN, END = "<!-- systems: begin -->", "<!-- systems: end -->"
 NOT_SYSTEMS = ("__init__.py", "base.py", "common.py")
@@ -68,7 +68,7 @@ def _released(args) -> dict:
   rows = [x.row() for x in found]
   print(plain_table(released.HEAD, rows, left=(0, 1)))
   if args.write:
-    lines = [BEGIN, *table_lines(released.HEAD, rows), END]
+    lines = [BEGIN, markdown_table(released.HEAD, rows), END]
     put(pathlib.Path(args.write), "\n".join(lines))
   return {"verb": "systems", "released": [dataclasses.asdict(x) for x in found]}
 
@@ -138,13 +138,8 @@ def markdown(found: dict[str, Config]) -> str:
   lines = [BEGIN]
   for task, (head, rows) in tables(found).items():
     lines += ["", f"`train.task = {task}`, presets `{PRESET}`:", ""]
-    lines += table_lines(head, rows)
+    lines.append(markdown_table(head, rows))
   return "\n".join([*lines, "", END])
-
-
-def table_lines(head, rows) -> list[str]:
-  """A Markdown table of strings."""
-  return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def put(path: pathlib.Path, new: str) -> None:

@@ -121,13 +121,13 @@ class Interleaver(ImageRows):
     shown, parts = leading(parts) if self.pictures_first else ((), parts)
     begin = around["begin"] + ([] if draws else around.get("system", []))
     if before:
-      turns = any(isinstance(p, Turn) for p in document.parts)
-      begin = self._before(given, begin, around, before, turns)
+      given.add(begin)
+      given.add(self._turn_before(around, before, document.parts))
     for image in shown:
       self._image(result, given, around, image, read)
     self._give_all(result, given)
     count = len(parts)
-    given.add(begin)
+    given.add([] if before else begin)
     # How many parts, the first ones, lose their text.
     blank = self._captions(parts, key) if without_text is None else without_text * count
     if self.empty is None:
@@ -166,12 +166,12 @@ class Interleaver(ImageRows):
     own = {"assistant": self.around["assistant"], "image": []} if thinks else {}
     return self.drawn | own
 
-  def _before(self, given: Given, begin: list, around, said: str, turns: bool) -> list:
-    """Gives what begins a row and is said before all else; nothing is left of it."""
-    said = [said] if self.joins else self._encode(said)
-    given.add(begin)
-    given.add([*around["user"], *said, *around.get("user_end", [])] if turns else said)
-    return []
+  def _turn_before(self, around, text: str, parts) -> list:
+    """What the user says before all else, in a turn where the document has turns."""
+    said = [text] if self.joins else self._encode(text)
+    if not any(isinstance(p, Turn) for p in parts):
+      return said
+    return [*around["user"], *said, *around.get("user_end", [])]
 
   def _turn(self, x: Layout, given: Given, around, before: str | None, role: str):
     """From one role to the next, with what ends and begins them."""

@@ -57,9 +57,8 @@ class RowBatch:
     """Prefills, then alternates between writing and drawing until all rows are done."""
     for branch in range(self.branches):
       self._commit(branch, [row.tracks[branch] for row in self.rows])
-    self._begin_images(
-      [row.phase == IMAGE for row in self.rows], branches=range(self.branches)
-    )
+    forced = [row.phase == IMAGE for row in self.rows]
+    self._begin_images(forced, branches=range(self.branches))
     while any(row.phase != DONE for row in self.rows):
       self._draw(on_image)
       self._write(on_text)
@@ -184,8 +183,8 @@ class RowBatch:
     over = row.tokens_left <= 0 or self._full(row)
     if row.thinks and (over or last in self.ends):
       # A thought is ended as the model would have, and is nothing that was asked.
-      row.given = [*[self.special.eos] * (last not in self.ends)]
-      row.given += self.builder.draw_image
+      end = [] if last in self.ends else [self.special.eos]
+      row.given = [*end, *self.builder.draw_image]
       row.said, row.thinks, row.phase = [], False, IMAGE
     elif last in self.ends:
       row.phase, row.finished = DONE, True

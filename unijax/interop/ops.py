@@ -132,48 +132,32 @@ class Patches(Op):
 
 @dataclasses.dataclass(frozen=True)
 class Ones(Op):
-  """Theirs has axes of one element in front: [1, .., n] -> [n].
+  """Theirs has axes of one element in front, or behind: [1, .., n] -> [n].
 
   Attributes:
     count: of these axes.
     op: what happens to the rest.
+    behind: where they are.
   """
 
   count: int
   op: Op = Op()
+  behind: bool = False
 
   def into(self, theirs):
-    return self.op.into(theirs.reshape(theirs.shape[self.count :]))
+    kept = slice(-self.count) if self.behind else slice(self.count, None)
+    return self.op.into(theirs.reshape(theirs.shape[kept]))
 
   def back(self, ours):
     rest = self.op.back(ours)
-    return rest.reshape((1,) * self.count + rest.shape)
+    return rest.reshape(self._with(rest.shape))
 
   def shapes(self, ours):
-    return [(1,) * self.count + shape for shape in self.op.shapes(ours)]
+    return [self._with(shape) for shape in self.op.shapes(ours)]
 
-
-@dataclasses.dataclass(frozen=True)
-class Behind(Op):
-  """Theirs has axes of one element behind: [n, 1, ..] -> [n].
-
-  Attributes:
-    count: of these axes.
-    op: what happens to the rest.
-  """
-
-  count: int
-  op: Op = Op()
-
-  def into(self, theirs):
-    return self.op.into(theirs.reshape(theirs.shape[: -self.count]))
-
-  def back(self, ours):
-    rest = self.op.back(ours)
-    return rest.reshape(rest.shape + (1,) * self.count)
-
-  def shapes(self, ours):
-    return [shape + (1,) * self.count for shape in self.op.shapes(ours)]
+  def _with(self, shape: Shape) -> Shape:
+    ones = (1,) * self.count
+    return shape + ones if self.behind else ones + shape
 
 
 @dataclasses.dataclass(frozen=True)

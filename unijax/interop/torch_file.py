@@ -125,11 +125,13 @@ def convert(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
   ending = files.INDEX if several else ".safetensors"
   if not out.name.endswith(ending):
     raise CheckpointError(f"--out={out}: name a file {ending}")
-  return _convert_index(path, out) if several else _convert_one(path, out)[1:]
+  return (_convert_index if several else _convert_one)(path, out)
 
 
-def _convert_one(path: pathlib.Path, out: pathlib.Path, names: Iterable[str] = ()):
-  """(names, number of arrays, bytes); of `names`, if any are said, and no others."""
+def _convert_one(
+  path: pathlib.Path, out: pathlib.Path, names: Iterable[str] = ()
+) -> tuple[int, int]:
+  """One file, which holds `names`, if any are said, and no others."""
   arrays = read(path)
   if names and (odd := sorted(set(names) ^ set(arrays))):
     raise CheckpointError(
@@ -138,7 +140,7 @@ def _convert_one(path: pathlib.Path, out: pathlib.Path, names: Iterable[str] = (
     )
   forms = {n: (x.shape, x.dtype.name) for n, x in arrays.items()}
   safetensors.write(out, forms, arrays.items, {"format": "pt"})
-  return list(arrays), len(arrays), sum(x.nbytes for x in arrays.values())
+  return len(arrays), sum(x.nbytes for x in arrays.values())
 
 
 def _convert_index(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
@@ -149,7 +151,7 @@ def _convert_index(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int]:
   written, total, where = 0, 0, {}
   for file, names in parts.items():
     part = f"{pathlib.Path(file).stem}.safetensors"
-    _, count, size = _convert_one(path.parent / file, out.parent / part, names)
+    count, size = _convert_one(path.parent / file, out.parent / part, names)
     written, total = written + count, total + size
     where |= dict.fromkeys(names, part)
   content = {"metadata": {"total_size": total}, "weight_map": where}

@@ -22,7 +22,7 @@ from unijax.report.pictures import (
   picture_table,
   questions,
 )
-from unijax.report.plain import plain_table
+from unijax.report.plain import markdown_table, plain_table
 from unijax.report.scores import Score, score_table, scores
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
   "key_values",
   "line_chart",
   "picture_table",
+  "markdown_table",
   "plain_table",
   "questions",
   "render",

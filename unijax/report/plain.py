@@ -1,4 +1,4 @@
-"""Tables of text for a terminal."""
+"""Tables of text: for a terminal, and in Markdown."""
 
 from collections.abc import Sequence
 
@@ -21,3 +21,9 @@ def plain_table(
   ]
   lines.insert(1, "  ".join("─" * width for width in widths))
   return "\n".join(lines)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Returns a table in Markdown; cells are taken as they are."""
+  lines = (head, ["---"] * len(head), *rows)
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)

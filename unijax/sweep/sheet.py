@@ -10,6 +10,7 @@ from typing import Any
 
 from unijax.disk import write_whole
 from unijax.evals import compare_page, compare_sheet
+from unijax.report import markdown_table
 from unijax.sweep import figure, table
 from unijax.sweep.trials import Found
 
@@ -39,7 +40,7 @@ def write(path: pathlib.Path, found: Sequence[Found], about: Mapping[str, Any]) 
     parts.append(f"![Pictures of the first seed]({pictures.name})")
   for name in names:
     lines = [table.cells(row, name) for row in rows]
-    parts.append(f"## {table.title(name)}\n\n{_markdown(table.HEAD, lines)}")
+    parts.append(f"## {table.title(name)}\n\n{markdown_table(table.HEAD, lines)}")
   if lines := table.failures(found):
     parts.append("\n".join(["## Failed", "", *(f"- {line}" for line in lines)]))
   write_whole(path, "\n\n".join([*filter(None, parts), table.NOTE]) + "\n")
@@ -56,11 +57,6 @@ def _command(found: Sequence[Found], about: Mapping[str, Any]) -> str:
   done = sum(f.state == "done" for f in found)
   command = " ".join([*words, *about.get("overrides", ())])
   return f"{done} of {len(found)} trials are done; made by\n\n    {command}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  lines = [head, ["---"] * len(head), *rows]
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _drawn(found: Sequence[Found]):
