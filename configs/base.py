@@ -342,7 +342,7 @@ def _asking(c: ConfigDict) -> None:
   c.sample.guidance_told = 1.0  # scale that dit.guidance is told, in training, too
   c.sample.negative_prompt = ""  # what guidance contrasts with; "": no text
   c.sample.prompt_suffix = ""  # behind what is said, where a picture is asked for
-  c.sample.layers_apart = False  # no loop over layers: slow to compile, fast to write
+  c.sample.layers_apart = False  # weights laid out for writing: no loop over layers
   c.sample.think_draw = ""  # said before all, where text is written and then an image
   c.sample.think_answer = ""  # likewise, where a row that thinks writes no image
   c.sample.temperature = 0.0  # of text; 0 is greedy

@@ -58,9 +58,9 @@ class CodeIds:
     found[self.ids] = True
     return found
 
-  def logits(self, logits) -> jax.Array:
-    """Columns of the codes: [..., V] -> [..., count]."""
+  def pick(self, x, axis: int = -1) -> jax.Array:
+    """What belongs to the codes, of an array with an axis [V]: there [count]."""
     if not self.listed:
       end = self.first + self.count
-      return jax.lax.slice_in_dim(logits, self.first, end, axis=-1)
-    return jnp.take(logits, self.ids, axis=-1)
+      return jax.lax.slice_in_dim(x, self.first, end, axis=axis)
+    return jnp.take(x, self.ids, axis=axis)

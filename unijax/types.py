@@ -103,23 +103,29 @@ class Cache:
   """Keys and values of everything a row has committed so far.
 
   Slot s of row b holds row index s while s < length_B[b]; other slots are free.
+  Slots of a head lie one behind the other, as attention reads them.
   """
 
-  keys_NBSGK: Array
-  values_NBSGK: Array
+  keys: Array | tuple[Array, ...]  # [N, B, G, S, K], or with `layers_apart` N of them
+  values: Array | tuple[Array, ...]
   length_B: Array  # int32
   # (keys, values) of the blocks of a denoiser, which have sizes of their own; or None
   denoiser: tuple[Array, Array] | None = None
 
   @property
+  def slots(self) -> int:
+    """Positions that each row has room for."""
+    return jax.tree.leaves(self.keys)[0].shape[-2]
+
+  @property
   def kv(self) -> tuple:
-    """All keys and values, in the form in which a call gives its own: (keys, values),
+    """All keys and values, in the order in which a call gives its own: (keys, values),
     and behind them those of the denoiser, if any."""
     more = () if self.denoiser is None else (self.denoiser,)
-    return (self.keys_NBSGK, self.values_NBSGK, *more)
+    return (self.keys, self.values, *more)
 
   def with_kv(self, kv: tuple, length_B: Array) -> "Cache":
-    """The same with other keys and values, in the form of `kv`, and other lengths."""
+    """The same with other keys and values, in the order of `kv`, and other lengths."""
     return Cache(*kv[:2], length_B, *kv[2:])
 
 

@@ -9,9 +9,10 @@ a release, a folder of safetensors and config.json; both sides read it. What the
 is compared first, id by id, and the bench ends where it differs. Then rounds as in
 `run.py`: both sides wait while the other works, and a ratio above 1 is unijax faster.
 
-  text_1, text_8  tokens written greedily after a prompt of each of 1 or 8 rows
-  image           codes of one image, one by one, with guidance (two rows), greedily
-  prefill         a prompt that is only read
+  text_1, text_8    tokens written greedily after a prompt of each of 1 or 8 rows
+  image_1, image_8  codes of an image of each of 1 or 8 prompts, one by one, with
+                    guidance (twice as many rows), greedily
+  prefill           a prompt that is only read
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Our side of `released.py`: the files are imported and run by the sampling functions.
 
-- float32, each layer with parameters of its own (`sample.layers_apart`). Text and
-  prompts go through `prefill`, in chunks as every prompt does, and `decode_text`; an image through `begin_image` and `draw_image` on two caches, with the
-  prompt and without.
+- float32, weights laid out for writing (`sample.layers_apart`). Text and prompts go
+  through `prefill`, in chunks as every prompt does, and `decode_text`; images through
+  `begin_image` and `draw_image` on two caches, with the prompt and without.
 - The same weights serve as a model that writes text alone and as one that writes codes:
   the last ids of the vocabulary are the codes.
 """
@@ -82,6 +82,16 @@ def layout(ids) -> Layout:
   return made
 
 
+def span(rows: list[Layout], count: int) -> Span:
+  """The positions of an image behind each row: BOI and its codes."""
+  tokens, places = [], []
+  for x in rows:
+    x.add_image(None, count, 0, "sequential", 0.0, 0.0)
+    tokens.append(x.tokens[-count - 1 :])
+    places.append(x.position[-count - 1 :])
+  return Span(np.asarray(tokens, np.int32), np.asarray(places, np.int32))
+
+
 class Model:
   """See `released_work.figures`."""
 
@@ -103,24 +113,23 @@ class Model:
     )  # fmt: skip
     return np.asarray(tokens)
 
-  def draw(self, prompt):
+  def draw(self, prompts):
     run, count = self.image, self.work.grid**2
-    tracks = [layout([*ids, released_work.BOI]) for ids in (prompt[0], [])]
-    slots = max(map(len, tracks)) + count
-    caches = tuple(run.read([x], slots)[0] for x in tracks)
-    spans = []
-    for x in tracks:
-      x.add_image(None, count, 0, "sequential", 0.0, 0.0)
-      tokens, places = (np.asarray(a[-count - 1 :]) for a in (x.tokens, x.position))
-      spans.append(Span(tokens[None].astype(np.int32), places[None].astype(np.int32)))
-    keys = jax.vmap(jax.random.key)(np.zeros(1, np.uint32))
+    branches = [
+      [layout([*ids, released_work.BOI]) for ids in told]
+      for told in (prompts, [[]] * len(prompts))
+    ]
+    slots = max(len(rows[0]) for rows in branches) + count
+    caches = tuple(run.read(rows, slots)[0] for rows in branches)
+    spans = tuple(span(rows, count) for rows in branches)
+    keys = jax.vmap(jax.random.key)(np.zeros(len(prompts), np.uint32))
     path = run.functions.path
     state = run.functions.begin_image(caches, keys)
     state = run.functions.draw_image(
-      run.params, caches, state, tuple(spans), keys, np.int32(0), np.int32(count),
+      run.params, caches, state, spans, keys, np.int32(0), np.int32(count),
       path.knobs(run.config),
     )  # fmt: skip
-    return np.asarray(path.look(state))[0]
+    return np.asarray(path.look(state))
 
   def read(self, prompt):
     logits = self.text.read([layout(prompt[0])], prompt.shape[1])[1]

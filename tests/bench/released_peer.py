@@ -5,8 +5,8 @@ Choices, all for the peer's speed where there was one:
 - float32, `torch.inference_mode`; attention by torch's fused kernel (sdpa), the default.
 - For each figure the fastest number of threads, from one to those allowed.
 - Text: `generate`, greedy, with its default growing cache.
-- An image: what the repositories of models with guidance over codes do: one row with the
-  prompt and one without in a batch, the second padded on the left; logits of the codes
+- Images: what the repositories of models with guidance over codes do: rows with the
+  prompt and rows without in a batch, the latter padded on the left; logits of the codes
   alone, u + s (c - u), the likeliest. Only the last position's logits are computed.
 - A prompt that is only read is one call, with a cache, and the last position's logits.
 """
@@ -39,13 +39,14 @@ class Model:
     return made[:, ids.shape[1] :].numpy()
 
   @torch.inference_mode()
-  def draw(self, prompt):
+  def draw(self, prompts):
     count, first = self.work.grid**2, self.work.first_code
-    rows = np.full((2, prompt.shape[1] + 1), released_work.BOI, np.int64)
-    rows[0, :-1] = prompt[0]
+    rows = np.full((2, len(prompts), prompts.shape[1] + 1), released_work.BOI, np.int64)
+    rows[0, :, :-1] = prompts
     mask = torch.ones(rows.shape, dtype=torch.long)
-    mask[1, :-1] = 0
-    ids, position = torch.from_numpy(rows), (mask.cumsum(1) - 1).clamp(min=0)
+    mask[1, :, :-1] = 0
+    ids, mask = torch.from_numpy(rows).flatten(0, 1), mask.flatten(0, 1)
+    position = (mask.cumsum(1) - 1).clamp(min=0)
     cache, codes = None, []
     while len(codes) < count:
       made = self.model(
@@ -54,13 +55,13 @@ class Model:
       )  # fmt: skip
       cache = made.past_key_values
       told = made.logits[:, -1, first : first + released_work.CODES]
-      shadow = told[1]
-      code = (shadow + self.work.guidance * (told[0] - shadow)).argmax()
-      codes.append(int(code))
+      told, shadow = told.chunk(2)
+      code = (shadow + self.work.guidance * (told - shadow)).argmax(-1)
+      codes.append(code)
       ids = (first + code).repeat(2)[:, None]
-      mask = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], dim=1)
+      mask = torch.cat([mask, torch.ones(len(mask), 1, dtype=torch.long)], dim=1)
       position = position[:, -1:] + 1
-    return np.array(codes)
+    return torch.stack(codes, dim=1).numpy()
 
   @torch.inference_mode()
   def read(self, prompt):

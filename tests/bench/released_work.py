@@ -12,7 +12,7 @@ CODES = 216  # of the codec "blocks"; they are the last ids of the vocabulary
 STRIDE = 4  # pixels of a code along a side
 BOI = 3  # id that begins an image
 FIRST = 4  # least id of a prompt
-TEXT_ROWS = (1, 8)
+ROWS = (1, 8)
 
 
 def _field(default, said: str):
@@ -64,15 +64,18 @@ def figures(model, work: Work) -> dict:
   """Name -> () -> what was written, a list of ids.
 
   Args:
-    model: has write(prompts, count), draw(prompt) and read(prompt): ids [rows, count],
-      codes [grid^2], and the likeliest next id as [1].
+    model: has write(prompts, count), draw(prompts) and read(prompt): ids [rows, count],
+      codes [rows, grid^2], and the likeliest next id as [1].
   """
 
   def text(rows: int):
     return lambda: model.write(work.prompts(rows, work.prompt), work.text)
 
-  found = {f"text_{rows}": text(rows) for rows in TEXT_ROWS}
-  found["image"] = lambda: model.draw(work.prompts(1, work.prompt))
+  def image(rows: int):
+    return lambda: model.draw(work.prompts(rows, work.prompt))
+
+  found = {f"text_{rows}": text(rows) for rows in ROWS}
+  found |= {f"image_{rows}": image(rows) for rows in ROWS}
   found["prefill"] = lambda: model.read(work.prompts(1, work.prefill))
   return found
 

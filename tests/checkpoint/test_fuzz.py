@@ -156,8 +156,9 @@ def test_mutated_files(run):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_mutated_files_that_the_manifest_vouches_for(run):
   """Whoever can write the files can write the manifest: the decoders see the bytes."""
-  # The last one renames a leaf in Orbax's metadata, which then has one too few.
-  counts = fuzz(run, [*range(24), 2_000_500], signed=True)
+  # The last one renames a leaf in Orbax's metadata, which then has one too few. About
+  # a third fail, which ones depends on Orbax's names of files: random ones.
+  counts = fuzz(run, [*range(60), 2_000_500], signed=True)
   assert counts["error"] + counts["fell back"] > 4
 
 

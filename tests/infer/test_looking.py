@@ -23,7 +23,7 @@ def test_mixing_by_the_weights_is_attention():
   weights = attention.attention_weights(q, k, mask)
   mixed = jnp.einsum("bhts,bshk->bthk", weights, jnp.repeat(v, 2, axis=2))
   seen = np.arange(9) != 3
-  expected = attention.attend(q, [k], [v], [mask])
+  expected = attention.attend(q, k, v, mask)
   np.testing.assert_allclose(mixed[:, seen], expected[:, seen], atol=1e-6)
   assert not weights[:, :, 3].any()
 

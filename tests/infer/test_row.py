@@ -37,17 +37,36 @@ def test_an_image_is_whole_in_its_part():
     assert (np.array(part.span) >= 0).sum() in (0, c.image_positions)
 
 
+def test_an_image_takes_the_least_size_that_holds_it():
+  c = small.config()
+  assert c.image_positions > 2
+  layout = small.builder(c).layout(small.plain("a" * 3, 1, "x" * 2))
+  made = list(chunks(layout, (2, c.image_positions + 4, 99)))
+  held = [(np.array(part.span) >= 0).sum() for part in made]
+  assert sorted(held)[-1] == c.image_positions and sum(held) == c.image_positions
+  assert sum(map(len, made)) == len(layout) and all(map(len, made))
+
+
+def test_words_of_a_drawing_model_take_a_short_chunk():
+  c = small.config(data__image_size=64, data__patch_size=4, data__seq_len=320)
+  assert c.image_positions > 255
+  assert functions.chunk_lengths(c)[0] == functions.TEXT_CHUNK
+  assert functions.chunk_lengths(small.config()) == (
+    functions.chunk_length(small.config()),
+  )
+
+
 def test_long_chunks_say_what_short_ones_say(monkeypatch):
   c = small.config(
     model__write="none", model__read="features", vision__patch_size=2,
     data__seq_len=640, sample__max_text_tokens=6, sample__temperature=0.0,
   )  # fmt: skip
-  assert functions.chunk_lengths(c) == (64, 512)
+  assert functions.chunk_lengths(c) == (32, 512)
   params, said = small.lively(small.params(c, 0)), {}
   prompts = [Prompt([Text("ab" * n)]) for n in (10, 140, 300)]
-  for long in (512, 64):
+  for long in (512, 32):
     monkeypatch.setattr(functions, "LONG_CHUNK", long)
     made = Generator(c, params, small.builder(c), rows=3)
     said[long] = [a.tokens for a in made.generate(prompts)]
-    assert made.functions.prefill._cache_size() == (2 if long > 64 else 1)
-  assert said[512] == said[64] and all(said[64])
+    assert made.functions.prefill._cache_size() == (2 if long > 32 else 1)
+  assert said[512] == said[32] and all(said[32])

@@ -127,8 +127,9 @@ def test_a_row_is_what_sampling_commits_and_draws(case):
     near(logits, whole[1][:, visible[stop - 1]])
     start = stop
   assert drawn == 2
-  near(cache.keys_NBSGK[:, :, : len(visible)], whole[2][:, :, visible])
-  near(cache.values_NBSGK[:, :, : len(visible)], whole[3][:, :, visible])
+  held = [x.swapaxes(2, 3)[:, :, : len(visible)] for x in cache.kv]
+  near(held[0], whole[2][:, :, visible])
+  near(held[1], whole[3][:, :, visible])
 
 
 def draws(c, params, cache, inputs, whole, noised: slice):

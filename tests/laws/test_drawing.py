@@ -106,6 +106,7 @@ def masked(name, batch, row, prompt, number):
       for part in parts
     ])  # fmt: skip
     knobs, key = path.knobs(batch.config), key_of(prompt, number)
+    logits = path.code_ids.pick(logits)
     known, _ = guess(logits, 2, known, i, key, knobs)
   return np.asarray(known[0])
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unijax.nn import rope
+from unijax.nn import attention, rope
 from unijax.nn.attention import attend
 
 B, T, S, H, G, K = 2, 5, 7, 4, 2, 8
@@ -37,17 +37,35 @@ def defined(q, k, v, mask):
 
 def test_attention_is_its_definition():
   q, k, v, mask = arrays()
-  got = attend(q, [k], [v], [mask])
+  got = attend(q, k, v, mask)
   np.testing.assert_allclose(got, defined(q, k, v, mask), atol=1e-5)
 
 
+def divided(q, k, v, mask, cut: int):
+  """`attend` with the first keys in a cache."""
+  first, rest = slice(cut), slice(cut, None)
+  cached = k[:, first].swapaxes(1, 2), v[:, first].swapaxes(1, 2), mask[:, :, first]
+  return attend(q, k[:, rest], v[:, rest], mask[:, :, rest], cached)
+
+
 @pytest.mark.parametrize("cut", [1, 3])
-def test_keys_in_two_groups_are_keys_in_one(cut):
+def test_keys_of_a_cache_are_keys(cut):
   q, k, v, mask = arrays(1)
-  parts = [[k[:, :cut], k[:, cut:]], [v[:, :cut], v[:, cut:]]]
-  masks = [mask[:, :, :cut], mask[:, :, cut:]]
-  one, two = attend(q, [k], [v], [mask]), attend(q, *parts, masks)
+  one, two = attend(q, k, v, mask), divided(q, k, v, mask, cut)
   np.testing.assert_allclose(two, one, atol=1e-5)
+
+
+def test_a_row_without_a_past_is_bit_for_bit_the_same_beside_one_with_one(monkeypatch):
+  q, k, v, mask = arrays(1)
+  past = jnp.arange(S) < 4
+  mask = (mask & (~past | (jnp.arange(B) > 0)[:, None])[:, None]).at[:, :, 5].set(True)
+  monkeypatch.setattr(attention, "LONG_CALL", T)  # asks whether the cache is empty
+  asked = jax.jit(lambda *arrays: divided(*arrays, 4))
+  assert "stablehlo.case" in asked.lower(q, k, v, mask).as_text()
+  whole = asked(q, k, v, mask)
+  alone = asked(q, k, v, mask.at[1, :, :4].set(False))  # no row has a past now
+  assert (alone[1] != whole[1]).any()
+  np.testing.assert_array_equal(alone[0], whole[0])
 
 
 def gradients(function, dtype=jnp.float32):
@@ -64,9 +82,8 @@ def gradients(function, dtype=jnp.float32):
 def test_gradients_are_those_of_the_definition(groups):
   def ours(q, k, v, mask):
     if groups == 1:
-      return attend(q, [k], [v], [mask])
-    parts = [jnp.split(x, [3], axis=1) for x in (k, v)]
-    return attend(q, *parts, jnp.split(mask, [3], axis=2))
+      return attend(q, k, v, mask)
+    return divided(q, k, v, mask, 3)
 
   for got, want in zip(gradients(ours), gradients(defined), strict=True):
     np.testing.assert_allclose(got, want, atol=2e-5)
@@ -74,7 +91,7 @@ def test_gradients_are_those_of_the_definition(groups):
 
 def test_bfloat16_is_close_and_stays_bfloat16():
   def ours(q, k, v, mask):
-    return attend(q, [k], [v], [mask])
+    return attend(q, k, v, mask)
 
   q, k, v, mask = arrays(0, jnp.bfloat16)
   got = ours(q, k, v, mask)
@@ -89,8 +106,8 @@ def test_bfloat16_is_close_and_stays_bfloat16():
 def test_a_query_that_sees_nothing_gives_no_nan():
   q, k, v, mask = arrays()
   nothing = mask.at[0, 1].set(False)
-  for groups in ([[k], [v], [nothing]], [[k, k], [v, v], [nothing, nothing]]):
-    assert jnp.isfinite(attend(q, *groups)).all()
+  assert jnp.isfinite(attend(q, k, v, nothing)).all()
+  assert jnp.isfinite(divided(q, k, v, nothing, 3)).all()
 
 
 def turned(x, position, scheme, theta=100.0):

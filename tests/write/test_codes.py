@@ -13,6 +13,7 @@ from tests.laws import variants
 from unijax.data import picture, row_text
 from unijax.data.document import DataError, Document
 from unijax.data.tokenizer import ByteTokenizer
+from unijax.infer import narrow
 from unijax.write import codes
 from unijax.write.masked import hidden_left, hidden_share, noise_left, rank_in_image
 
@@ -29,9 +30,8 @@ def knobs(name="masked-shared", steps=4, **sample):
   return path, path.knobs(c)
 
 
-def some_logits(path, rows=B, seed=0):
-  vocab = path.code_ids.first + K + path.config.write.masks
-  return 2 * jax.random.normal(jax.random.key(seed), (rows, P, vocab))
+def some_logits(rows=B, seed=0):
+  return 2 * jax.random.normal(jax.random.key(seed), (rows, P, K))
 
 
 def keys(n=B, seed=0):
@@ -73,8 +73,7 @@ def test_codes_have_the_ids_that_are_listed():
   path = variants.path(c)
   assert (jax.jit(path.code_ids.of)(want) == ids[want]).all()
   logits = jax.random.normal(jax.random.key(0), (B, P, c.data.vocab))
-  chosen = codes.code_logits(logits, path.code_ids, 1, path.knobs(c))
-  assert (chosen == logits[..., ids]).all()
+  assert (path.code_ids.pick(logits) == logits[..., ids]).all()
   words = small.builder(c).vocabulary
   assert (words.code_ids.codes(batch.tokens_BT[0][here]) == want).all()
 
@@ -123,16 +122,28 @@ def test_rows_of_codes_can_be_looked_at():
 # -- choosing ------------------------------------------------------------------------------
 
 
-def test_only_codes_are_chosen_and_the_best_when_greedy():
-  path, k = knobs(image_temperature=0.0)
-  logits = (
-    some_logits(path).at[..., : path.code_ids.first].add(100.0).at[..., -1].add(100.0)
-  )
-  chosen = codes.code_logits(logits, path.code_ids, 1, k)
-  assert chosen.shape == (B, P, K)
-  assert (
-    codes.draw(chosen, keys(), k) == logits[..., path.code_ids.first : -1].argmax(-1)
-  ).all()
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+  "name", ["codes-shared", "codes-features", "codes-layer-parallel"]
+)
+def test_logits_of_codes_are_those_of_all_ids(name, tied):
+  """Ids in a row, ids that are listed, and codes with a head of their own."""
+  c = variants.config(name, model__tie_embeddings=tied, model__head_bias=not tied)
+  path, model, params = variants.path(c), small.functions(c).model, small.params(c, 0)
+  h_BPD = jax.random.normal(jax.random.key(0), (B, P, c.model.width))
+  every = model.apply({"params": params}, h_BPD, method=model.logits)
+  for weights in (params, narrow.apart(params)):
+    alone = model.apply(
+      {"params": weights}, h_BPD, path.code_ids, method=model.code_logits
+    )
+    assert alone.shape == (B, P, K)
+    np.testing.assert_allclose(alone, path.code_ids.pick(every), atol=1e-5)
+
+
+def test_the_best_is_chosen_when_greedy():
+  _, k = knobs(image_temperature=0.0)
+  logits = some_logits()
+  assert (codes.draw(logits, keys(), k) == logits.argmax(-1)).all()
 
 
 def test_temperature_and_top_k_make_the_distribution():
@@ -151,13 +162,12 @@ def test_temperature_and_top_k_make_the_distribution():
 @pytest.mark.parametrize("name", ["codes-shared", "masked-shared"])
 def test_guidance_one_is_conditional_and_more_goes_further(name):
   path, k = knobs(name, guidance=1.0)
-  both = some_logits(path, 2 * B)
-  logits = codes.code_logits(both, path.code_ids, 2, k)
-  alone = codes.code_logits(both[:B], path.code_ids, 1, k)
+  both = some_logits(2 * B)
+  logits, alone = codes.guided(both, 2, k), codes.guided(both[:B], 1, k)
   np.testing.assert_allclose(logits, alone, atol=1e-5)
   assert (codes.draw(logits, keys(), k) == codes.draw(alone, keys(), k)).all()
-  three = codes.code_logits(both, path.code_ids, 2, k.replace(guidance=jnp.float32(3)))
-  shadow = codes.code_logits(both[B:], path.code_ids, 1, k)
+  three = codes.guided(both, 2, k.replace(guidance=jnp.float32(3)))
+  shadow = codes.guided(both[B:], 1, k)
   np.testing.assert_allclose(three - shadow, 3 * (alone - shadow), rtol=1e-4, atol=1e-4)
 
 
@@ -166,11 +176,10 @@ def test_guidance_one_is_conditional_and_more_goes_further(name):
 
 def test_one_step_from_nothing_is_the_independent_categorical():
   path, k = knobs(steps=1)
-  logits, unknown = some_logits(path), jnp.full((B, P), -1)
+  logits, unknown = some_logits(), jnp.full((B, P), -1)
   known, guess = path.guess(logits, 1, unknown, 0, keys(), k)
   steps = jax.vmap(jax.random.fold_in, (0, None))(keys(), 0)
-  only = logits[..., path.code_ids.first : path.code_ids.first + K]
-  assert (known == jax.vmap(jax.random.categorical)(steps, only)).all()
+  assert (known == jax.vmap(jax.random.categorical)(steps, logits)).all()
   assert (known == guess).all()
 
 
@@ -178,14 +187,12 @@ def test_what_is_known_stays_and_the_least_confident_are_hidden_again():
   path, k = knobs(steps=4, confidence_noise=0.0, image_temperature=0.0)
   known, counts = jnp.full((B, P), -1), []
   for i in range(4):
-    logits = some_logits(path, seed=i)
+    logits = some_logits(seed=i)
     before = known
     known, guess = path.guess(logits, 1, before, i, keys(), k)
     stays = before >= 0
     assert (known[stays] == before[stays]).all()
-    p = jax.nn.log_softmax(
-      logits[..., path.code_ids.first : path.code_ids.first + K]
-    ).max(-1)
+    p = jax.nn.log_softmax(logits).max(-1)
     for b in range(B):
       kept, hidden = p[b][(known[b] >= 0) & ~stays[b]], p[b][known[b] < 0]
       assert not len(hidden) or kept.min() > hidden.max()
@@ -213,7 +220,7 @@ def test_noise_on_confidence_falls_as_it_is_told():
 
 def test_noise_on_confidence_changes_what_stays():
   path, k = knobs(steps=2, confidence_noise=0.0)
-  logits = jnp.zeros_like(some_logits(path))
+  logits = jnp.zeros_like(some_logits())
   stays = {}
   for noise in (0.0, 1.0):
     noisy = k.replace(confidence_noise=jnp.float32(noise))

@@ -31,7 +31,7 @@ from unijax.types import Batch, Cache, Inputs
 from unijax.write import make_write_path
 from unijax.write.base import Span
 
-TEXT_CHUNK = 64  # positions of text that are prefilled together
+TEXT_CHUNK = 32  # positions of a short text that are prefilled together
 LONG_CHUNK = 512  # of a long text
 
 
@@ -50,11 +50,13 @@ def chunk_length(config: Config, features: int | None = None) -> int:
 
 
 def chunk_lengths(config: Config, features: int | None = None) -> tuple[int, ...]:
-  """Sizes of prefill chunks, the least first: where only text is written a long one,
-  too, since a chunk reads all weights."""
-  least = chunk_length(config, features)
-  long = config.write.never and not config.native and least < LONG_CHUNK
-  return (least, LONG_CHUNK) if long else (least,)
+  """Sizes of prefill chunks, the least first: that of `chunk_length`, a short one for
+  prompts that are words alone, where it is much shorter, and where only text is written
+  a long one, since a chunk reads all weights."""
+  whole = chunk_length(config, features)
+  short = (TEXT_CHUNK,) if whole > 2 * TEXT_CHUNK else ()
+  long = config.write.never and not config.native and whole < LONG_CHUNK
+  return (*short, whole, *(LONG_CHUNK,) * long)
 
 
 def branches(config: Config) -> int:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Var
 
+from unijax.nn.layers import TURNED
+
 # Primitives that only move the numbers of their first operand.
 MOVES = (
   "broadcast_in_dim", "copy", "dynamic_slice", "gather", "reshape", "rev", "slice",
@@ -57,10 +59,12 @@ def narrow(params, which, dtype):
 
 
 def apart(params):
-  """The decoder's blocks one by one: `blocks`, stacked, -> `block_0`, `block_1`, ..
+  """Weights as a token is written with: each block's own, and kernels [out, in].
 
-  A loop over stacked layers reads a slice of each weight, which back ends copy before
-  they multiply with it: writing a token then moves every weight twice.
+  `blocks`, stacked, -> `block_0`, `block_1`, ..: a loop over stacked layers reads a
+  slice of each weight, which back ends copy before they multiply with it, and writing a
+  token then moves every weight twice. Kernels of the blocks and of the text head are
+  turned (`layers.TURNED`): a product of a few rows reads them row by row.
   """
   decoder = dict(params["transformer"])
   if "blocks" not in decoder:
@@ -73,8 +77,26 @@ def apart(params):
     return x[i]
 
   for i in range(jax.tree.leaves(blocks)[0].shape[0]):
-    decoder[f"block_{i}"] = jax.tree.map(lambda x, i=i: layer(x, i), blocks)
-  return {**params, "transformer": decoder}
+    block = jax.tree.map(lambda x, i=i: layer(x, i), blocks)
+    decoder[f"block_{i}"] = _turned(block)
+  parts = {**params, "transformer": decoder}
+  if "text_head" in parts:
+    parts["text_head"] = _turned(parts["text_head"])
+  return parts
+
+
+def _turned(tree):
+  """With the kernels of `Linear` turned; those of several maps have more axes."""
+  if not isinstance(tree, dict):
+    return tree
+  kernel = tree.get("kernel")
+  if kernel is None or kernel.ndim != 2:
+    return {name: _turned(x) for name, x in tree.items()}
+  if isinstance(kernel, jax.ShapeDtypeStruct):
+    turned = kernel.update(shape=kernel.shape[::-1])
+  else:
+    turned = jnp.asarray(kernel).T
+  return {**{n: x for n, x in tree.items() if n != "kernel"}, TURNED: turned}
 
 
 def _seen(jaxpr, var, dtype) -> set[int] | None:

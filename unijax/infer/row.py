@@ -38,18 +38,25 @@ def chunks(layout: Layout, sizes: Sequence[int]) -> Iterator[Layout]:
   Args:
     layout: to cut.
     sizes: positions that parts may have, the least first; what is left is of the
-      largest where it fills more than half of it.
+      largest of which it fills more than half, or of a larger one that holds the image
+      that begins there.
   """
   start = 0
-  encoded = [at for at, _ in layout.images if layout.feature[at] >= 0]
   while start < len(layout):
-    later = [at for at in encoded if at >= start][1:]
-    size = sizes[-1] if 2 * (len(layout) - start) > sizes[-1] else sizes[0]
-    stop = min(start + size, len(layout), *later[:1])
-    while stop < len(layout) and -1 != layout.span[stop] == layout.span[stop - 1]:
-      stop -= 1
+    filled = sum(2 * (len(layout) - start) > size for size in sizes)
+    stops = (_stop(layout, start, size) for size in sizes[max(filled - 1, 0) :])
+    stop = next(stop for stop in stops if stop > start)
     yield layout.part(start, stop)
     start = stop
+
+
+def _stop(layout: Layout, start: int, size: int) -> int:
+  """Where a part of at most `size` positions ends; `start`, if nothing whole fits."""
+  encoded = [at for at, _ in layout.images if at >= start and layout.feature[at] >= 0]
+  stop = min(start + size, len(layout), *encoded[1:2])
+  while start < stop < len(layout) and -1 != layout.span[stop] == layout.span[stop - 1]:
+    stop -= 1
+  return stop
 
 
 def padded(parts: Sequence[Layout | None], sizes: Sequence[int]) -> int:

@@ -22,27 +22,29 @@ from unijax.nn.modality import GroupedLinear, GroupedNorm, Groups
 ATTENTION = "attention"  # what remat policies call the mixed values
 WEIGHTS = "attention_weights"  # the collection that keeps them, for who asks
 FASTEST = {"tpu": "splash", "gpu": "tokamax"}  # by platform; dense elsewhere
+LONG_CALL = 128  # positions of one with a cache from which its emptiness is asked after
 MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN
 
 
-def attend(q_BTHK, keys, values, masks) -> jax.Array:
-  """Softmax attention over several groups of keys, as if they were one.
+def attend(q_BTHK, k_BSGK, v_BSGK, mask_BTS, cached=None) -> jax.Array:
+  """Softmax attention over keys and, as if they were one, those of a cache.
 
   Args:
     q_BTHK: queries, H = G * (queries a key head).
-    keys, values: sequences of [B, S, G, K]; the groups may differ in S. Keeping the
-      cache and the new positions apart saves copying the cache.
-    masks: sequence of bool [B, T, S], True where the query sees the key.
+    k_BSGK, v_BSGK: keys and values.
+    mask_BTS: bool, True where the query sees the key.
+    cached: (keys_BGSK, values_BGSK, mask_BTS) of another S, or None. Keeping the two
+      apart saves copying the cache.
 
   Returns:
     [B, T, H, K] in the dtype of q. Scores and softmax are float32.
   """
   B, T, H, K = q_BTHK.shape
-  q = _by_group(q_BTHK, keys[0].shape[2])
-  if len(keys) == 1:
-    out = _one_group(q, keys[0], values[0], masks[0])
+  q = _by_group(q_BTHK, k_BSGK.shape[2])
+  if cached is None:
+    out = _one_group(q, k_BSGK, v_BSGK, mask_BTS)
   else:
-    out = _several_groups(q, keys, values, masks)
+    out = _with_cache(q, k_BSGK, v_BSGK, mask_BTS, cached)
   return out.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
 
 
@@ -53,9 +55,9 @@ def _by_group(q_BTHK, groups: int):
   return q.transpose(0, 2, 3, 1, 4)
 
 
-def _scores(q_BGRTK, key_BSGK, mask_BTS):
+def _scores(q_BGRTK, key_BGSK, mask_BTS):
   scores = jnp.einsum(
-    "bgrtk,bsgk->bgrts", q_BGRTK, key_BSGK, preferred_element_type=jnp.float32
+    "bgrtk,bgsk->bgrts", q_BGRTK, key_BGSK, preferred_element_type=jnp.float32
   )
   return jnp.where(mask_BTS[:, None, None], scores, MASKED)
 
@@ -69,20 +71,31 @@ def attention_weights(q_BTHK, k_BTGK, mask_BTT) -> jax.Array:
   """
   B, T, H, _ = q_BTHK.shape
   q_BGRTK = _by_group(q_BTHK, k_BTGK.shape[2])
-  weights = jax.nn.softmax(_scores(q_BGRTK, k_BTGK, mask_BTT), axis=-1)
+  scores = _scores(q_BGRTK, k_BTGK.swapaxes(1, 2), mask_BTT)
+  weights = jax.nn.softmax(scores, axis=-1)
   return jnp.where(mask_BTT[:, None], weights.reshape(B, H, T, T), 0)
 
 
-def _several_groups(q_BGRTK, keys, values, masks):
-  scores = [_scores(q_BGRTK, k, m) for k, m in zip(keys, masks, strict=True)]
-  top = jnp.max(jnp.stack([s.max(-1) for s in scores]), axis=0)[..., None]
-  weights = [jnp.exp(s - jax.lax.stop_gradient(top)) for s in scores]
-  total = sum(w.sum(-1, keepdims=True) for w in weights)
-  out = sum(
-    jnp.einsum("bgrts,bsgk->bgrtk", w.astype(q_BGRTK.dtype), value)
-    for w, value in zip(weights, values, strict=True)
-  )
-  return out / total.astype(q_BGRTK.dtype)
+def _with_cache(q_BGRTK, k_BSGK, v_BSGK, mask_BTS, cached):
+  """Over both; a call of many positions asks first whether the cache holds any."""
+
+  def over(slots: int):
+    keys, values = (x_BGSK[:, :, :slots] for x_BGSK in cached[:2])
+    past = _scores(q_BGRTK, keys, cached[2][..., :slots])
+    own = _scores(q_BGRTK, k_BSGK.swapaxes(1, 2), mask_BTS)
+    top = jnp.maximum(past.max(-1), own.max(-1))[..., None]
+    top = jax.lax.stop_gradient(top)
+    past, own = jnp.exp(past - top), jnp.exp(own - top)
+    total = past.sum(-1, keepdims=True) + own.sum(-1, keepdims=True)
+    past, own, total = (x.astype(q_BGRTK.dtype) for x in (past, own, total))
+    out = jnp.einsum("bgrts,bgsk->bgrtk", past, values)
+    return (out + jnp.einsum("bgrts,bsgk->bgrtk", own, v_BSGK)) / total
+
+  slots = cached[0].shape[2]
+  if q_BGRTK.shape[3] < LONG_CALL:
+    return over(slots)
+  # A hidden key weighs exactly nothing: with one of them the numbers are the same.
+  return jax.lax.cond(cached[2].any(), lambda: over(slots), lambda: over(1))
 
 
 @jax.custom_vjp
@@ -97,7 +110,8 @@ def _one_group(q_BGRTK, key_BSGK, value_BSGK, mask_BTS):
 
 
 def _one_group_forward(q, key, value, mask):
-  weights = jax.nn.softmax(_scores(q, key, mask), axis=-1).astype(q.dtype)
+  scores = _scores(q, key.swapaxes(1, 2), mask)
+  weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
   out = jnp.einsum("bgrts,bsgk->bgrtk", weights, value)
   return out, (q, key, value, weights)
 
@@ -209,7 +223,7 @@ def interval_attention(
   else:
     index = jnp.arange(k_BTGK.shape[1], dtype=jnp.int32)[None]
     mask_BTT = masks.allowed(start_BT, end_BT, index, hidden_BT)
-    y_BTHK = attend(q_BTHK, [k_BTGK], [v_BTGK], [mask_BTT])
+    y_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, mask_BTT)
   return checkpoint_name(y_BTHK, ATTENTION)
 
 
@@ -267,8 +281,7 @@ class Attention(nn.Module):
     if rotation is not None:
       q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
     if cached is not None:
-      keys_BSGK, values_BSGK, mask_BTS = cached
-      y = attend(q, [keys_BSGK, k], [values_BSGK, v], [mask_BTS, sees])
+      y = attend(q, k, v, sees, cached)
     else:
       # Queries stay where their positions are; keys and values of the row are gathered.
       q = constrain(q, "batch", "sequence", "act_heads", None)

@@ -13,10 +13,15 @@ def make_cache(config: Config, rows: int, slots: int) -> Cache:
   dtype = jnp.dtype(m.dtype)
 
   def blocks(depth: int, heads: int, width: int):
-    shape = (depth, rows, slots, heads, width)
+    shape = (depth, rows, heads, slots, width)
     return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
 
-  kv = blocks(m.depth, m.kv_heads, m.head_dim)
+  def layers():
+    shape = (rows, m.kv_heads, slots, m.head_dim)
+    return tuple(jnp.zeros(shape, dtype) for _ in range(m.depth))
+
+  apart = config.sample.layers_apart
+  kv = (layers(), layers()) if apart else blocks(m.depth, m.kv_heads, m.head_dim)
   denoiser = blocks(d.depth, d.kv_heads, d.head_dim) if d.depth else None
   return Cache(*kv, jnp.zeros(rows, jnp.int32), denoiser)
 
@@ -26,13 +31,19 @@ def commit(cache: Cache, kv, count_B) -> Cache:
 
   Args:
     cache: to append to.
-    kv: keys and values of the new positions, in the form of `Cache.kv`.
+    kv: keys and values [(N,) B, T, G, K] of the new positions, ordered as `Cache.kv`.
     count_B: how many of them each row keeps.
   """
-  T, slots = kv[0].shape[2], cache.keys_NBSGK.shape[2]
+  T, slots = jax.tree.leaves(kv)[0].shape[-3], cache.slots
   offset = jnp.arange(T, dtype=jnp.int32)
   slot_BT = cache.length_B[:, None] + offset
   slot_BT = jnp.where(offset < count_B[:, None], slot_BT, slots)  # dropped
-  row = jnp.arange(kv[0].shape[1])[:, None]
-  put = lambda held, new: held.at[:, row, slot_BT].set(new, mode="drop")  # noqa: E731
+  row = jnp.arange(len(count_B))[:, None]
+
+  def layer(held_BGSK, new_BTGK):
+    return held_BGSK.at[row, :, slot_BT].set(new_BTGK, mode="drop")
+
+  def put(held, new):
+    return (layer if held.ndim == 4 else jax.vmap(layer))(held, new)
+
   return cache.with_kv(jax.tree.map(put, cache.kv, kv), cache.length_B + count_B)

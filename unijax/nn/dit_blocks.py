@@ -219,7 +219,7 @@ class CrossBlock(_Block):
     sees_BPS = jnp.broadcast_to(
       condition.real_BS()[:, None], (B, P, condition.vectors_BSE.shape[1])
     )
-    y = attend(q, [k], [v], [sees_BPS]).reshape(B, P, -1)
+    y = attend(q, k, v, sees_BPS).reshape(B, P, -1)
     some = (condition.length_B > 0)[:, None, None]  # softmax over nothing is no zero
     x_BPD = x_BPD + jnp.where(some, self.out("cross_out", scale=0.0)(y), 0)
 

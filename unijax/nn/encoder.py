@@ -65,7 +65,7 @@ class EncoderAttention(nn.Module):
       k = RMSNorm(c.norm_eps, "head_norm", name="k_norm")(k)
     if rotation is not None:
       q, k = rope.rotate(q, rotation), rope.rotate(k, rotation)
-    y = checkpoint_name(attend(q, [k], [v], [mask_BTS]), ATTENTION)
+    y = checkpoint_name(attend(q, k, v, mask_BTS), ATTENTION)
     y = y.reshape(*x_BTD.shape[:2], c.width)
     if c.sub_norm:  # Wang et al. 2022
       y = Norm(c.norm_eps, kind=c.norm_kind, name="sub_norm")(y)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unijax import low_rank
+from unijax.nn import logical
 from unijax.nn.logical import constrain
 
 TIME_FEATURES = 128  # sines and cosines of the timestep
@@ -34,6 +35,11 @@ BIASED = {
 
 def _kept(y):
   return y
+
+
+def _all(x, axis):
+  del axis
+  return x
 
 
 # Where a residual branch is normalised: before it (Xiong et al. 2020), after the sum
@@ -82,6 +88,21 @@ def _matmul_backward(saved, dy):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+def turned_matmul(x, w):
+  """x_[..., in] @ w_[out, in].T.
+
+  With few rows XLA's CPU back end is twice as fast with the kernel on the left, which
+  it then reads as it lies; the barrier keeps it from swapping the two back.
+  """
+  contract = ((x.ndim - 1,), (1,)), ((), ())
+  if logical.platform() != "cpu" or x.size > FEW_ROWS * x.shape[-1]:
+    return jax.lax.dot_general(x, w, contract)
+  rows = x.reshape(-1, x.shape[-1])
+  product = jax.lax.dot_general(w, rows, (((1,), (1,)), ((), ())))
+  y = jax.lax.optimization_barrier(product)  # [out, rows]
+  return y.T.reshape(*x.shape[:-1], -1)
+
+
 def kernel_init(scale: float, stacked: int = 0):
   """Normal with standard deviation scale / sqrt(in), of kernels [..., in, out].
 
@@ -94,10 +115,16 @@ def kernel_init(scale: float, stacked: int = 0):
   )
 
 
+FEW_ROWS = 32  # of `turned_matmul`
+TURNED = "kernel_turned"  # a kernel that is kept as [out, in]; see `infer.narrow.apart`
+
+
 class Linear(nn.Module):
   """x_[..., in] -> [..., features], computed in `dtype`.
 
-  `scale` multiplies the standard deviation 1/sqrt(in) of the initial kernel.
+  `scale` multiplies the standard deviation 1/sqrt(in) of the initial kernel. A kernel
+  that was turned, to [out, in], is taken as it lies. `pick` takes some of an axis of
+  outputs, which alone are computed then.
   """
 
   features: int
@@ -107,19 +134,23 @@ class Linear(nn.Module):
   scale: float = 1.0
 
   @nn.compact
-  def __call__(self, x):
-    shape = (x.shape[-1], self.features)
-    kernel = param(self, "kernel", kernel_init(self.scale), shape, self.axes)
+  def __call__(self, x, pick=_all):
     x = x.astype(self.dtype)
-    y = matmul(x, kernel.astype(self.dtype))
+    if self.has_variable("params", TURNED):
+      kernel = pick(self.get_variable("params", TURNED), 0)
+      y = turned_matmul(x, kernel.astype(self.dtype))
+    else:
+      shape = (x.shape[-1], self.features)
+      kernel = param(self, "kernel", kernel_init(self.scale), shape, self.axes)
+      y = matmul(x, pick(kernel, 1).astype(self.dtype))
     if (pair := low_rank.beside(self)) is not None:
       a, b = (w.astype(self.dtype) for w in pair)
-      y = y + matmul(matmul(x, a), b)  # the kernel rests, and has no gradient
+      y = y + matmul(matmul(x, a), pick(b, 1))  # the kernel rests: it has no gradient
     if self.bias:
       bias = param(
         self, "bias", nn.initializers.zeros_init(), (self.features,), self.axes[1:]
       )
-      y = y + bias.astype(self.dtype)
+      y = y + pick(bias, 0).astype(self.dtype)
     return y
 
 
@@ -200,9 +231,10 @@ class Embedding(nn.Module):
     """int32 [...] -> [..., width]."""
     return jnp.take(self.table, ids, axis=0).astype(self.dtype)
 
-  def attend(self, h):
-    """[..., width] -> float32 [..., size]."""
-    return (h.astype(self.dtype) @ self.table.T.astype(self.dtype)).astype(jnp.float32)
+  def attend(self, h, pick=_all):
+    """[..., width] -> float32 [..., size], or of the rows that are picked."""
+    table = pick(self.table, 0).astype(self.dtype)
+    return turned_matmul(h.astype(self.dtype), table).astype(jnp.float32)
 
 
 class MLP(nn.Module):

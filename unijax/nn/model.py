@@ -25,6 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from unijax.code_ids import CodeIds
 from unijax.config import READS, WRITES, Config, ModelConfig
 from unijax.config_parts import DenoiserConfig
 from unijax.nn import modality, reading
@@ -159,7 +160,7 @@ class Model(nn.Module):
 
     Returns:
       (h_BTD, (keys, values) each [N, B, T, G, K], context for `prediction`); keys and
-      values in the form of `Cache.kv`, with those of a denoiser where there is one.
+      values in the order of `Cache.kv`, with those of a denoiser where there is one.
     """
     c, x_BTD = self.config, self._embed(inputs.tokens_BT)
     if self.bridge is not None:  # the last ids are its slots
@@ -193,6 +194,14 @@ class Model(nn.Module):
     if self.codes is None:
       return text
     return jnp.concatenate([text, self.codes.logits(h_BTD)], axis=-1)
+
+  def code_logits(self, h_BTD: Array, ids: CodeIds) -> jax.Array:
+    """The same of codes alone, float32 [..., codes]."""
+    if self.codes is not None:
+      return self.codes.logits(h_BTD)
+    if self.config.tie_embeddings:
+      return self.embedding.attend(h_BTD, ids.pick)
+    return self.text_head(h_BTD, ids.pick).astype(jnp.float32)
 
   def _embed(self, tokens_BT):
     if self.codes is None:

@@ -177,12 +177,12 @@ class Transformer(nn.Module):
     if inputs.hidden_BT is not None:
       raise ValueError("hidden images are of whole rows: a cache holds no such keys")
     sees = masks.allowed(inputs.start_BT, inputs.end_BT, inputs.index_BT)
-    slots = jnp.arange(cache.keys_NBSGK.shape[2], dtype=jnp.int32)
+    slots = jnp.arange(cache.slots, dtype=jnp.int32)
     filled = slots < cache.length_B[:, None]
     # A free slot gets an index that no interval reaches.
     key_index = jnp.where(filled, slots, jnp.iinfo(jnp.int32).max)
     cache_mask = masks.allowed(inputs.start_BT, inputs.end_BT, key_index)
-    return x_BTD, "dense", sees, (cache.keys_NBSGK, cache.values_NBSGK), cache_mask
+    return x_BTD, "dense", sees, (cache.keys, cache.values), cache_mask
 
   def _scanned(self, block: type, backend: str):
     """All blocks as one loop over stacked parameters: it compiles as fast as one."""
@@ -207,10 +207,10 @@ class Transformer(nn.Module):
     def run(x_BTD, cached, *rest):
       made = []
       for i, one in enumerate(blocks):
-        here = jax.tree.map(lambda a, i=i: a[i], cached)
+        here = cached and tuple(layers[i] for layers in cached)
         x_BTD, kv = one(x_BTD, here, *rest)
         made.append(kv)
-      return x_BTD, jax.tree.map(lambda *a: jnp.stack(a), *made)
+      return x_BTD, tuple(zip(*made, strict=True))
 
     return run
 

@@ -175,7 +175,7 @@ def join(caches: tuple[Cache, ...], again: int = 0) -> Cache:
   """The branches of guidance as more rows of one cache; its last positions, `again` of
   them, are left out, to be read again."""
   length_B = jnp.concatenate([c.length_B for c in caches])
-  rows = lambda *parts: jnp.concatenate(parts, axis=1)  # noqa: E731
+  rows = lambda *parts: jnp.concatenate(parts, axis=-4)  # noqa: E731
   kv = jax.tree.map(rows, *(c.kv for c in caches))
   return caches[0].with_kv(kv, jnp.maximum(length_B - again, 0))
 

@@ -1,22 +1,20 @@
-"""Choosing image codes from logits: restriction, guidance, temperature, top-k."""
+"""Choosing image codes from their logits: guidance, temperature, top-k."""
 
 import jax
 import jax.numpy as jnp
 
-from unijax.code_ids import CodeIds
 from unijax.write.base import Knobs
 
 MASKED = -1e30
 
 
-def code_logits(logits, ids: CodeIds, branches: int, knobs: Knobs):
-  """Logits of codes alone: float32 [rows, ..., V] -> [B, ..., codebook].
+def guided(logits, branches: int, knobs: Knobs):
+  """Logits of all branches -> of each row: float32 [rows, ..., codebook] -> [B, ..].
 
   With two branches, rows are the conditional ones and then their shadows, and the
   logits are u + s (c - u): classifier-free guidance on log-probabilities (Ho &
   Salimans 2022), up to a constant that no choice depends on.
   """
-  logits = ids.logits(logits)
   if branches == 2:
     conditional, shadow = jnp.split(logits, 2)
     logits = shadow + knobs.guidance * (conditional - shadow)

@@ -133,9 +133,10 @@ class Codes(InOrder):
     return jnp.zeros((rows, self.config.patches), jnp.int32)
 
   def choose(self, model, params, h_BD, branches, key_B, knobs):
-    logits = model.apply({"params": params}, h_BD, method=model.logits)
-    logits = codes.code_logits(logits, self.code_ids, branches, knobs)
-    return codes.draw(logits, key_B, knobs)
+    logits = model.apply(
+      {"params": params}, h_BD, self.code_ids, method=model.code_logits
+    )
+    return codes.draw(codes.guided(logits, branches, knobs), key_B, knobs)
 
 
 def places(config) -> tuple[np.ndarray, np.ndarray]:

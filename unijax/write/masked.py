@@ -138,7 +138,10 @@ class Masked(WritePath):
         tokens_BT=blank.tokens_BT.at[:, here].set(jnp.concatenate([tokens] * branches)),
         patches_BTC=jnp.zeros((*blank.tokens_BT.shape, 0)),
       )
-      run = lambda m: m.logits(m.hidden(inputs, cache)[0][:, here])  # noqa: E731
+
+      def run(m):
+        return m.code_logits(m.hidden(inputs, cache)[0][:, here], self.code_ids)
+
       logits = model.apply({"params": params}, method=run)
       return self.guess(logits, branches, state[0], i, keys_B, knobs)
 
@@ -156,7 +159,7 @@ class Masked(WritePath):
     the schedule of training; at least one guess is kept, and all at the last step.
 
     Args:
-      logits: float32 [rows, P, V] of all branches.
+      logits: of codes, float32 [rows, P, codebook] of all branches.
       known: int32 [B, P], -1 where unknown.
       i: number of the step.
 
@@ -165,7 +168,7 @@ class Masked(WritePath):
     """
     unknown, P = known < 0, known.shape[1]
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
-    logits = codes.code_logits(logits, self.code_ids, branches, knobs)
+    logits = codes.guided(logits, branches, knobs)
     guess = jnp.where(unknown, codes.draw(logits, keys, knobs), known)
     log_p = jax.nn.log_softmax(logits, axis=-1)
     log_p = jnp.take_along_axis(log_p, guess[..., None], axis=-1)[..., 0]
