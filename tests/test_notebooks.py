@@ -57,7 +57,16 @@ def shell():
   InteractiveShell.clear_instance()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+SLOW = ("inside_the_model", "tpu_colab")  # a third of a minute each
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    pytest.param(p, marks=pytest.mark.slow if p.stem in SLOW else (), id=p.stem)
+    for p in NOTEBOOKS
+  ],
+)
 def test_runs(path, tmp_path, monkeypatch, shell):
   """With what it shows: a cell whose picture cannot be rendered fails."""
   monkeypatch.chdir(ROOT)

@@ -70,7 +70,8 @@ VARIANTS |= {
 }
 
 
-SLOW = ("adaln-linear-guided", "add-unet-guided", "ffn")  # mostly told by the others
+# Mostly told by the others.
+SLOW = ("adaln-linear-guided", "add-unet-guided", "ffn", "experts")
 
 
 def run(name: str, seed: int, prompts=PROMPTS) -> RowBatch:

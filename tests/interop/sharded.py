@@ -4,15 +4,13 @@ python -m tests.interop.sharded CASE FOLDER
 """
 
 import dataclasses
-import os
 import pathlib
 import sys
 
+from tests import devices
+
 if __name__ == "__main__":
-  os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-  )
-  os.environ["JAX_PLATFORMS"] = "cpu"
+  devices.simulate(8)
 
 import jax
 import numpy as np

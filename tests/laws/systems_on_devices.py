@@ -4,14 +4,12 @@ python -m tests.laws.systems_on_devices OUT.json NAME ...
 """
 
 import json
-import os
 import sys
 
+from tests import devices
+
 if __name__ == "__main__":
-  os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-  )
-  os.environ["JAX_PLATFORMS"] = "cpu"
+  devices.simulate(8)
 
 from tests import conftest  # noqa: F401  (the cache of compiled programs)
 from tests.laws import systems

@@ -149,7 +149,10 @@ COPIES = dict(data__clean_copy=True, data__images_per_row=8)
 VARIANTS |= {f"{w}-copies": {**WRITE[w], **COPIES} for w in WRITE if WRITES[w].whole}
 VARIANTS |= READ | BLOCKS | FRAMED
 # What the suite runs over; the slow part of it has what is mostly told by the others.
-SLOW = ("diffusion-both", "diffusion-branch-full", "diffusion-framed", "codes-learned")
+SLOW = (
+  "diffusion-both", "diffusion-branch-full", "diffusion-framed", "diffusion-boi",
+  "diffusion-denoiser", "codes-learned",
+)  # fmt: skip
 CASES = [
   pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
   for name in VARIANTS

@@ -6,15 +6,12 @@ python tests/scale/on_devices.py DEVICES NAME OUT.json [MESH as JSON ...]
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 
+from tests import devices
+
 if __name__ == "__main__":
-  os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={sys.argv[1]} "
-    "--xla_backend_optimization_level=0"
-  )
-  os.environ["JAX_PLATFORMS"] = "cpu"
+  devices.simulate(int(sys.argv[1]))
 
 import jax
 import numpy as np

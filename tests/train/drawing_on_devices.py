@@ -5,14 +5,12 @@ python -m tests.train.drawing_on_devices STYLE OUT.json
 
 import dataclasses
 import json
-import os
 import sys
 
+from tests import devices
+
 if __name__ == "__main__":
-  os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-  )
-  os.environ["JAX_PLATFORMS"] = "cpu"
+  devices.simulate(8)
 
 import jax
 

@@ -1,13 +1,12 @@
 """Contrastive losses are over the whole batch: eight devices are one device."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import CACHE, ROOT
+from tests.conftest import ROOT, environment
 from tests.train import align_devices
 
 QUICK = ("softmax",)  # the others take half a minute each
@@ -15,17 +14,9 @@ QUICK = ("softmax",)  # the others take half a minute each
 
 def differences(case: str) -> tuple[float, float]:
   """Of losses and of parameters, from a process that has eight devices."""
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0",  # compiles in half the time
-    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "PYTHONPATH": str(ROOT),
-  }
   done = subprocess.run(
     [sys.executable, "-m", "tests.train.align_devices", case],
-    cwd=ROOT, env=environment, text=True, capture_output=True,
+    cwd=ROOT, env=environment(8), text=True, capture_output=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests import small
-from tests.conftest import ROOT
+from tests.conftest import ROOT, environment
 from unijax import codecs, config_file
 from unijax.checkpoint.start import Start
 from unijax.config import ConfigError
@@ -173,10 +173,9 @@ print("FOUND " + json.dumps(found))
 
 @pytest.mark.slow
 def test_codebooks_are_the_same_on_eight_devices():
-  flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
   run = subprocess.run(
-    [sys.executable, "-c", CHILD], cwd=ROOT, text=True, capture_output=True,
-    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    [sys.executable, "-c", CHILD], cwd=ROOT, env=environment(8), text=True,
+    capture_output=True,
   )  # fmt: skip
   assert run.returncode == 0, run.stderr[-3000:]
   one, eight = json.loads(run.stdout.split("FOUND ")[1])

@@ -178,6 +178,7 @@ def test_stopped_in_a_stage_or_between_two_it_goes_on_as_if_not(straight, tmp_pa
   assert test_resume.metrics(tmp_path) == test_resume.metrics(straight[0])
 
 
+@pytest.mark.slow
 def test_killed_in_both_stages_it_is_the_same_run(straight, tmp_path):
   for lines in (1, FIRST + 1):
     process = test_resume.start("-c", TRAIN, tmp_path)

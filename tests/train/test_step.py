@@ -44,6 +44,10 @@ VARIANTS |= {
 }
 
 
+SLOW = ("experts", "ffn")  # mostly told by the others, and by tests of the layers
+CASES = [pytest.param(v, marks=pytest.mark.slow) if v in SLOW else v for v in VARIANTS]
+
+
 @functools.cache
 def loss_and_gradient(name: str):
   """(config, compiled (params, batch, key) -> ((loss, metrics), gradients))."""
@@ -76,7 +80,7 @@ def close(one, other, rtol):
     assert abs(a - b).max() <= rtol * max(abs(b).max(), 1e-3), (path, a, b)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_packed_equals_unpacked(name):
   c, run = loss_and_gradient(name)
   params, key = small.params(c, 0), jax.random.key(1)
@@ -97,7 +101,7 @@ def test_packed_equals_unpacked(name):
     np.testing.assert_allclose(loss, parts, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("lacks", ["images", "text", "both"])
 def test_rows_that_lack_something_give_no_nan(name, lacks):
   c, run = loss_and_gradient(name)
@@ -131,8 +135,8 @@ def test_parts_of_a_batch_add_up(name, parts):
     )(params, batch, key)
 
   (grads, metrics), (whole_grads, whole_metrics) = run(parts), run(1)
-  close(grads, whole_grads, rtol=1e-5)
-  close(metrics, whole_metrics, rtol=1e-5)
+  close(grads, whole_grads, rtol=2e-5)
+  close(metrics, whole_metrics, rtol=2e-5)
 
 
 @pytest.mark.parametrize("remat", ["full", "dots", "attention"])

@@ -134,7 +134,7 @@ def test_logits_of_codes_are_those_of_all_ids(name, tied):
   every = model.apply({"params": params}, h_BPD, method=model.logits)
   for weights in (params, narrow.apart(params)):
     alone = model.apply(
-      {"params": weights}, h_BPD, path.code_ids, method=model.code_logits
+      {"params": weights}, h_BPD, path.code_ids.pick, method=model.code_logits
     )
     assert alone.shape == (B, P, K)
     np.testing.assert_allclose(alone, path.code_ids.pick(every), atol=1e-5)

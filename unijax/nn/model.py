@@ -19,13 +19,13 @@ images may be read through an encoder of pictures instead, or besides (`nn.readi
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unijax.code_ids import CodeIds
 from unijax.config import READS, WRITES, Config, ModelConfig
 from unijax.config_parts import DenoiserConfig
 from unijax.nn import modality, reading
@@ -195,13 +195,13 @@ class Model(nn.Module):
       return text
     return jnp.concatenate([text, self.codes.logits(h_BTD)], axis=-1)
 
-  def code_logits(self, h_BTD: Array, ids: CodeIds) -> jax.Array:
-    """The same of codes alone, float32 [..., codes]."""
+  def code_logits(self, h_BTD: Array, pick: Callable) -> jax.Array:
+    """The same of codes alone, float32 [..., codes]; `pick` is `CodeIds.pick`."""
     if self.codes is not None:
       return self.codes.logits(h_BTD)
     if self.config.tie_embeddings:
-      return self.embedding.attend(h_BTD, ids.pick)
-    return self.text_head(h_BTD, ids.pick).astype(jnp.float32)
+      return self.embedding.attend(h_BTD, pick)
+    return self.text_head(h_BTD, pick).astype(jnp.float32)
 
   def _embed(self, tokens_BT):
     if self.codes is None:

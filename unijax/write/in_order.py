@@ -134,7 +134,7 @@ class Codes(InOrder):
 
   def choose(self, model, params, h_BD, branches, key_B, knobs):
     logits = model.apply(
-      {"params": params}, h_BD, self.code_ids, method=model.code_logits
+      {"params": params}, h_BD, self.code_ids.pick, method=model.code_logits
     )
     return codes.draw(codes.guided(logits, branches, knobs), key_B, knobs)
 

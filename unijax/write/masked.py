@@ -140,7 +140,7 @@ class Masked(WritePath):
       )
 
       def run(m):
-        return m.code_logits(m.hidden(inputs, cache)[0][:, here], self.code_ids)
+        return m.code_logits(m.hidden(inputs, cache)[0][:, here], self.code_ids.pick)
 
       logits = model.apply({"params": params}, method=run)
       return self.guess(logits, branches, state[0], i, keys_B, knobs)
