@@ -135,8 +135,9 @@ def test_parts_of_a_batch_add_up(name, parts):
     )(params, batch, key)
 
   (grads, metrics), (whole_grads, whole_metrics) = run(parts), run(1)
-  close(grads, whole_grads, rtol=2e-5)
-  close(metrics, whole_metrics, rtol=2e-5)
+  # One thread adds up all terms of a sum in a row: rounding is a quarter of this.
+  close(grads, whole_grads, rtol=1e-4)
+  close(metrics, whole_metrics, rtol=1e-5)
 
 
 @pytest.mark.parametrize("remat", ["full", "dots", "attention"])
