@@ -4,6 +4,7 @@ What was generated is read again as whole rows without a cache. Each piece of it
 what those rows say should stand there, given the row's own randomness.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -179,6 +180,25 @@ def test_images_are_those_of_whole_rows(name):
       count += 1
   # Blocks change nothing of how text begins an image; two are asked for by prompts.
   assert count > 2 - (name in BLOCKS), "no text began an image"
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["codes-layer-parallel", pytest.param("diffusion-denoiser", marks=pytest.mark.slow)],
+)
+def test_layers_apart_draw_the_same(name):
+  batch = generated(name)
+  sample = dataclasses.replace(batch.config.sample, layers_apart=True)
+  c = dataclasses.replace(batch.config, sample=sample)
+  apart = RowBatch(Generator(c, batch.params, batch.builder, rows=4), prompts(name), 0)
+  apart.run()
+  assert isinstance(apart.caches[0].keys, tuple)
+  for one, other in zip(apart.rows, batch.rows, strict=True):
+    assert one.tokens == other.tokens
+    assert drawn(one) == drawn(other)
+    for i in drawn(one):
+      here, there = (x.tracks[0].images[i][1] for x in (one, other))
+      assert abs(here - there).max() <= TOLERANCE
 
 
 def next_tokens(name, batch, row, prompt, logits) -> int:

@@ -52,7 +52,8 @@ def chunk_length(config: Config, features: int | None = None) -> int:
 def chunk_lengths(config: Config, features: int | None = None) -> tuple[int, ...]:
   """Sizes of prefill chunks, the least first: that of `chunk_length`, a short one for
   prompts that are words alone, where it is much shorter, and where only text is written
-  a long one, since a chunk reads all weights."""
+  a long one, since a chunk reads all weights. The longest row of a batch chooses: where
+  there are several sizes, a row alone and the row beside others differ by rounding."""
   whole = chunk_length(config, features)
   short = (TEXT_CHUNK,) if whole > 2 * TEXT_CHUNK else ()
   long = config.write.never and not config.native and whole < LONG_CHUNK

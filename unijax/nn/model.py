@@ -196,7 +196,7 @@ class Model(nn.Module):
     return jnp.concatenate([text, self.codes.logits(h_BTD)], axis=-1)
 
   def code_logits(self, h_BTD: Array, pick: Callable) -> jax.Array:
-    """The same of codes alone, float32 [..., codes]; `pick` is `CodeIds.pick`."""
+    """`logits` of codes alone, float32 [..., codes]; `pick` is `CodeIds.pick`."""
     if self.codes is not None:
       return self.codes.logits(h_BTD)
     if self.config.tie_embeddings:
