@@ -180,7 +180,7 @@ def _add_sample(verb) -> None:
   sampling.add_argument("--negative-prompt", help="what guidance contrasts with")
   sampling.add_argument(
     "--layers-apart", action="store_true", default=None,
-    help="without a loop over layers: slow to compile, for much to write",
+    help="weights laid out for writing: more to compile, fast for long answers",
   )  # fmt: skip
   sampling.add_argument("--temperature", type=float, help="of text; 0 is greedy")
   sampling.add_argument("--top-k", type=int)
