@@ -57,7 +57,7 @@ def shell():
   InteractiveShell.clear_instance()
 
 
-SLOW = ("inside_the_model", "tpu_colab")  # a third of a minute each
+SLOW = ("inside_the_model", "tpu_colab", "your_data")  # a third of a minute each
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def blip2(tmp_path_factory):
   return release, folder / "run"
 
 
+@pytest.mark.slow  # told by those of llava and qwen2_vl
 def test_sampling_answers_about_a_picture_of_a_file(blip2, tmp_path, capsys):
   """`unijax sample` writes what sampling by ids writes after the processor's."""
   release, out = blip2

@@ -103,6 +103,7 @@ def test_a_prompt_has_the_ids_that_the_processor_makes(reads):
   assert len(set(ids)) > 4 and row.tokens_BT[row.patch_BT >= 0].tolist() == ids
 
 
+@pytest.mark.slow  # told by those of llava and qwen2_vl
 def test_sampling_answers_about_a_picture_of_a_file(reads, tmp_path, capsys):
   """`unijax sample` writes what sampling by ids writes after the processor's."""
   release, out = reads

@@ -100,6 +100,7 @@ def cat(tmp_path):
   return f"--image={tmp_path}/cat.png"
 
 
+@pytest.mark.slow  # told by those of llava and qwen2_vl
 def test_sampling_answers_about_a_picture_of_a_file(bagel, cat, capsys):
   """`unijax sample` writes what sampling by ids writes after the official row."""
   release, out = bagel

@@ -79,6 +79,7 @@ def test_what_is_drawn_follows_the_official_commands(showo):
   assert (sample.steps, sample.guidance, sample.max_text_tokens) == (50, 6.0, 100)
 
 
+@pytest.mark.slow  # told by those of llava and qwen2_vl
 def test_sampling_answers_about_a_picture_of_a_file(showo, tmp_path, capsys):
   """`unijax sample` writes what sampling by ids writes after the official row."""
   release, out = showo

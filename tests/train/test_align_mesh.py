@@ -9,8 +9,6 @@ import pytest
 from tests.conftest import ROOT, environment
 from tests.train import align_devices
 
-QUICK = ("softmax",)  # the others take half a minute each
-
 
 def differences(case: str) -> tuple[float, float]:
   """Of losses and of parameters, from a process that has eight devices."""
@@ -22,13 +20,8 @@ def differences(case: str) -> tuple[float, float]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-  "case",
-  [
-    case if case in QUICK else pytest.param(case, marks=pytest.mark.slow)
-    for case in align_devices.CASES
-  ],
-)
+@pytest.mark.slow  # half a minute each
+@pytest.mark.parametrize("case", align_devices.CASES)
 def test_eight_devices_are_one(case):
   loss, params = differences(case)
   assert loss < 1e-5 and params < 1e-5
