@@ -4,7 +4,8 @@ Parameters are float32 and layers round them to `model.dtype` where they multipl
 training that is right; sampling would read and round every kernel again for each token
 it writes. Which leaves are only ever rounded is read off the traced functions, so no
 layer has to say so: norms, routers and whatever else computes in float32 keep their
-float32 weights, and the numbers that come out are the same, bit for bit.
+float32 weights, and the numbers that come out are the same, bit for bit. `apart` lays
+weights out for writing one token after another.
 """
 
 from collections.abc import Callable, Iterable
