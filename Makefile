@@ -8,7 +8,7 @@ PYTHON ?=
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
 # The release of torch the peer of `make bench` runs on.
 TORCH ?= torch==2.13.0
-# Programs of the quick tests run once or twice: compiled in a third of the time, slower.
+# Programs of the quick tests run once or twice: compiled fast, and slower to run.
 QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PIP := -m pip install --quiet --disable-pip-version-check
 

@@ -8,7 +8,7 @@ import pytest
 from tests import small
 from tests.laws import variants
 from unijax.infer.looking import attention_maps
-from unijax.nn import attention, masks
+from unijax.nn import attention_dense, masks
 
 
 def test_mixing_by_the_weights_is_attention():
@@ -20,10 +20,10 @@ def test_mixing_by_the_weights_is_attention():
   )
   mask = np.array(jax.random.bernoulli(key, 0.6, (2, 9, 9)))
   mask[:, 3] = False
-  weights = attention.attention_weights(q, k, mask)
+  weights = attention_dense.attention_weights(q, k, mask)
   mixed = jnp.einsum("bhts,bshk->bthk", weights, jnp.repeat(v, 2, axis=2))
   seen = np.arange(9) != 3
-  expected = attention.attend(q, k, v, mask)
+  expected = attention_dense.attend(q, k, v, mask)
   np.testing.assert_allclose(mixed[:, seen], expected[:, seen], atol=1e-6)
   assert not weights[:, :, 3].any()
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unijax.nn import attention, rope
-from unijax.nn.attention import attend
+from unijax.nn import attention_dense, rope
+from unijax.nn.attention_dense import attend
 
 B, T, S, H, G, K = 2, 5, 7, 4, 2, 8
 
@@ -59,7 +59,9 @@ def test_a_row_without_a_past_is_bit_for_bit_the_same_beside_one_with_one(monkey
   q, k, v, mask = arrays(1)
   past = jnp.arange(S) < 4
   mask = (mask & (~past | (jnp.arange(B) > 0)[:, None])[:, None]).at[:, :, 5].set(True)
-  monkeypatch.setattr(attention, "LONG_CALL", T)  # asks whether the cache is empty
+  monkeypatch.setattr(
+    attention_dense, "LONG_CALL", T
+  )  # asks whether the cache is empty
   asked = jax.jit(lambda *arrays: divided(*arrays, 4))
   assert "stablehlo.case" in asked.lower(q, k, v, mask).as_text()
   whole = asked(q, k, v, mask)

@@ -1,5 +1,6 @@
 """A linear map does not depend on how its kernel lies."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +16,8 @@ IN, OUT = 5, 7
 def test_a_turned_kernel_says_the_same(shape):
   x = jax.random.normal(jax.random.key(0), shape)
   layer = Linear(OUT, ("embed", "mlp"), jnp.float32, bias=True)
-  params = layer.init(jax.random.key(1), x)["params"]
-  params = jax.tree.map(
-    lambda p: p.value + 1.0, params, is_leaf=lambda p: hasattr(p, "value")
-  )
+  params = nn.unbox(layer.init(jax.random.key(1), x)["params"])
+  params = jax.tree.map(lambda p: p + 1.0, params)
   whole = {"transformer": {"blocks": {"map": jax.tree.map(lambda p: p[None], params)}}}
   turned = narrow.apart(whole)["transformer"]["block_0"]["map"]
   assert turned[TURNED].shape == (OUT, IN) and sorted(turned) == ["bias", TURNED]

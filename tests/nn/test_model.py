@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests import small
-from unijax.nn.layers import TIME_FEATURES, matmul, time_features
+from unijax.nn.layers import matmul
+from unijax.nn.timestep import TIME_FEATURES, time_features
 from unijax.train import step
 
 KNOBS = dict(model__time_injection="adaln", model__patch_position="learned")

@@ -9,7 +9,7 @@ import pytest
 from tests import small
 from tests.laws import variants
 from unijax.config import ConfigError
-from unijax.nn.layers import TimeEmbedding, sinusoid
+from unijax.nn.timestep import TimeEmbedding, sinusoid
 from unijax.nn.vision import corner, fixed, resized, sincos
 from unijax.train import freeze
 

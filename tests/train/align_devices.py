@@ -5,6 +5,11 @@ line of differences.
 import json
 import sys
 
+from tests import devices
+
+if __name__ == "__main__":
+  devices.simulate(8)
+
 import jax
 import numpy as np
 

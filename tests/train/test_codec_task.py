@@ -152,6 +152,8 @@ def test_perplexity_is_the_number_of_codes_in_use():
 
 CHILD = """
 import sys, json, hashlib
+from tests import devices
+devices.simulate(8)
 import jax, numpy as np
 from tests import small, conftest
 from tests.scale import on_devices

@@ -13,7 +13,7 @@ import numpy as np
 
 from unijax.config import Config
 from unijax.config_sections import ModelConfig
-from unijax.nn import layers
+from unijax.nn import timestep
 from unijax.types import Batch
 
 
@@ -156,7 +156,7 @@ def _image_head(config: Config) -> int:
   """Multiply-adds of a patch in the head of its own; mirrors `nn.heads`."""
   m, channels = config.model, config.patch_channels
   head = m.head_width
-  time = layers.TIME_FEATURES * head + head**2
+  time = timestep.TIME_FEATURES * head + head**2
   layer = 5 * head**2  # in, out, and the three of its modulation
   denoiser = m.width * head + time + 2 * channels * head + 2 * head**2
   denoised = config.train.token_draws * (denoiser + m.head_depth * layer)

@@ -71,15 +71,11 @@ def apart(params):
   if "blocks" not in decoder:
     return params
   blocks = decoder.pop("blocks")
-
-  def layer(x, i: int):
-    if isinstance(x, jax.ShapeDtypeStruct):
-      return x.update(shape=x.shape[1:])
-    return x[i]
-
-  for i in range(jax.tree.leaves(blocks)[0].shape[0]):
-    block = jax.tree.map(lambda x, i=i: layer(x, i), blocks)
-    decoder[f"block_{i}"] = _turned(block)
+  first = jax.tree.leaves(blocks)[0]
+  if isinstance(first, jax.ShapeDtypeStruct):
+    return jax.eval_shape(apart, params)
+  for i in range(first.shape[0]):
+    decoder[f"block_{i}"] = _turned(jax.tree.map(lambda x, i=i: x[i], blocks))
   parts = {**params, "transformer": decoder}
   if "text_head" in parts:
     parts["text_head"] = _turned(parts["text_head"])
@@ -88,16 +84,15 @@ def apart(params):
 
 def _turned(tree):
   """With the kernels of `Linear` turned; those of several maps have more axes."""
-  if not isinstance(tree, dict):
-    return tree
-  kernel = tree.get("kernel")
-  if kernel is None or kernel.ndim != 2:
-    return {name: _turned(x) for name, x in tree.items()}
-  if isinstance(kernel, jax.ShapeDtypeStruct):
-    turned = kernel.update(shape=kernel.shape[::-1])
-  else:
-    turned = jnp.asarray(kernel).T
-  return {**{n: x for n, x in tree.items() if n != "kernel"}, TURNED: turned}
+  made = {}
+  for name, x in tree.items():
+    if isinstance(x, dict):
+      made[name] = _turned(x)
+    elif name == "kernel" and x.ndim == 2:
+      made[TURNED] = jnp.asarray(x).T
+    else:
+      made[name] = x
+  return made
 
 
 def _seen(jaxpr, var, dtype) -> set[int] | None:

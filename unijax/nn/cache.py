@@ -12,16 +12,13 @@ def make_cache(config: Config, rows: int, slots: int) -> Cache:
   m, d = config.model, config.denoiser
   dtype = jnp.dtype(m.dtype)
 
-  def blocks(depth: int, heads: int, width: int):
-    shape = (depth, rows, heads, slots, width)
-    return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+  def blocks(depth: int, heads: int, width: int, apart: bool = False):
+    shape = (rows, heads, slots, width)
+    if apart:
+      return tuple(tuple(jnp.zeros(shape, dtype) for _ in range(depth)) for _ in "kv")
+    return tuple(jnp.zeros((depth, *shape), dtype) for _ in "kv")
 
-  def layers():
-    shape = (rows, m.kv_heads, slots, m.head_dim)
-    return tuple(jnp.zeros(shape, dtype) for _ in range(m.depth))
-
-  apart = config.sample.layers_apart
-  kv = (layers(), layers()) if apart else blocks(m.depth, m.kv_heads, m.head_dim)
+  kv = blocks(m.depth, m.kv_heads, m.head_dim, config.sample.layers_apart)
   denoiser = blocks(d.depth, d.kv_heads, d.head_dim) if d.depth else None
   return Cache(*kv, jnp.zeros(rows, jnp.int32), denoiser)
 

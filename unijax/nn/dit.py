@@ -33,8 +33,9 @@ from unijax.nn.dit_blocks import (
   change,
   norm_eps,
 )
-from unijax.nn.layers import Linear, TimeEmbedding, param
+from unijax.nn.layers import Linear, param
 from unijax.nn.logical import constrain
+from unijax.nn.timestep import TimeEmbedding
 from unijax.nn.transformer import REMAT
 
 

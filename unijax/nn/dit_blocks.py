@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from unijax.config import DitConfig, ModelConfig
 from unijax.nn import rope
-from unijax.nn.attention import attend, interval_attention
+from unijax.nn.attention import interval_attention
+from unijax.nn.attention_dense import attend
 from unijax.nn.layers import Linear, RMSNorm, param
 from unijax.nn.logical import constrain
 from unijax.types import Array

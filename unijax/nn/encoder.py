@@ -13,7 +13,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from unijax.config_parts import TowerConfig
 from unijax.nn import rope
-from unijax.nn.attention import ATTENTION, attend
+from unijax.nn.attention import ATTENTION
+from unijax.nn.attention_dense import attend
 from unijax.nn.layers import ACTIVATIONS, ORDERS, Linear, Norm, RMSNorm, param
 from unijax.nn.logical import constrain
 from unijax.nn.transformer import REMAT

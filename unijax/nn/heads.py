@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unijax.config import ModelConfig
-from unijax.nn.layers import Linear, TimeEmbedding
+from unijax.nn.layers import Linear
+from unijax.nn.timestep import TimeEmbedding
 
 
 class DenoisingHead(nn.Module):

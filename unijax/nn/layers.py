@@ -1,23 +1,20 @@
-"""Linear, norms, embedding, MLP and the timestep embedding.
+"""Linear, norms, embedding and MLP.
 
 Every parameter is declared once, with the logical names of its axes; meshes map
 those names to devices and nothing else does. Kernels are [in, out]. What published
 decoders and encoders do differently in these parts are entries of tables here.
 """
 
-import math
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from unijax import low_rank
 from unijax.nn import logical
 from unijax.nn.logical import constrain
 
-TIME_FEATURES = 128  # sines and cosines of the timestep
 ACTIVATIONS = {  # of an MLP of two layers; `swiglu` has three
   "gelu": lambda x: nn.gelu(x, approximate=False),
   "gelu_tanh": lambda x: nn.gelu(x, approximate=True),
@@ -88,6 +85,10 @@ def _matmul_backward(saved, dy):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+FEW_ROWS = 32  # of `turned_matmul`
+TURNED = "kernel_turned"  # a kernel that is kept as [out, in]; see `infer.narrow.apart`
+
+
 def turned_matmul(x, w):
   """x_[..., in] @ w_[out, in].T.
 
@@ -113,10 +114,6 @@ def kernel_init(scale: float, stacked: int = 0):
   return nn.initializers.variance_scaling(
     scale**2, "fan_in", "normal", batch_axis=tuple(range(stacked))
   )
-
-
-FEW_ROWS = 32  # of `turned_matmul`
-TURNED = "kernel_turned"  # a kernel that is kept as [out, in]; see `infer.narrow.apart`
 
 
 class Linear(nn.Module):
@@ -268,58 +265,3 @@ class MLP(nn.Module):
       hidden = ACTIVATIONS[self.kind](into("up"))
     hidden = constrain(hidden, "batch", "sequence", "act_mlp")
     return linear(self.width, ("mlp", "embed"), "down", self.out_scale)(hidden)
-
-
-def time_features(time: jax.Array, count: int = TIME_FEATURES, scale: float = 1.0):
-  """Sines, then cosines, of timesteps in [0, 1]: [...] -> float32 [..., count].
-
-  Frequencies are geometric from 1 to 1000 radians a unit of time, so that both the
-  whole trajectory and a thousandth of it are resolved.
-  """
-  frequencies = jnp.exp(jnp.linspace(0.0, jnp.log(1000.0), count // 2))
-  angle = scale * time[..., None].astype(jnp.float32) * frequencies
-  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-def sinusoid(time: jax.Array, count: int = TIME_FEATURES, scale: float = 1.0):
-  """Cosines, then sines, of any times: [...] -> float32 [..., count].
-
-  Frequencies are geometric from 1 down to 1 / 10,000, which is left out (Ho et al.
-  2020, after Vaswani et al. 2017). Their logarithms are float32, as everywhere, and the
-  exponential is rounded once: at thousands of units its last bit is seen in the sines.
-  """
-  half = count // 2
-  exponent = np.float32(-math.log(10_000.0)) * np.arange(half, dtype=np.float32)
-  frequencies = np.exp(np.float64(exponent / np.float32(half))).astype(np.float32)
-  angle = scale * time[..., None].astype(jnp.float32) * frequencies
-  return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
-
-
-WAVES = {"fast": time_features, "sinusoid": sinusoid}  # values of model.time_waves
-
-
-class TimeEmbedding(nn.Module):
-  """Timestep in [0, 1] -> vector: two linear layers over sine features.
-
-  Attributes:
-    waves, scale, features, of: as model.time_waves and so on.
-  """
-
-  width: int
-  dtype: jnp.dtype
-  waves: str = "fast"
-  scale: float = 1.0
-  features: int = TIME_FEATURES
-  of: str = "noise"
-
-  @nn.compact
-  def __call__(self, time):
-    rows = ("batch", "sequence")[: time.ndim]
-    time = 1.0 - time if self.of == "data" else time
-    x = WAVES[self.waves](time, self.features, self.scale)
-    x = constrain(x, *rows, None)
-    x = Linear(self.width, ("time", "embed"), self.dtype, bias=True, name="in")(x)
-    # Left alone, XLA divides the width, and every device sums the vectors of all rows.
-    x = constrain(nn.silu(x), *rows, "act_embed")
-    x = Linear(self.width, ("embed", None), self.dtype, bias=True, name="out")(x)
-    return constrain(x, *rows, "act_embed")

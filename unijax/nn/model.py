@@ -33,9 +33,10 @@ from unijax.nn.bridge import Bridge, make_bridge
 from unijax.nn.codes import CODE_ADAPTERS
 from unijax.nn.denoiser import Denoiser
 from unijax.nn.heads import HEADS
-from unijax.nn.layers import Embedding, Linear, TimeEmbedding, param
+from unijax.nn.layers import Embedding, Linear, param
 from unijax.nn.logical import constrain
 from unijax.nn.patches import PATCH_CODECS
+from unijax.nn.timestep import TimeEmbedding
 from unijax.nn.transformer import Transformer
 from unijax.nn.vision import corner, fixed
 from unijax.types import FEATURE_BEGIN, Array, Cache, Inputs
@@ -187,21 +188,22 @@ class Model(nn.Module):
 
   def logits(self, h_BTD: Array) -> jax.Array:
     """Next-token logits, float32 [..., V]."""
-    if self.config.tie_embeddings:
-      text = self.embedding.attend(h_BTD)
-    else:
-      text = self.text_head(h_BTD).astype(jnp.float32)
     if self.codes is None:
-      return text
-    return jnp.concatenate([text, self.codes.logits(h_BTD)], axis=-1)
+      return self._table_logits(h_BTD)
+    both = [self._table_logits(h_BTD), self.codes.logits(h_BTD)]
+    return jnp.concatenate(both, axis=-1)
 
   def code_logits(self, h_BTD: Array, pick: Callable) -> jax.Array:
     """`logits` of codes alone, float32 [..., codes]; `pick` is `CodeIds.pick`."""
-    if self.codes is not None:
-      return self.codes.logits(h_BTD)
+    if self.codes is None:
+      return self._table_logits(h_BTD, pick)
+    return self.codes.logits(h_BTD)
+
+  def _table_logits(self, h_BTD: Array, *pick) -> jax.Array:
+    """Of the rows of the token table, or of those that are picked."""
     if self.config.tie_embeddings:
-      return self.embedding.attend(h_BTD, pick)
-    return self.text_head(h_BTD, pick).astype(jnp.float32)
+      return self.embedding.attend(h_BTD, *pick)
+    return self.text_head(h_BTD, *pick).astype(jnp.float32)
 
   def _embed(self, tokens_BT):
     if self.codes is None:
